@@ -1,0 +1,85 @@
+"""Names of systems, services, components and instances, and what a user's word selects.
+
+    service.component        a component, or its only instance
+    service.component@2      one instance; instances count from 1
+    service                  all components of a service
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+from orchestrator.errors import UnknownName
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+"""What systems, services and components may be called; at most `LONGEST` characters."""
+
+LONGEST = 48
+
+
+def is_name(text: str) -> bool:
+    """Tell whether `text` may name a system, a service or a component."""
+    return len(text) <= LONGEST and NAME.fullmatch(text) is not None
+
+
+def instance_name(service: str, component: str, instance: int, replicas: int) -> str:
+    """Return the name of an instance; `@1` is left out when it is the only one."""
+    base = f"{service}.{component}"
+    return base if replicas == 1 else f"{base}@{instance}"
+
+
+def file_stem(service: str, component: str, instance: int) -> str:
+    """Return the stem of an instance's files and directories.
+
+    The first instance never has a suffix, so that scaling from one to two moves no file.
+    """
+    return f"{service}-{component}" if instance == 1 else f"{service}-{component}@{instance}"
+
+
+def split(name: str) -> tuple[str, str, int]:
+    """Return service, component ("" for all) and instance (0 for all) of a user's word."""
+    base, _, number = name.partition("@")
+    service, _, component = base.partition(".")
+    return service, component, int(number) if number.isdecimal() else 0
+
+
+def select(words: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Return the instance names among `known` that `words` mean, in the order of `known`.
+
+    No words mean all of them.
+
+    Raises:
+        UnknownName: A word selects nothing; nothing is done for the others.
+    """
+    names = tuple(known)
+    if not words:
+        return names
+    wanted: set[str] = set()
+    for word in words:
+        chosen = [name for name in names if _matches(word, name)]
+        if not chosen:
+            raise UnknownName(word, near(word, names))
+        wanted.update(chosen)
+    return tuple(name for name in names if name in wanted)
+
+
+def near(word: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return up to three of `names`, or of their services, that look like `word`."""
+    candidates: dict[str, None] = {}
+    for name in names:
+        candidates[name] = None
+        candidates[name.partition("@")[0]] = None
+        candidates[name.partition(".")[0]] = None
+    return tuple(difflib.get_close_matches(word, candidates, n=3, cutoff=0.6))
+
+
+def _matches(word: str, name: str) -> bool:
+    if word == name:
+        return True
+    base = name.partition("@")[0]
+    if word == base or word == base.partition(".")[0]:
+        return True
+    # `web.api@1` also means the only instance, which is written without its number.
+    return word == f"{name}@1" and "@" not in name

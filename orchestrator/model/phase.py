@@ -1,0 +1,70 @@
+"""Where an instance is in its life, and why its last process ended."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Phase(enum.StrEnum):
+    """Where an instance is in its life (semantics: phases and results)."""
+
+    DISABLED = "disabled"
+    WAITING = "waiting"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"
+    EXITED = "exited"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({Phase.DISABLED, Phase.EXITED, Phase.STOPPED, Phase.FAILED})
+
+
+class Result(enum.StrEnum):
+    """Why it ended: a closed set that users script against."""
+
+    SUCCESS = "success"
+    EXIT_CODE = "exit-code"
+    SIGNAL = "signal"
+    CORE_DUMP = "core-dump"
+    TIMEOUT_START = "timeout-start"
+    TIMEOUT_STOP = "timeout-stop"
+    WATCHDOG = "watchdog"
+    LIVENESS = "liveness"
+    OOM_KILL = "oom-kill"
+    SPAWN_ERROR = "spawn-error"
+    START_LIMIT = "start-limit"
+    DEPENDENCY = "dependency"
+    REQUESTED = "requested"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: by `code`, or by `signal` (then `code` is None).
+
+    Both are None when nobody could tell: the process was adopted and its parent died too.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    core_dumped: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the kernel told how the process ended."""
+        return self.code is not None or self.signal is not None
+
+    def __str__(self) -> str:
+        if self.code is not None:
+            return f"exit {self.code}"
+        if self.signal is not None:
+            return f"signal {self.signal}" + (" (core dumped)" if self.core_dumped else "")
+        return "exit unknown"

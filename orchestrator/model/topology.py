@@ -1,0 +1,289 @@
+"""The resolved topology: what the daemon is given, and nothing it has to look up.
+
+A `Lock` holds one `Component` per instance with every default, setting, address and
+variable resolved. Its plain form (`to_plain`, `from_plain`) is canonical: equal locks give
+equal JSON, and values that equal their default are left out.
+
+Each field says by `apply` what its change needs on a running instance; the topology schema
+carries the same word as `x-apply`, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.model import names, units
+from orchestrator.model.units import Bytes, Seconds
+
+Json = Any
+"""A value of JSON: null, bool, int, float, str, list or dict of such."""
+
+Plain = dict[str, Json]
+"""A JSON object."""
+
+
+class Apply(enum.StrEnum):
+    """What the change of a field needs on a running instance."""
+
+    LIVE = "live"
+    RELOAD = "reload"
+    RESTART = "restart"
+
+
+class Mode(enum.StrEnum):
+    """How a handler component lives: serves for ever, or runs `main` and ends."""
+
+    SERVICE = "service"
+    MAIN = "main"
+
+
+class Restart(enum.StrEnum):
+    """When a process that ended by itself is started again."""
+
+    NEVER = "never"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+
+
+class Condition(enum.StrEnum):
+    """What a dependent waits for."""
+
+    STARTED = "started"
+    READY = "ready"
+    COMPLETED = "completed"
+    COMPLETED_SUCCESSFULLY = "completed_successfully"
+
+
+class Kill(enum.StrEnum):
+    """Whom a stop signals: group then tree, leader then tree, or the leader alone."""
+
+    TREE = "tree"
+    MIXED = "mixed"
+    LEADER = "leader"
+
+
+class AtEnd(enum.StrEnum):
+    """What the final end of a component does to the system."""
+
+    IGNORE = "ignore"
+    SHUTDOWN = "shutdown"
+
+
+def _field(apply: Apply, default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field that knows what its change needs."""
+    if default is dataclasses.MISSING:
+        return field(metadata={"apply": apply})
+    if isinstance(default, dict):
+        return field(default_factory=lambda: types.MappingProxyType(default), metadata={"apply": apply})
+    return field(default=default, metadata={"apply": apply})
+
+
+_live = functools.partial(_field, Apply.LIVE)
+_reload = functools.partial(_field, Apply.RELOAD)
+_restart = functools.partial(_field, Apply.RESTART)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """What an instance waits for before it starts."""
+
+    condition: Condition = Condition.READY
+    required: bool = True
+    restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The delays between restarts: `initial * factor^n`, at most `max`, give or take `jitter`."""
+
+    initial: Seconds = 0.5
+    factor: float = 2.0
+    max: Seconds = 30.0
+    jitter: float = 0.1
+    reset_after: Seconds = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many failures in a row, none of them after `reset_after`, end the trying; 0: no limit."""
+
+    failures: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of a stop ladder: send `signal`, wait up to `wait`."""
+
+    signal: str
+    wait: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How an instance is stopped. After the last rung comes KILL to the whole tree."""
+
+    ladder: tuple[Rung, ...] = (Rung("TERM", 10.0),)
+    kill: Kill = Kill.TREE
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """How readiness is found out; exactly one of the first seven is set."""
+
+    notify: bool = False
+    http: str | None = None
+    tcp: str | None = None
+    exec: tuple[str, ...] = ()
+    log: str | None = None
+    fd: int | None = None
+    delay: Seconds | None = None
+    status: tuple[int, int] = (200, 399)
+    every: Seconds = 10.0
+    timeout: Seconds = 3.0
+    failures: int = 3
+    successes: int = 1
+    start_period: Seconds = 0.0
+
+    @property
+    def kind(self) -> str:
+        """The name of the one way that is set."""
+        for name in ("notify", "http", "tcp", "exec", "log", "fd", "delay"):
+            if getattr(self, name) not in (None, False, ()):
+                return name
+        raise ValueError("internal error: a readiness without a kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """Where output goes: into files (`capture`), rotated at `size`, with `keep` old segments."""
+
+    capture: bool = True
+    size: Bytes = 50_000_000
+    keep: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The named ends of a component's edges, each with the address that wires it."""
+
+    inward: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
+    outward: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A component as resolved for one of its instances.
+
+    Exactly one of `handler` (absolute path of a file or package, or a dotted module) and
+    `command` (argv) is set. Strings may still hold `${settings.NAME}` for each name in
+    `secrets`, which only the process itself, or the daemon when it starts one, replaces.
+    """
+
+    service: str
+    component: str
+    instance: int = 1
+    replicas: int = _live(1)
+    handler: str | None = _restart(None)
+    command: tuple[str, ...] = _restart(())
+    shell: bool = _restart(False)
+    mode: Mode = _restart(Mode.SERVICE)
+    enabled: bool = _live(True)
+    depends_on: Mapping[str, Dependency] = _live({})
+    connections: Wiring = _restart(Wiring())
+    states: Wiring = _restart(Wiring())
+    config: Mapping[str, Json] = _restart({})
+    environment: Mapping[str, str] = _restart({})
+    secrets: tuple[str, ...] = _restart(())
+    python_path: tuple[str, ...] = _restart(())
+    working_dir: str = _restart("")
+    umask: int | None = _restart(None)
+    user: str | None = _restart(None)
+    group: str | None = _restart(None)
+    rlimits: Mapping[str, tuple[int, int]] = _restart({})
+    nice: int | None = _restart(None)
+    oom_score_adj: int | None = _restart(None)
+    no_new_privileges: bool = _restart(False)
+    restart: Restart = _live(Restart.ON_FAILURE)
+    success_codes: tuple[int, ...] = _live((0,))
+    backoff: Backoff = _live(Backoff())
+    limit: Limit = _live(Limit())
+    start_timeout: Seconds = _live(60.0)
+    settle: Seconds = _live(1.0)
+    ready: Ready | None = _restart(None)
+    stop: Stop = _live(Stop())
+    logs: Logs = _restart(Logs())
+    on_failure: AtEnd = _live(AtEnd.IGNORE)
+    on_exit: AtEnd = _live(AtEnd.IGNORE)
+    built: str = _restart("")
+
+    @property
+    def name(self) -> str:
+        """The instance's name, `service.component` or `service.component@2`."""
+        return names.instance_name(self.service, self.component, self.instance, self.replicas)
+
+    @property
+    def base(self) -> str:
+        """The component's name, the same for all of its instances."""
+        return f"{self.service}.{self.component}"
+
+    @property
+    def stem(self) -> str:
+        """The stem of the instance's log files and of its configuration directory."""
+        return names.file_stem(self.service, self.component, self.instance)
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The fully resolved topology of one system: the daemon's only input.
+
+    `components` maps instance names to components, in the file's order. `topology` is the
+    absolute path of the file it came from, `key` names the system's runtime directory.
+    """
+
+    name: str
+    key: str
+    topology: str
+    base_dir: str
+    runtime_dir: str
+    components: Mapping[str, Component]
+    start_concurrency: int = 64
+    format: int = 1
+
+
+
+def dependencies(lock: Lock) -> dict[str, tuple[str, ...]]:
+    """Return the start graph of a lock: instance name to the instance names it depends on."""
+    by_base: dict[str, list[str]] = {}
+    for name, component in lock.components.items():
+        by_base.setdefault(component.base, []).append(name)
+        by_base.setdefault(component.service, []).append(name)
+    return {
+        name: tuple(
+            target
+            for base in component.depends_on
+            for target in by_base.get(base, ())
+            if target != name
+        )
+        for name, component in lock.components.items()
+    }
+
+
+def canonical(plain: Json) -> bytes:
+    """Return the one JSON text of a plain value: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def digest(plain: Json) -> str:
+    """Return `sha256:…` over the canonical JSON of a plain value."""
+    return "sha256:" + hashlib.sha256(canonical(plain)).hexdigest()
