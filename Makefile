@@ -1,0 +1,61 @@
+# The whole life of a checkout. Needs Python 3.11 or newer and make; everything else is fetched into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := orchestrator tests topologies benchmarks docs
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo check lint format-check types layers test bench docs format clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(READY) ## Create .venv with orch and the tools (only when pyproject.toml changed)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "cannot set up: $(PYTHON) is older than Python 3.11; use make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+demo: $(READY) ## Run the example exchange: replay a market, match orders, print the result
+	@$(BIN)/orch -f topologies/exchange.yaml up
+	@echo "Result, topologies/exchange/result.json:"
+	@cat topologies/exchange/result.json
+
+check: lint format-check types layers test ## Everything that CI runs
+
+lint: $(READY) ## Look for mistakes with ruff and codespell
+	@$(BIN)/ruff check .
+	@$(BIN)/codespell
+
+format-check: $(READY) ## Tell whether the format is ours
+	@$(BIN)/ruff format --check .
+
+types: $(READY) ## Check the types with mypy, strict
+	@$(BIN)/mypy
+
+layers: $(READY) ## Check who may import whom
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+test: $(READY) ## Run every test, with coverage
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term
+
+bench: $(READY) ## Measure: ratios and limits
+	@$(BIN)/python -m benchmarks
+
+docs: $(READY) ## Write the generated reference pages anew
+	@$(BIN)/python docs/generate.py
+
+format: $(READY) ## Format the code
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+clean: ## Remove what was built here
+	@rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
