@@ -61,7 +61,7 @@ def _encoder(hint: Any) -> Convert:
         return lambda value: None if value is None else inner(value)
     if origin is tuple:
         inner = _encoder(arguments[0])
-        return _same if inner is _same else lambda value: [inner(item) for item in value]
+        return list if inner is _same else lambda value: [inner(item) for item in value]
     if origin in (Mapping, dict) or isinstance(origin, type) and issubclass(origin, Mapping):
         inner = _encoder(arguments[1])
         if inner is _same:

@@ -16,12 +16,11 @@ import functools
 import hashlib
 import json
 import types
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.model import names, units
+from orchestrator.model import names
 from orchestrator.model.units import Bytes, Seconds
 
 Json = Any
@@ -174,10 +173,14 @@ class Logs:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """The named ends of a component's edges, each with the address that wires it."""
+    """The named ends of a component's edges, each with the endpoints that wire it.
 
-    inward: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
-    outward: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
+    A value is an endpoint, a list of endpoints (the replicas of a binder), or a mapping of
+    socket names to these, as in an addresses file.
+    """
+
+    inward: Mapping[str, Json] = field(default_factory=lambda: types.MappingProxyType({}))
+    outward: Mapping[str, Json] = field(default_factory=lambda: types.MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,7 @@ class Component:
     depends_on: Mapping[str, Dependency] = _live({})
     connections: Wiring = _restart(Wiring())
     states: Wiring = _restart(Wiring())
+    expect_subscribers: Mapping[str, int] = _restart({})
     config: Mapping[str, Json] = _restart({})
     environment: Mapping[str, str] = _restart({})
     secrets: tuple[str, ...] = _restart(())
@@ -224,7 +228,6 @@ class Component:
     logs: Logs = _restart(Logs())
     on_failure: AtEnd = _live(AtEnd.IGNORE)
     on_exit: AtEnd = _live(AtEnd.IGNORE)
-    built: str = _restart("")
 
     @property
     def name(self) -> str:
@@ -240,6 +243,11 @@ class Component:
     def stem(self) -> str:
         """The stem of the instance's log files and of its configuration directory."""
         return names.file_stem(self.service, self.component, self.instance)
+
+    @property
+    def slot(self) -> str:
+        """The instance's identity, which scaling does not change: `service.component@2`."""
+        return f"{self.service}.{self.component}@{self.instance}"
 
 
 @dataclass(frozen=True, slots=True)
