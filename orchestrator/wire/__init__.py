@@ -1,0 +1,1 @@
+"""What goes over wires, without input or output: control protocol, messages, values."""

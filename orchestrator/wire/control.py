@@ -1,0 +1,106 @@
+"""The control protocol between the daemon and its clients, without input or output.
+
+One JSON object per line, UTF-8, over a unix stream:
+
+    {"id": 1, "method": "ps", "params": {"names": ["market"]}}      request
+    {"id": 1, "result": {"instances": […]}}                         reply
+    {"id": 1, "error": {"code": "unknown-name", "message": "…"}}    refusal
+    {"id": 1, "event": {"seq": 7, "kind": "instance", "row": {…}}}  stream item
+
+A lock of five thousand components is a few megabytes, so lines may be long, but not
+without bound: `LONGEST` protects both ends from a peer that never ends its line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.errors import ProtocolError
+
+LONGEST = 256 * 1024 * 1024
+"""The longest line that is accepted, in bytes."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return the line for a message, its newline included."""
+    return _encode(message).encode() + b"\n"
+
+
+def request(number: int, method: str, params: Mapping[str, Any]) -> bytes:
+    """Return the line of a request."""
+    return encode({"id": number, "method": method, "params": params})
+
+
+def result(number: int, value: Mapping[str, Any]) -> bytes:
+    """Return the line of a reply."""
+    return encode({"id": number, "result": value})
+
+
+def error(number: int, code: str, message: str, **data: Any) -> bytes:
+    """Return the line of a refusal; `data` joins the error object."""
+    return encode({"id": number, "error": {"code": code, "message": message, **data}})
+
+
+def event(number: int, value: Mapping[str, Any]) -> bytes:
+    """Return the line of a stream item."""
+    return encode({"id": number, "event": value})
+
+
+class Decoder:
+    """Turns the bytes of one direction into messages.
+
+    After an error the stream is useless: where the next message starts is unknown.
+    """
+
+    __slots__ = ("_longest", "_parts", "_size")
+
+    def __init__(self, longest: int = LONGEST) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._longest = longest
+
+    def feed(self, data: bytes) -> list[dict[str, Any]]:
+        """Return the messages that `data` completes.
+
+        Raises:
+            ProtocolError: A line is no JSON object, or longer than allowed.
+        """
+        *lines, rest = data.split(b"\n")
+        messages = []
+        for line in lines:
+            if self._parts:
+                line = b"".join((*self._parts, line))  # noqa: PLW2901
+                self._parts.clear()
+                self._size = 0
+            if line.strip():
+                messages.append(_message(line))
+        if rest:
+            self._parts.append(rest)
+            self._size += len(rest)
+            if self._size > self._longest:
+                raise ProtocolError(f"cannot read a line of more than {self._longest} bytes")
+        return messages
+
+    def finish(self) -> None:
+        """Check that the stream did not end within a message.
+
+        Raises:
+            ProtocolError: It did.
+        """
+        if self._parts:
+            raise ProtocolError(f"cannot read a message cut off after {self._size} bytes")
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        message = _decode(line.decode())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as problem:
+        raise ProtocolError(f"cannot read a message: {problem}") from problem
+    if not isinstance(message, dict):
+        raise ProtocolError(f"cannot read a message: a {type(message).__name__}, not an object")
+    return message
