@@ -1,6 +1,7 @@
 """Keep an order book per symbol and match by price, then time.
 
-Orders of the recorded market arrive as ticks, those of our own traders as requests; to the book they are alike.
+Orders of the recorded market arrive as ticks, those of our own traders as requests; to the book
+they are alike.
 """
 
 from bisect import insort
@@ -84,11 +85,18 @@ def on_tick(args, to_send, states, config):
 def on_place(args, to_send, states, config):
     """Take an order of a trader."""
     if args["side"] not in ("buy", "sell"):
-        raise ValueError(f"cannot place an order: side {args['side']!r} is neither 'buy' nor 'sell'")
+        raise ValueError(
+            f"cannot place an order: side {args['side']!r} is neither 'buy' nor 'sell'"
+        )
     if args["price"] <= 0 or args["quantity"] <= 0:
         raise ValueError("cannot place an order: price and quantity must be above zero")
-    fills, rest = books[args["symbol"]].place(args["side"], args["price"], args["quantity"], args["trader"])
-    print(f"{args['trader']} {args['side']} {args['quantity']} {args['symbol']} at {args['price']}: {len(fills)} fills")
+    fills, rest = books[args["symbol"]].place(
+        args["side"], args["price"], args["quantity"], args["trader"]
+    )
+    print(
+        f"{args['trader']} {args['side']} {args['quantity']} {args['symbol']}"
+        f" at {args['price']}: {len(fills)} fills"
+    )
     return {"fills": fills, "resting": rest}
 
 

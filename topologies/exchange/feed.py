@@ -1,8 +1,9 @@
 """Replay a recorded market, and make sure that everybody has heard it.
 
-A publisher does not know its subscribers: whoever connects late has missed the beginning, and whoever is slow would
-miss the middle. So the feed says `hello` until each consumer has heard it, never runs more than a window ahead of the
-slowest, and ends only when all of them have seen the last tick.
+A publisher does not know its subscribers: whoever connects late has missed the beginning, and
+whoever is slow would miss the middle. So the feed says `hello` until each consumer has heard it,
+never runs more than a window ahead of the slowest, and ends only when all of them have seen the
+last tick.
 """
 
 import csv
@@ -56,7 +57,9 @@ def wait_until_seen(to_send, sequence, patience):
     for consumer in CONSUMERS:
         while to_send("connection", consumer, {})["sequence"] < sequence:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"cannot go on: {consumer} has not seen tick {sequence} in {patience} s")
+                raise TimeoutError(
+                    f"cannot go on: {consumer} has not seen tick {sequence} in {patience} s"
+                )
             pause()
 
 

@@ -1,4 +1,4 @@
-"""Look at the market, trade each instrument once in each direction, and write down what came of it."""
+"""Look at the market, trade each instrument in both directions, write down what came of it."""
 
 import json
 import urllib.request
@@ -24,7 +24,9 @@ def main(to_send, config):
             "orders": orders,
             "depth": depth(to_send, symbol),
         }
-        print(f"{symbol}: {len(orders)} orders, {sum(len(order['fills']) for order in orders)} fills")
+        print(
+            f"{symbol}: {len(orders)} orders, {sum(len(order['fills']) for order in orders)} fills"
+        )
     path = Path(config["result"])
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"Wrote {path}")
@@ -61,7 +63,10 @@ def depth(to_send, symbol):
     """Return the three best levels of both sides as plain data."""
     levels = to_send("connection", "depth", {"symbol": symbol, "levels": 3})
     return {
-        "bids": [[text(price), text(levels["bids"][price])] for price in sorted(levels["bids"], reverse=True)],
+        "bids": [
+            [text(price), text(levels["bids"][price])]
+            for price in sorted(levels["bids"], reverse=True)
+        ],
         "asks": [[text(price), text(levels["asks"][price])] for price in sorted(levels["asks"])],
     }
 

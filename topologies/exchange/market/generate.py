@@ -1,8 +1,9 @@
 """Generate `market.csv`, the recorded market that the example replays.
 
-The rows are made, not measured: no exchange's data is free to ship, and a test wants to know each byte. Only
-`random.random()` is drawn, the one method whose sequence for a given seed Python promises to keep, and all arithmetic
-is on integers; so the same command writes the same bytes on every machine:
+The rows are made, not measured: no exchange's data is free to ship, and a test wants to know
+each byte. Only `random.random()` is drawn, the one method whose sequence for a given seed Python
+promises to keep, and all arithmetic is on integers; so the same command writes the same bytes on
+every machine:
 
     python topologies/exchange/market/generate.py topologies/exchange/market/market.csv
 """
@@ -20,7 +21,7 @@ OPENING = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)  # noqa: UP017 - read
 
 @dataclass
 class Instrument:
-    """A symbol with its price in ticks; `digits` decimal places of price, `tick` in units of the last one."""
+    """A symbol; its price has `digits` decimal places and moves by `tick` units of the last."""
 
     symbol: str
     digits: int
@@ -32,8 +33,9 @@ class Instrument:
 def rows(seed, count):
     """Yield the rows as texts.
 
-    The middle price walks at random. Seven rows of ten are limit orders: most rest up to 25 ticks away from the
-    middle, one in eight crosses it and trades. The others are trades reported by other venues, near the middle.
+    The middle price walks at random. Seven rows of ten are limit orders: most rest up to 25
+    ticks away from the middle, one in eight crosses it and trades. The others are trades
+    reported by other venues, near the middle.
     """
     draw = random.Random(seed).random  # noqa: S311 - a market, not a secret
 

@@ -1,0 +1,269 @@
+"""What is wrong is told clearly, with the right exit code; nothing is left half started."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.scenario import (
+    Scenario,
+    bad,
+    exits,
+    no_traceback,
+    nothing_runs,
+    orch,
+    row,
+    says,
+    silent_about,
+)
+
+POSITION = r"topology\.yaml:\d+:\d+: error ORC\d+: "
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        ("version: 1\nname: [world\n", [POSITION]),
+        ("version: 1\nname: world\n\tservices: {}\n", [POSITION]),
+        ("", [POSITION]),
+        ("just a sentence\n", [POSITION]),
+        ("version: 1\nname: world\nname: twice\n", [POSITION + ".*name"]),
+        (
+            "version: 1\nname: world\nservises: {}\n",
+            [POSITION + ".*servises", "did you mean '?services"],
+        ),
+        ("version: 7\nname: world\n", [POSITION + ".*7"]),
+        ("version: 1\nname: Not A Name\n", [POSITION + ".*Not A Name"]),
+        (
+            "version: 1\nname: world\naddresses: {a: 'tcp://127.0.0.1:notaport'}\n",
+            [POSITION + ".*notaport"],
+        ),
+        (
+            "version: 1\nname: world\naddresses: {a: 'carrier-pigeon://home'}\n",
+            [POSITION + ".*carrier-pigeon"],
+        ),
+        (
+            "version: 1\nname: world\naddresses: {a: 'tcp://127.0.0.1:70000'}\n",
+            [POSITION + ".*70000"],
+        ),
+        ("version: 1\nname: world\nservices: {a: {command: 'true', handler: b.py}}\n", [POSITION]),
+        (
+            "version: 1\nname: world\nservices: {a: {command: 'echo ${nothing}'}}\n",
+            [POSITION + ".*nothing"],
+        ),
+        ("version: 1\nname: world\ninclude: [missing.yaml]\n", [POSITION + ".*missing.yaml"]),
+        (
+            "version: 1\nname: world\nservices: {a: {handler: missing.py}}\n",
+            [r"topology\.yaml:3.*missing\.py"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", ["validate", "up"])
+def test_a_bad_topology_is_refused_with_its_places(
+    scenario: Scenario, text: str, patterns: list[str], verb: str
+) -> None:
+    scenario.write(text)
+    outcome = scenario.step(
+        "refused", orch(verb).within(10), exits(1), says(*patterns), nothing_runs
+    )
+    no_traceback(scenario, outcome)
+    assert not (scenario.root / "conf").exists(), "nothing was built"
+
+
+def test_a_topology_that_is_not_text_is_refused(scenario: Scenario) -> None:
+    scenario.topology.write_bytes(b"\xff\xfe\x00name")
+    outcome = scenario.step("refused", orch("validate"), exits(1), says("topology.yaml"))
+    no_traceback(scenario, outcome)
+
+
+def test_a_missing_topology_is_named(scenario: Scenario) -> None:
+    outcome = scenario.step(
+        "none at all", orch("up"), says("cannot", r"topology\.yaml"), nothing_runs
+    )
+    assert outcome.code in (1, 2)
+    no_traceback(scenario, outcome)
+    outcome = scenario.step(
+        "not this one", orch("-f", "elsewhere.yaml", "up"), says("cannot", r"elsewhere\.yaml")
+    )
+    assert outcome.code in (1, 2)
+    no_traceback(scenario, outcome)
+
+
+@pytest.mark.parametrize(
+    "argv", [["upp"], ["up", "--wiat"], ["logs", "-n", "many"], ["kill", "web"], ["-f"]]
+)
+def test_a_wrong_command_line_is_a_usage_error(scenario: Scenario, argv: list[str]) -> None:
+    scenario.services({"web": {"command": bad()}})
+    outcome = scenario.step("refused", orch(*argv), exits(2), nothing_runs)
+    assert outcome.err
+    assert not outcome.out
+    no_traceback(scenario, outcome)
+
+
+def test_an_unknown_name_is_told_and_nothing_is_done_to_the_others(scenario: Scenario) -> None:
+    scenario.services({"web": {"command": bad()}, "cache": {"command": bad()}})
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    before = scenario.ps()
+    for verb in ("stop", "restart", "start"):
+        scenario.step(
+            verb, orch(verb, "web", "cahce"), exits(1), says("cahce", "did you mean '?cache")
+        )
+    scenario.step("kill", orch("kill", "-s", "TERM", "web", "cahce"), exits(1), says("cahce"))
+    assert scenario.ps() == before
+    assert scenario.run("status", "cahce").code == 4
+    scenario.step("stop it", orch("stop", "cache"), exits(0))
+    assert scenario.run("status", "cache").code == 3
+
+
+def test_without_a_daemon_every_verb_says_how_to_start_one(scenario: Scenario) -> None:
+    scenario.services({"web": {"command": bad()}})
+    for argv in (
+        ["ps"],
+        ["stop", "web"],
+        ["restart", "web"],
+        ["kill", "-s", "HUP", "web"],
+        ["start", "web"],
+    ):
+        outcome = scenario.step(argv[0], orch(*argv), exits(69), says("orch up"))
+        no_traceback(scenario, outcome)
+
+
+def test_down_when_nothing_is_up_is_done_already(scenario: Scenario) -> None:
+    scenario.services({"web": {"command": bad()}})
+    scenario.step("nothing to do", orch("down"), exits(0), nothing_runs)
+
+
+def test_a_port_in_use_is_told_and_the_others_are_not_left_behind(scenario: Scenario) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        scenario.write(
+            f"""\
+            version: 1
+            name: world
+            addresses: {{asks: tcp://127.0.0.1:{port}}}
+            defaults: {{limit: {{failures: 2}}, backoff: {{initial: 10ms}}}}
+            services:
+              web: {{handler: web.py, connections: {{in: {{ask: asks}}}}}}
+              asker: {{handler: asker.py, mode: main,
+                      depends_on: [web], connections: {{out: {{ask: asks}}}}}}
+            """
+        )
+        scenario.write(
+            """\
+            def on_ask(args, to_send, states, config):
+                return {}
+
+            connection_models = {"in": {"ask": {
+                "connection_type": "replyer",
+                "required_creation_arguments": {"on_new_request": on_ask},
+            }}}
+            """,
+            "web.py",
+        )
+        scenario.write(
+            """\
+            def main(to_send, config):
+                to_send("connection", "ask", {})
+
+            connection_models = {"out": {"ask": {"connection_type": "requester"}}}
+            """,
+            "asker.py",
+        )
+        outcome = scenario.step(
+            "up fails", orch("up", "--wait-timeout", "10s").within(20), says(str(port), "in use")
+        )
+        assert outcome.code in (1, 10)
+        no_traceback(scenario, outcome)
+
+
+def test_a_failed_foreground_up_leaves_nothing_half_started(scenario: Scenario) -> None:
+    scenario.services(
+        {
+            "web": {"command": ["./missing-program"], "depends_on": ["cache"]},
+            "cache": {"command": bad()},
+        }
+    )
+    outcome = scenario.step("up fails", orch("up", "--wait").within(20), says("missing-program"))
+    assert outcome.code in (1, 10)
+    nothing_runs(scenario, outcome)
+
+
+@pytest.fixture
+def small_disk(scenario: Scenario) -> Iterator[Path]:
+    """A disk of 256 KiB in the world."""
+    folder = scenario.root / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a small disk here")
+    try:
+        yield folder
+    finally:
+        scenario.run("down")
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_for_logs_stops_nobody(scenario: Scenario, small_disk: Path) -> None:
+    """Acceptance 66: components and daemon run on, and space helps again."""
+    scenario.services(
+        {"loud": {"command": bad("--child", "fork")}, "web": {"command": bad()}}, base_dir="disk"
+    )
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    filler = small_disk / "filler"
+    room = os.statvfs(small_disk)
+    filler.write_bytes(b"x" * (room.f_bavail * room.f_frsize))
+    assert os.statvfs(small_disk).f_bavail == 0
+    scenario.step("the daemon answers", orch("ps"), exits(0))
+    outcome = scenario.step("a restart works or tells why", orch("restart", "web").within(20))
+    no_traceback(scenario, outcome)
+    if outcome.code:
+        says("No space left on device")(scenario, outcome)
+    assert scenario.row("loud.loud")["phase"] == "running"
+    filler.unlink()
+    scenario.step(
+        "with space again", orch("restart", "web"), exits(0), row("web.web", phase="running")
+    )
+    scenario.step("down works", orch("down"), exits(0), nothing_runs)
+
+
+def test_a_full_disk_from_the_start_is_told(scenario: Scenario, small_disk: Path) -> None:
+    (small_disk / "filler").write_bytes(b"x" * 262144)
+    scenario.services({"web": {"command": bad()}}, base_dir="disk")
+    outcome = scenario.step(
+        "up fails",
+        orch("up", "-d", "--wait").within(20),
+        exits(1),
+        says("cannot", "No space left on device"),
+    )
+    no_traceback(scenario, outcome)
+    nothing_runs(scenario, outcome)
+
+
+def test_an_unreadable_place_is_named(scenario: Scenario) -> None:
+    """A file stands where a directory should be: not even the superuser can go on."""
+    (scenario.root / "logging").write_text("in the way")
+    scenario.services({"web": {"command": bad()}})
+    outcome = scenario.step(
+        "up fails", orch("up", "-d", "--wait").within(20), exits(1), says("cannot", "logging")
+    )
+    no_traceback(scenario, outcome)
+
+
+def test_an_unreadable_topology_is_named(scenario: Scenario) -> None:
+    scenario.topology.mkdir()
+    outcome = scenario.step("refused", orch("validate"), says("cannot", r"topology\.yaml"))
+    assert outcome.code in (1, 2)
+    no_traceback(scenario, outcome)
+
+
+def test_an_unusable_runtime_directory_is_named(scenario: Scenario) -> None:
+    scenario.services({"web": {"command": bad()}})
+    scenario.environment["XDG_RUNTIME_DIR"] = str(scenario.write("in the way", "not-a-folder"))
+    outcome = scenario.step(
+        "up fails", orch("up", "-d").within(20), exits(1), says("cannot", "not-a-folder")
+    )
+    no_traceback(scenario, outcome)
+    silent_about("Errno")(scenario, outcome)

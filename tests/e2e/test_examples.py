@@ -1,0 +1,69 @@
+"""The shipped examples run as the README says; the exchange's result is right to the byte."""
+
+import re
+from pathlib import Path
+
+from tests.e2e import exchange_oracle
+from tests.e2e.scenario import Scenario, exits, no_traceback, nothing_runs, orch, says
+
+TOPOLOGIES = Path(__file__).parents[2] / "topologies"
+
+
+def test_hello_talks_and_ends(scenario: Scenario) -> None:
+    scenario.copy(TOPOLOGIES / "hello.yaml")
+    scenario.copy(TOPOLOGIES / "hello")
+    outcome = scenario.step(
+        "up shows the talk and ends by itself",
+        orch("-f", "hello.yaml", "up"),
+        exits(0),
+        says("Ada is at the door", "Hello, Ada!", "Hello, Grace!", "Hello, Barbara!"),
+        nothing_runs,
+    )
+    no_traceback(scenario, outcome)
+    assert re.search(r"talk\.guest\S*\s.*Hello, Ada!", outcome.out), "each line tells whose it is"
+
+
+def test_the_exchange_ends_with_the_right_result(scenario: Scenario) -> None:
+    scenario.copy(TOPOLOGIES / "exchange.yaml")
+    scenario.copy(TOPOLOGIES / "exchange")
+    folder = scenario.root / "exchange"
+    (folder / "result.json").unlink(missing_ok=True)
+    outcome = scenario.step(
+        "up runs to the end",
+        orch("-f", "exchange.yaml", "up"),
+        exits(0),
+        says("Replayed 4000 ticks", "Wrote result.json", "GET /instruments.json"),
+        nothing_runs,
+    )
+    no_traceback(scenario, outcome)
+    assert (folder / "result.json").read_bytes() == exchange_oracle.result(folder)
+
+
+def test_the_exchange_can_run_again_and_elsewhere(scenario: Scenario) -> None:
+    """A setting names another result file; what the first run left does not disturb the second."""
+    scenario.copy(TOPOLOGIES / "exchange.yaml")
+    scenario.copy(TOPOLOGIES / "exchange")
+    folder = scenario.root / "exchange"
+    for name in ("first.json", "second.json"):
+        text = (
+            (TOPOLOGIES / "exchange.yaml")
+            .read_text()
+            .replace("default: result.json", f"default: {name}")
+        )
+        scenario.write(text, "exchange.yaml")
+        scenario.step(name, orch("-f", "exchange.yaml", "up"), exits(0), nothing_runs)
+    assert (folder / "first.json").read_bytes() == (folder / "second.json").read_bytes()
+
+
+def test_the_market_is_what_its_generator_writes(scenario: Scenario) -> None:
+    market = TOPOLOGIES / "exchange" / "market"
+    target = scenario.root / "market.csv"
+    done = scenario.command(["python3", str(market / "generate.py"), str(target)])
+    assert done.code == 0, str(done)
+    assert target.read_bytes() == (market / "market.csv").read_bytes()
+
+
+def test_every_shipped_topology_is_valid(scenario: Scenario) -> None:
+    files = sorted(TOPOLOGIES.glob("*.yaml"))
+    assert len(files) >= 2
+    scenario.step("valid", orch("validate", *map(str, files)), exits(0))
