@@ -118,6 +118,11 @@ class Scenario:
         """The topology file."""
         return self.root / "topology.yaml"
 
+    @property
+    def base(self) -> Path:
+        """Where the system's files go."""
+        return self.root / ".orch"
+
     def write(self, text: str, name: str = "topology.yaml") -> Path:
         """Write a file of the world, the topology unless named."""
         path = self.root / name
@@ -237,7 +242,7 @@ class Scenario:
 
     def log_path(self, name: str, kind: str = "out") -> Path:
         """Return the log file of `service.component[@i]`."""
-        return self.root / "logging" / f"{name.removesuffix('@1').replace('.', '-', 1)}.{kind}"
+        return self.base / "logging" / f"{name.removesuffix('@1').replace('.', '-', 1)}.{kind}"
 
     def log(self, name: str, kind: str = "out") -> bytes:
         """Return what an instance has written, nothing yet when the file is not there."""

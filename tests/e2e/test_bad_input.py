@@ -70,7 +70,7 @@ def test_a_bad_topology_is_refused_with_its_places(
         "refused", orch(verb).within(10), exits(1), says(*patterns), nothing_runs
     )
     no_traceback(scenario, outcome)
-    assert not (scenario.root / "conf").exists(), "nothing was built"
+    assert not (scenario.base / "conf").exists(), "nothing was built"
 
 
 def test_a_topology_that_is_not_text_is_refused(scenario: Scenario) -> None:
@@ -93,7 +93,8 @@ def test_a_missing_topology_is_named(scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [["upp"], ["up", "--wiat"], ["logs", "-n", "many"], ["kill", "web"], ["-f"]]
+    "argv",
+    [["upp"], ["up", "--wiat"], ["logs", "-n", "many"], ["kill", "-s", "NOISE", "web"], ["-f"]],
 )
 def test_a_wrong_command_line_is_a_usage_error(scenario: Scenario, argv: list[str]) -> None:
     scenario.services({"web": {"command": bad()}})
@@ -244,7 +245,7 @@ def test_a_full_disk_from_the_start_is_told(scenario: Scenario, small_disk: Path
 
 def test_an_unreadable_place_is_named(scenario: Scenario) -> None:
     """A file stands where a directory should be: not even the superuser can go on."""
-    (scenario.root / "logging").write_text("in the way")
+    scenario.write("in the way", ".orch/logging")
     scenario.services({"web": {"command": bad()}})
     outcome = scenario.step(
         "up fails", orch("up", "-d", "--wait").within(20), exits(1), says("cannot", "logging")

@@ -45,13 +45,8 @@ def test_the_exchange_can_run_again_and_elsewhere(scenario: Scenario) -> None:
     scenario.copy(TOPOLOGIES / "exchange")
     folder = scenario.root / "exchange"
     for name in ("first.json", "second.json"):
-        text = (
-            (TOPOLOGIES / "exchange.yaml")
-            .read_text()
-            .replace("default: result.json", f"default: {name}")
-        )
-        scenario.write(text, "exchange.yaml")
-        scenario.step(name, orch("-f", "exchange.yaml", "up"), exits(0), nothing_runs)
+        up = orch("-f", "exchange.yaml", "up", "--set", f"RESULT={name}")
+        scenario.step(name, up, exits(0), nothing_runs)
     assert (folder / "first.json").read_bytes() == (folder / "second.json").read_bytes()
 
 

@@ -132,9 +132,9 @@ def test_a_second_build_changes_nothing_and_an_edit_is_noticed(scenario: Scenari
 
     def tree() -> dict[str, tuple[bytes, int]]:
         return {
-            str(path.relative_to(scenario.root)): (path.read_bytes(), path.stat().st_mtime_ns)
-            for path in scenario.root.rglob("*")
-            if path.is_file() and path != scenario.topology
+            str(path.relative_to(scenario.base)): (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in scenario.base.rglob("*")
+            if path.is_file()
         }
 
     first = tree()

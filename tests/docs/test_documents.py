@@ -1,0 +1,104 @@
+"""What the documents promise is typed into a shell; what they could have generated is compared."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.scenario import Scenario, eventually
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("t*/**/*.md")]
+    if not {".venv", ".orch", "node_modules"} & set(path.parts)
+)
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def test_generated_pages_are_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor and file.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+            assert anchor in slugs, f"{page.name}: {target}#{anchor}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+def test_the_readme_shows_the_shipped_hello() -> None:
+    blocks = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    shown = [body for language, _, body in blocks if language == "yaml"]
+    assert (ROOT / "topologies" / "hello.yaml").read_text(encoding="utf-8") in shown
+
+
+def test_every_target_the_readme_names_exists() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bmake ([a-z-]+)", text))
+    assert {"demo", "check"} <= named
+    assert not [name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-system.md"])
+def test_what_a_page_says_happens_when_typed(page: str, scenario: Scenario) -> None:
+    """Files are written, commands typed, and the output shown is what comes, `…` standing for anything."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    scenario.copy(ROOT / "topologies")
+    typed = 0
+    for language, name, body in BLOCK.findall(text):
+        if name:
+            (scenario.root / name).write_text(body, encoding="utf-8")
+        elif language == "console":
+            for command, shown in sessions(body):
+                if re.match(r"(git|pip|make|cd) ", command):
+                    continue
+                done = scenario.command(["/bin/sh", "-c", command], limit=60)
+                scenario.transcript.append(str(done))
+                assert done.code == 0, str(done)
+                assert matches(shown, done.text), f"{shown}\n--- is not what comes ---\n{done}"
+                typed += 1
+    assert typed
+    if scenario.topology.exists():
+        eventually(lambda: scenario.run("down").code == 0)
+
+
+def sessions(body: str) -> list[tuple[str, str]]:
+    """Split a console block into commands and what is shown after each."""
+    found = []
+    for part in re.split(r"^\$ ", body, flags=re.MULTILINE):
+        command, _, shown = part.partition("\n")
+        if command:
+            found.append((command.split("  #")[0].strip(), shown))
+    return found
+
+
+def matches(shown: str, text: str) -> bool:
+    """Tell whether each shown line comes, in any order; blanks are alike, `…` is anything."""
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for line in shown.splitlines():
+        words = " ".join(line.split())
+        pattern = ".*".join(map(re.escape, words.split("…")))
+        if words.strip("…") and not any(re.fullmatch(pattern, each) for each in lines):
+            return False
+    return True
