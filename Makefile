@@ -41,7 +41,7 @@ types: $(READY) ## Check the types with mypy, strict
 	@$(BIN)/mypy
 
 layers: $(READY) ## Check who may import whom
-	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 test: $(READY) ## Run every test, with coverage
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term

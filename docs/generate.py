@@ -210,7 +210,7 @@ def exit_codes_page() -> str:
             "| code | meaning |\n|---|---|",
             *rows,
             "",
-            "`up --exit-code-from NAME`, `wait --for exit NAME` and `run` give the program's code;",
+            "`up --exit-code-from`, `wait --for exit` and `run` give the program's exit code;",
             "a program that a signal ended counts as 128 plus the number of the signal.",
             "",
         ]

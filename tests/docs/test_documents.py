@@ -62,7 +62,7 @@ def test_every_target_the_readme_names_exists() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-system.md"])
 def test_what_a_page_says_happens_when_typed(page: str, scenario: Scenario) -> None:
-    """Files are written, commands typed, and the output shown is what comes, `…` standing for anything."""
+    """Files are written, commands typed; what is shown comes, `…` being anything."""
     text = (ROOT / page).read_text(encoding="utf-8")
     scenario.copy(ROOT / "topologies")
     typed = 0
