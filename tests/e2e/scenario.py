@@ -289,7 +289,7 @@ class Scenario:
 
     # The end
 
-    def leave(self) -> list[str]:
+    def leave(self, *, patience: float = 5.0) -> list[str]:
         """Take everything down; return what should not have been left."""
         for each in self.running:
             each.end()
@@ -297,7 +297,7 @@ class Scenario:
         for topology in self.systems():
             self.run("-f", str(topology), "down", limit=60)
         try:
-            eventually(lambda: not self.processes(), within=5)
+            eventually(lambda: not self.processes(), within=patience)
         except AssertionError:
             left = [f"process left: {process}" for process in self.processes()]
             for process in self.processes():
