@@ -1,0 +1,215 @@
+"""The verbs that change what runs: start, stop, restart, reset, kill, wait, down.
+
+Each waits until it is done, follows the watch stream while it waits, and says on standard
+error what happened; with nothing to do it says so and is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from orchestrator import client
+from orchestrator.cli import progress
+from orchestrator.cli.session import Session
+from orchestrator.client import Client, Condition, Row
+from orchestrator.errors import DaemonUnreachable, ExitCode, UsageError, WaitTimeout
+from orchestrator.model import units
+from orchestrator.model.units import Seconds
+
+_BY_SIGNAL = 128
+_LEAVING: Seconds = 2.0
+"""How long a daemon that was told to end, and broke off, is looked for."""
+
+
+def start(
+    session: Session,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    no_wait: bool,
+    wait_timeout: Seconds,
+) -> int:
+    """Start instances and wait until they are ready or have ended well."""
+    words = _chosen(names, everything=everything)
+    daemon = session.connect()
+    _changed(session, daemon, "start", words)
+    if no_wait:
+        return ExitCode.DONE
+    return _follow(session, daemon, words, until=client.ready, what="ready", timeout=wait_timeout)
+
+
+def stop(
+    session: Session,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    no_wait: bool,
+    wait_timeout: Seconds,
+) -> int:
+    """Stop instances and wait until their process trees are gone."""
+    words = _chosen(names, everything=everything)
+    daemon = session.connect()
+    _changed(session, daemon, "stop", words)
+    if no_wait:
+        return ExitCode.DONE
+    return _follow(
+        session, daemon, words, until=client.ended, what="stopped", timeout=wait_timeout
+    )
+
+
+def restart(
+    session: Session,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    no_wait: bool,
+    wait_timeout: Seconds,
+) -> int:
+    """Restart instances and wait until a newer process of each is ready."""
+    words = _chosen(names, everything=everything)
+    daemon = session.connect()
+    before = {row["name"]: row["generation"] for row in daemon.ps(words)}
+    _changed(session, daemon, "restart", words)
+    if no_wait:
+        return ExitCode.DONE
+    condition = client.regenerated(before)
+    return _follow(session, daemon, words, until=condition, what="restarted", timeout=wait_timeout)
+
+
+def reset(
+    session: Session,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    no_wait: bool,
+    wait_timeout: Seconds,
+) -> int:
+    """Clear the failures of instances and wait until those that are wanted are ready."""
+    words = _chosen(names, everything=everything)
+    daemon = session.connect()
+    _changed(session, daemon, "reset", words)
+    if no_wait:
+        return ExitCode.DONE
+    return _follow(session, daemon, words, until=_recovered, what="ready", timeout=wait_timeout)
+
+
+def kill(session: Session, *, names: tuple[str, ...], everything: bool, signal: str) -> int:
+    """Send a signal to instances; what it does to them is theirs."""
+    words = _chosen(names, everything=everything)
+    reached = session.connect().kill(words, signal)
+    session.screen.note(f"orch: sent {signal} to {', '.join(reached) or 'nobody'}")
+    return ExitCode.DONE
+
+
+def wait(session: Session, *, names: tuple[str, ...], goal: str, timeout: Seconds) -> int:
+    """Wait until instances are ready, or have ended; then the exit code is theirs."""
+    daemon = session.connect()
+    if goal == "ready":
+        return _follow(session, daemon, names, until=client.serving, what="ready", timeout=timeout)
+    outcome = daemon.wait_until(
+        client.ended, timeout, what="ended", names=names, at_first_failure=False
+    )
+    rows = list(outcome.rows.values())
+    if session.options.json:
+        session.screen.json(rows)
+    else:
+        for row in rows:
+            session.screen.data(f"{row['name']} {exit_code(row)}")
+    return next((code for code in map(exit_code, rows) if code), ExitCode.DONE)
+
+
+def down(session: Session, *, kill: bool, wait_timeout: Seconds) -> int:
+    """Stop the system and its daemon; done at once when none runs."""
+    daemon = session.try_connect()
+    if daemon is None:
+        session.screen.note(f"orch: nothing runs for {session.topology}")
+        return ExitCode.DONE
+    bring_down(session, daemon, kill=kill, timeout=wait_timeout)
+    return ExitCode.DONE
+
+
+def bring_down(session: Session, daemon: Client, *, kill: bool, timeout: Seconds) -> None:
+    """Ask the daemon to stop everything, and wait until it has ended.
+
+    Each second the names still awaited are told, with pid and the time until the kill.
+
+    Raises:
+        WaitTimeout: It took longer than `timeout`; the stop goes on.
+    """
+    watch = daemon.watch()
+    report = progress.Stopping(session.screen)
+    transitions = progress.Transitions(session.screen)
+    now = time.monotonic()
+    deadline = now + timeout
+    for row in watch.rows:
+        report.see(row, now)
+        transitions.begin(row)
+    daemon.down(kill=kill)
+    is_over = False
+    while not is_over:
+        now = time.monotonic()
+        if now >= deadline:
+            limit = units.format_duration(timeout)
+            raise WaitTimeout(f"not stopped after {limit}: {report.describe(now)}")
+        for event in watch.wait(min(report.due(now), deadline - now)):
+            if event["kind"] == "instance":
+                transitions.see(event["row"])
+                report.see(event["row"], time.monotonic())
+            is_over |= event["kind"] == "system" and event["state"] == "stopped"
+        report.tell(time.monotonic())
+        if watch.at_end and not is_over:
+            # A daemon that died on the way is put back by the keeper, and told again.
+            try:
+                daemon.reopen(_LEAVING)
+                watch = daemon.watch()
+                daemon.down(kill=kill)
+            except DaemonUnreachable:
+                break
+    daemon.wait_closed(max(0.0, deadline - time.monotonic()))
+    session.screen.note("orch: stopped")
+
+
+def exit_code(row: Row) -> int:
+    """Return how the instance's last process ended, as a shell would tell it."""
+    if row["signal"] is not None:
+        return _BY_SIGNAL + row["signal"]
+    if row["exit_code"] is not None:
+        return row["exit_code"]
+    return ExitCode.FAILED if row["phase"] == "failed" else ExitCode.DONE
+
+
+def _recovered(row: Row) -> client.Verdict:
+    return client.ready(row) if row["wanted"] == "up" else client.Verdict.DONE
+
+
+def _chosen(names: tuple[str, ...], *, everything: bool) -> tuple[str, ...]:
+    if names and everything:
+        raise UsageError("cannot take names and --all together")
+    if not names and not everything:
+        raise UsageError("name a service, a component or an instance, or say --all")
+    return names
+
+
+def _changed(session: Session, daemon: Client, verb: str, names: Sequence[str]) -> None:
+    """Ask for the change, and tell who is as wished already."""
+    _affected, unchanged = daemon.change(verb, names)
+    for name in unchanged:
+        session.screen.note(f"orch: {name}: nothing to {verb}")
+
+
+def _follow(
+    session: Session,
+    daemon: Client,
+    names: Sequence[str],
+    *,
+    until: Condition,
+    what: str,
+    timeout: Seconds,
+) -> int:
+    """Wait until the condition holds for the instances; tell what happens and who failed."""
+    transitions = progress.Transitions(session.screen)
+    outcome = daemon.wait_until(until, timeout, what=what, names=names, seen=transitions.see)
+    for row in outcome.failed:
+        session.screen.say(f"orch: {client.failure(row)}")
+    return ExitCode.FAILED if outcome.failed else ExitCode.DONE

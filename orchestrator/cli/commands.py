@@ -1,0 +1,410 @@
+"""The one table of commands: what both parsers, the help and the completions are made from.
+
+A row names a verb, its parameters and the function that does it, as `module:function` so
+that nothing is imported before it is needed. This module imports nothing of the verbs and
+nothing heavy: the quick path reads it on every call.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+UP_TIMEOUT = "10m"
+WAIT_TIMEOUT = "60s"
+
+
+class Kind(enum.Enum):
+    """What the text of a parameter means; see `values.py` for the conversions."""
+
+    TEXT = enum.auto()
+    FLAG = enum.auto()
+    CHOICE = enum.auto()
+    DURATION = enum.auto()
+    LINES = enum.auto()
+    SIGNAL = enum.auto()
+    PATTERN = enum.auto()
+    PAIR = enum.auto()
+    COUNT = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """An option, or a positional argument when it has no flags.
+
+    `default` is written as a user would write it. `multiple` collects every occurrence;
+    `required` is for positional arguments.
+    """
+
+    name: str
+    help: str
+    flags: tuple[str, ...] = ()
+    kind: Kind = Kind.TEXT
+    default: str | None = None
+    multiple: bool = False
+    required: bool = False
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A verb.
+
+    `quick` lets the small parser take it; `shared` says that the global options may stand
+    after it too; `rest` collects unknown options and what follows them into that parameter.
+    """
+
+    name: str
+    help: str
+    handler: str
+    parameters: tuple[Parameter, ...] = ()
+    quick: bool = True
+    shared: bool = True
+    rest: str = ""
+
+
+def _flag(name: str, flags: str, text: str) -> Parameter:
+    return Parameter(name, text, tuple(flags.split()), Kind.FLAG)
+
+
+def _option(
+    name: str,
+    flags: str,
+    text: str,
+    metavar: str,
+    kind: Kind = Kind.TEXT,
+    *,
+    default: str | None = None,
+    multiple: bool = False,
+) -> Parameter:
+    return Parameter(name, text, tuple(flags.split()), kind, default, multiple, False, metavar)
+
+
+def _choice(name: str, flags: str, text: str, choices: str, default: str) -> Parameter:
+    words = tuple(choices.split())
+    metavar = "|".join(words)
+    return Parameter(
+        name, text, tuple(flags.split()), Kind.CHOICE, default, metavar=metavar, choices=words
+    )
+
+
+SHARED: tuple[Parameter, ...] = (
+    _option(
+        "file",
+        "-f --file",
+        "The topology file; topology.yaml or topology.yml is searched upwards.",
+        "FILE",
+    ),
+    _option("project", "-p --project", "A name that tells systems of one file apart.", "NAME"),
+    _flag("json", "--json", "Print JSON: snapshots as one value, streams as lines."),
+    _flag("quiet", "-q --quiet", "Print no progress; for ps: names only."),
+    _flag("verbose", "-v --verbose", "Print more, also of what went wrong."),
+    _choice("color", "--color", "When to colour.", "auto always never", "auto"),
+)
+"""Before or after the verb; each has a twin in the environment, `ORCH_FILE` for `--file`."""
+
+_NAMES = Parameter(
+    "names",
+    "Services, components or instances (market, market.engine, market.engine@2).",
+    multiple=True,
+    metavar="NAME",
+)
+_SOME_NAMES = Parameter("names", _NAMES.help, multiple=True, required=True, metavar="NAME")
+_ALL = _flag("everything", "--all", "All of them.")
+_WAIT_TIMEOUT = _option(
+    "wait_timeout",
+    "--wait-timeout",
+    "How long to wait.",
+    "DURATION",
+    Kind.DURATION,
+    default=WAIT_TIMEOUT,
+)
+_NO_WAIT = _flag("no_wait", "--no-wait", "Return at once.")
+_NO_IMPORT = _flag("no_import", "--no-import", "Skip the checks that import handler code.")
+_SET = _option(
+    "settings",
+    "--set",
+    "Give a setting a value.",
+    "NAME=VALUE",
+    Kind.PAIR,
+    multiple=True,
+)
+
+
+def _change(name: str, text: str) -> Command:
+    return Command(
+        name, text, f"orchestrator.cli.change:{name}", (_NAMES, _ALL, _NO_WAIT, _WAIT_TIMEOUT)
+    )
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "up",
+        "Start the system, or make a running one what its file says now.",
+        "orchestrator.cli.up:up",
+        (
+            Parameter(
+                "words",
+                "A topology file (it ends in .yaml or .yml), then names; all when none.",
+                multiple=True,
+                metavar="FILE|NAME",
+            ),
+            _flag("detach", "-d --detach", "Return when nothing waits to be started any more."),
+            _flag("wait", "--wait", "Return when everything is ready or has ended well."),
+            _option(
+                "wait_timeout",
+                "--wait-timeout",
+                f"How long -d ({UP_TIMEOUT}) or --wait ({WAIT_TIMEOUT}) may take.",
+                "DURATION",
+                Kind.DURATION,
+            ),
+            _option(
+                "exit_code_from",
+                "--exit-code-from",
+                "Stop all when this one ends, and exit with its code.",
+                "NAME",
+            ),
+            _flag("abort_on_failure", "--abort-on-failure", "Stop all when one has failed."),
+            _flag("plan", "--plan", "Print what would be done, and do nothing."),
+            _flag("no_deps", "--no-deps", "Leave out what the names depend on."),
+            _option(
+                "scale",
+                "--scale",
+                "Run so many instances.",
+                "NAME=COUNT",
+                Kind.COUNT,
+                multiple=True,
+            ),
+            _flag("remove_orphans", "--remove-orphans", "Stop what the file no longer has."),
+            _SET,
+            _NO_IMPORT,
+        ),
+    ),
+    Command(
+        "down",
+        "Stop the system in order, and its daemon; done when none runs.",
+        "orchestrator.cli.change:down",
+        (
+            _flag("kill", "--kill", "Kill at once instead of stopping in order."),
+            _option(
+                "wait_timeout",
+                "--wait-timeout",
+                "How long to wait.",
+                "DURATION",
+                Kind.DURATION,
+                default=UP_TIMEOUT,
+            ),
+        ),
+    ),
+    Command(
+        "ps",
+        "List the instances.",
+        "orchestrator.cli.observe:ps",
+        (_NAMES, _flag("everything", "--all", "The daemon's own row too.")),
+    ),
+    Command(
+        "status",
+        "Tell all about instances; with names, exit 3 when one does not run, 4 when unknown.",
+        "orchestrator.cli.observe:status",
+        (_NAMES,),
+    ),
+    Command(
+        "logs",
+        "Print what instances wrote.",
+        "orchestrator.cli.logs:logs",
+        (
+            _NAMES,
+            _flag("follow", "-f --follow", "Go on with what comes, across restarts."),
+            _option(
+                "lines",
+                "-n --lines",
+                "How many last lines of each, or all.",
+                "N|all",
+                Kind.LINES,
+                default="100",
+            ),
+            _flag("stderr", "--stderr", "Standard error only."),
+            _flag("no_prefix", "--no-prefix", "The bytes as they were written."),
+            _option(
+                "grep",
+                "--grep",
+                "Lines that match only.",
+                "REGEX",
+                Kind.PATTERN,
+            ),
+        ),
+    ),
+    _change("start", "Start instances that do not run."),
+    _change("stop", "Stop instances, dependents first."),
+    _change("restart", "Stop and start instances."),
+    Command(
+        "kill",
+        "Send a signal to instances.",
+        "orchestrator.cli.change:kill",
+        (
+            _NAMES,
+            _ALL,
+            _option(
+                "signal",
+                "-s --signal",
+                "Which one, as TERM, SIGTERM or 15.",
+                "SIGNAL",
+                Kind.SIGNAL,
+                default="KILL",
+            ),
+        ),
+    ),
+    _change("reset", "Forget the failures of instances and start those that gave up."),
+    Command(
+        "wait",
+        "Wait for instances.",
+        "orchestrator.cli.change:wait",
+        (
+            _SOME_NAMES,
+            _choice(
+                "goal",
+                "--for",
+                "What to wait for; with exit, the exit code is theirs.",
+                "ready exit",
+                "ready",
+            ),
+            _option(
+                "timeout",
+                "--timeout",
+                "How long to wait.",
+                "DURATION",
+                Kind.DURATION,
+                default=WAIT_TIMEOUT,
+            ),
+        ),
+    ),
+    Command(
+        "validate",
+        "Check topology files; every mistake is reported.",
+        "orchestrator.cli.topology:validate",
+        (
+            Parameter("files", "Topology files.", multiple=True, metavar="FILE"),
+            _choice("format", "--format", "How to print mistakes.", "text json", "text"),
+            _flag("strict", "--strict", "Warnings are mistakes too."),
+            _SET,
+            _NO_IMPORT,
+        ),
+    ),
+    Command(
+        "build",
+        "Write the configuration files of every instance.",
+        "orchestrator.cli.topology:build",
+        (
+            _option("output", "-o --output", "Where to; beside the topology by default.", "DIR"),
+            _flag("check", "--check", "Write nothing; exit 1 when files are stale."),
+            _flag("diff", "--diff", "Print how files differ."),
+            _SET,
+            _NO_IMPORT,
+        ),
+    ),
+    Command(
+        "explain",
+        "Explain the code of a diagnostic.",
+        "orchestrator.cli.topology:explain",
+        (Parameter("code", "As ORC101.", required=True, metavar="CODE"),),
+    ),
+    Command(
+        "schema",
+        "Print the JSON Schema of topology files.",
+        "orchestrator.cli.topology:schema",
+    ),
+    Command(
+        "run",
+        "Run one handler file, or one built instance, in the foreground without a daemon.",
+        "orchestrator.cli.run:run",
+        (
+            Parameter(
+                "path",
+                "A handler file, or the directory of a built instance.",
+                required=True,
+                metavar="FILE|DIR",
+            ),
+            Parameter(
+                "extra",
+                "Configuration of a handler file, as --name value.",
+                multiple=True,
+                metavar="[--NAME VALUE]",
+            ),
+            _option("addresses", "-a --addresses", "Its addresses file.", "FILE"),
+            _option("config", "-c --config", "Its configuration file.", "FILE"),
+            _flag("main_mode", "-m --main-mode", "Call main() instead of serving."),
+            _option(
+                "log_level",
+                "-cl --console-loglevel",
+                "From which level on to log.",
+                "LEVEL",
+                default="INFO",
+            ),
+            _option("service", "-s --service", "The handler file, as an option.", "FILE"),
+        ),
+        quick=False,
+        shared=False,
+        rest="extra",
+    ),
+    Command(
+        "completion",
+        "Print a script that completes orch commands in a shell.",
+        "orchestrator.cli.about:completion",
+        (
+            Parameter(
+                "shell",
+                "bash, zsh or fish.",
+                kind=Kind.CHOICE,
+                required=True,
+                metavar="bash|zsh|fish",
+                choices=("bash", "zsh", "fish"),
+            ),
+        ),
+    ),
+    Command(
+        "version",
+        "Print the version.",
+        "orchestrator.cli.about:version",
+    ),
+)
+
+
+def find(name: str) -> Command | None:
+    """Return the command called `name`."""
+    return next((command for command in COMMANDS if command.name == name), None)
+
+
+def options(command: Command) -> tuple[Parameter, ...]:
+    """Return the options that may stand after the verb: its own, and the global ones it leaves.
+
+    `logs -f` follows: a command's own flag hides the global one of that letter there.
+    """
+    own = tuple(parameter for parameter in command.parameters if parameter.flags)
+    if not command.shared:
+        return own
+    taken = {flag for parameter in own for flag in parameter.flags}
+    rest = (_without(parameter, taken) for parameter in SHARED)
+    return (*own, *(parameter for parameter in rest if parameter.flags))
+
+
+def arguments(command: Command) -> tuple[Parameter, ...]:
+    """Return the positional arguments of a command."""
+    return tuple(parameter for parameter in command.parameters if not parameter.flags)
+
+
+def _without(parameter: Parameter, taken: set[str]) -> Parameter:
+    if taken.isdisjoint(parameter.flags):
+        return parameter
+    flags = tuple(flag for flag in parameter.flags if flag not in taken)
+    return Parameter(
+        parameter.name,
+        parameter.help,
+        flags,
+        parameter.kind,
+        parameter.default,
+        parameter.multiple,
+        parameter.required,
+        parameter.metavar,
+        parameter.choices,
+    )

@@ -1,0 +1,138 @@
+"""`orch logs`: the files that components write, read by the command itself.
+
+The daemon only tells where the files are. When it is down, the lock that was built says
+who has which, and the files are as good as ever.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.cli import logfiles
+from orchestrator.cli.follow import Follower
+from orchestrator.cli.loglines import Style
+from orchestrator.cli.session import Session
+from orchestrator.client import Client, Row, Watch
+from orchestrator.errors import ExitCode, OrchestratorError
+from orchestrator.model import names as naming
+
+_ALIVE = frozenset({"starting", "running", "stopping"})
+
+
+def logs(
+    session: Session,
+    *,
+    names: tuple[str, ...],
+    follow: bool,
+    lines: int | None,
+    stderr: bool,
+    no_prefix: bool,
+    grep: re.Pattern[bytes] | None,
+) -> int:
+    """Print the last lines of instances' logs, and with `follow` go on with what comes."""
+    style = style_of(session, prefix=not no_prefix, coloured=session.screen.out_coloured)
+    if grep is not None:
+        style = Style(style.prefix, style.coloured, style.terminal, style.json, grep)
+
+    def start(path: Path) -> int:
+        if grep is not None and lines:
+            return logfiles.last_matches(path, lines, grep)
+        return logfiles.last_lines(path, lines)
+
+    streams = ("stderr",) if stderr else ("stdout", "stderr")
+    styles = {"stdout": style, "stderr": style}
+    with Follower(styles, start, streams=streams) as follower:
+        daemon = session.try_connect()
+        if daemon is None:
+            _offline(session, follower, names, streams)
+            while follow:
+                _wait(follower)
+        elif follow:
+            _live(daemon, follower, names)
+        else:
+            _show(follower, daemon.ps(names))
+    return ExitCode.DONE
+
+
+def style_of(session: Session, *, prefix: bool, coloured: bool) -> Style:
+    """Return how the user wants lines on standard output to look."""
+    return Style(
+        prefix=prefix and not session.options.json,
+        coloured=coloured,
+        terminal=sys.stdout.isatty(),
+        json=session.options.json,
+    )
+
+
+def _show(follower: Follower, rows: Sequence[Row]) -> None:
+    _begin(follower, rows)
+    for row in rows:
+        follower.finish(row["name"])
+
+
+def _live(daemon: Client, follower: Follower, names: Sequence[str]) -> None:
+    """Follow until the system has stopped; a daemon that dies is awaited, its logs go on."""
+    watch = daemon.watch(names)
+    _begin(follower, watch.rows)
+    is_over = False
+    while True:
+        _wait(follower, daemon, watch)
+        for event in watch.wait(0.0):
+            if event["kind"] == "instance":
+                row = event["row"]
+                follower.see(row)
+                if row["phase"] not in _ALIVE:
+                    follower.finish(row["name"])
+            elif event["kind"] == "system":
+                is_over = event["state"] == "stopped"
+        if watch.at_end:
+            follower.drain()
+            if is_over:
+                return
+            daemon.reopen()
+            watch = daemon.watch(names)
+            for row in watch.rows:
+                follower.see(row)
+
+
+def _begin(follower: Follower, rows: Sequence[Row]) -> None:
+    # Before the first line, so that all prefixes are as wide as the widest.
+    follower.width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        follower.see(row)
+
+
+def _wait(follower: Follower, daemon: Client | None = None, watch: Watch | None = None) -> None:
+    """Show what there is, then sleep until a file grows or the daemon speaks."""
+    more = follower.pump() or (watch is not None and watch.has_events)
+    awaited = [follower.fileno()] if daemon is None else [follower.fileno(), daemon.fileno()]
+    select.select(awaited, [], [], 0.0 if more else None)
+
+
+def _offline(
+    session: Session, follower: Follower, words: Sequence[str], streams: Sequence[str]
+) -> None:
+    """Take in the log files that the last built lock speaks of."""
+    path = session.base_dir / "topology.lock.json"
+    try:
+        document = json.loads(path.read_bytes())
+        components = document.get("lock", document)["components"]
+    except (OSError, ValueError, KeyError, AttributeError) as problem:
+        raise OrchestratorError(
+            f"cannot find the logs of {session.topology}: no daemon runs and {path} "
+            f"cannot be read ({problem}); start the system with: {session.starter}"
+        ) from problem
+    chosen = naming.select(words, components)
+    follower.width = max(map(len, chosen), default=0)
+    for name in chosen:
+        plain = components[name]
+        stem = naming.file_stem(plain["service"], plain["component"], plain.get("instance", 1))
+        for stream in streams:
+            suffix = "out" if stream == "stdout" else "err"
+            follower.add(name, stream, session.base_dir / "logging" / f"{stem}.{suffix}")
+        follower.finish(name)

@@ -1,0 +1,42 @@
+"""`orch run`: one component in this process, without a daemon, its signals the caller's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.cli import invocation
+from orchestrator.cli.session import Session
+from orchestrator.component import runtime
+from orchestrator.errors import UsageError
+
+
+def run(
+    session: Session,
+    *,
+    path: str,
+    extra: tuple[str, ...],
+    addresses: str | None,
+    config: str | None,
+    main_mode: bool,
+    log_level: str,
+    service: str | None,
+) -> int:
+    """Run a handler file with its addresses and configuration, or a built instance."""
+    del session  # `run` speaks to no daemon and searches no topology
+    target = Path(path)
+    if target.is_dir() and (target / "__info__.json").is_file():
+        if extra or addresses or config or service or main_mode:
+            raise UsageError(f"cannot give options to {path}: a built instance has its own")
+        return runtime.run_directory(target)
+    if service is not None:
+        target = Path(service)
+    if not target.exists():
+        raise UsageError(f"cannot run {str(target)!r}: there is no such file")
+    return runtime.run_file(
+        target,
+        addresses=None if addresses is None else Path(addresses),
+        config=None if config is None else Path(config),
+        main_mode=main_mode,
+        log_level=log_level,
+        extra=invocation.rest_pairs(extra),
+    )

@@ -1,0 +1,90 @@
+"""What one command works on: the options, the system they name, and its daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from orchestrator import client, files
+from orchestrator.cli.invocation import Options
+from orchestrator.cli.screen import Screen
+from orchestrator.client import Client
+from orchestrator.errors import DaemonUnreachable, UsageError
+
+DEFAULT_NAMES = ("topology.yaml", "topology.yml")
+
+
+class Session:
+    """One command's view of the world; a context manager that closes what it opened."""
+
+    def __init__(self, options: Options, environment: Mapping[str, str]) -> None:
+        self.options = options
+        self.environment = environment
+        self.screen = Screen(options.color, environment, quiet=options.quiet)
+        self._file = options.file
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def choose(self, file: str) -> None:
+        """Work on `file`, as if the user had named it with -f."""
+        self._file = file
+
+    @property
+    def topology(self) -> Path:
+        """The topology file: the named one, or the nearest above the working directory.
+
+        Raises:
+            UsageError: None was named and none is found.
+        """
+        if self._file is not None:
+            return Path(self._file).absolute()
+        here = Path.cwd()
+        for directory in (here, *here.parents):
+            for name in DEFAULT_NAMES:
+                if (directory / name).is_file():
+                    return directory / name
+        raise UsageError(
+            f"cannot find {' or '.join(DEFAULT_NAMES)} in {here} or above it; "
+            "name a file with -f FILE"
+        )
+
+    @property
+    def runtime_dir(self) -> Path:
+        """Where the daemon's socket is."""
+        return files.runtime_dir(self.topology, self.options.project, self.environment)
+
+    @property
+    def base_dir(self) -> Path:
+        """Where the system keeps its files, unless its topology says otherwise."""
+        project = self.options.project
+        return self.topology.parent / (f".orch-{project}" if project else ".orch")
+
+    @property
+    def starter(self) -> str:
+        """The command that starts this system's daemon."""
+        file = f" -f {self._file}" if self._file is not None else ""
+        project = f" -p {self.options.project}" if self.options.project else ""
+        return f"orch{file}{project} up -d"
+
+    def connect(self) -> Client:
+        """Return the client of this system's daemon, closed when the command ends.
+
+        Raises:
+            DaemonUnreachable: It does not run.
+        """
+        self._client = client.connect(self.runtime_dir, starter=self.starter)
+        return self._client
+
+    def try_connect(self) -> Client | None:
+        """Return the client, or None when no daemon runs."""
+        try:
+            return self.connect()
+        except DaemonUnreachable:
+            return None

@@ -1,0 +1,224 @@
+"""From a topology file to its lock and files, and the verbs that stop there.
+
+`validate`, `build`, `explain` and `schema` need no daemon. Handler code is imported in a
+child process only, so that what it does at import it does not do to us.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import config, files, process
+from orchestrator.cli import diagnostics
+from orchestrator.cli.session import Session
+from orchestrator.config import Locked, codes
+from orchestrator.config import build as building
+from orchestrator.config import schema as schemas
+from orchestrator.errors import Diagnostic, ExitCode, OrchestratorError, TopologyError, UsageError
+from orchestrator.model import plain
+from orchestrator.model.topology import Lock
+from orchestrator.model.units import Seconds
+
+IMPORT_TIMEOUT: Seconds = 60.0
+"""How long the imports of all handlers may take together."""
+
+_INSPECT = (sys.executable, "-m", "orchestrator.component.inspect")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A lock that is good, and its plain form for the daemon."""
+
+    locked: Locked
+    plain: dict[str, Any]
+
+
+def read(
+    session: Session,
+    *,
+    settings: Mapping[str, str],
+    scale: Mapping[str, int] | None = None,
+    imports: bool,
+) -> Wanted:
+    """Read, check and lock the session's topology.
+
+    Raises:
+        TopologyError: It has mistakes; all of them are in the error.
+    """
+    draft = config.read(
+        _shown(session.topology),
+        project=session.options.project,
+        settings=settings,
+        environment=session.environment,
+        scale=scale or {},
+    )
+    models = _models(draft.handlers) if imports else None
+    locked = config.lock(draft, models)
+    return Wanted(locked, plain.encode(locked.lock))
+
+
+def write(session: Session, lock: Lock) -> None:
+    """Write the files of every instance below the system's base directory."""
+    changes = files.write_tree(base_dir_of(lock), building.files_of(lock))
+    if session.options.verbose and (changes.written or changes.removed):
+        session.screen.note(
+            f"orch: {len(changes.written)} files written, {len(changes.removed)} removed "
+            f"in {lock.base_dir}"
+        )
+
+
+def base_dir_of(lock: Lock) -> Path:
+    """Return the directory in which the system keeps its files."""
+    return Path(lock.base_dir)
+
+
+def warn(session: Session, warnings: Sequence[Diagnostic]) -> None:
+    """Print warnings on standard error."""
+    if warnings:
+        coloured = session.screen.err_coloured
+        session.screen.note(diagnostics.text(warnings, coloured=coloured))
+
+
+def _shown(path: Path) -> Path:
+    """Return the path as people know it from where they are, for positions in messages."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _models(handlers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Let a child process import the handlers and tell their models, by component."""
+    if not handlers:
+        return {}
+    lines = "".join(json.dumps(dict(handler)) + "\n" for handler in handlers)
+    try:
+        finished = process.run(_INSPECT, input=lines.encode(), timeout=IMPORT_TIMEOUT)
+    except TimeoutError as problem:
+        raise OrchestratorError(
+            f"cannot read the models of {len(handlers)} handlers: {problem}; "
+            "--no-import leaves the checks out that need them"
+        ) from problem
+    models: dict[str, Any] = {}
+    for line in finished.stdout.splitlines():
+        try:
+            reply = json.loads(line)
+            models[reply["name"]] = reply
+        except (ValueError, KeyError, TypeError):
+            # Handler code may print while it is imported; that is its own affair.
+            continue
+    missing = [str(handler["name"]) for handler in handlers if handler["name"] not in models]
+    if missing:
+        said = finished.stderr.decode(errors="replace").strip().splitlines()
+        why = said[-1] if said else f"exit {finished.code}"
+        raise OrchestratorError(f"cannot read the models of {missing[0]}: {why}")
+    return models
+
+
+def validate(
+    session: Session,
+    *,
+    files: tuple[str, ...],
+    format: str,  # noqa: A002 - named after its option
+    strict: bool,
+    settings: Mapping[str, str],
+    no_import: bool,
+) -> int:
+    """Check topology files and print every mistake; exit 1 when there is one."""
+    found: list[Diagnostic] = []
+    good = True
+    is_json = session.options.json or format == "json"
+    for file in files or (str(session.topology),):
+        session.choose(file)
+        try:
+            wanted = read(session, settings=settings, imports=not no_import)
+        except TopologyError as error:
+            mistakes: Sequence[Diagnostic] = error.diagnostics
+            is_valid = False
+        else:
+            mistakes = wanted.locked.warnings
+            is_valid = not (strict and mistakes)
+        found.extend(mistakes)
+        good = good and is_valid
+        if not is_json:
+            _tell(session, mistakes, file, is_valid=is_valid)
+    if is_json:
+        session.screen.json([diagnostics.plain(one) for one in found])
+    return ExitCode.DONE if good else ExitCode.FAILED
+
+
+def _tell(session: Session, mistakes: Sequence[Diagnostic], file: str, *, is_valid: bool) -> None:
+    if mistakes:
+        session.screen.data(diagnostics.text(mistakes, coloured=session.screen.out_coloured))
+    if is_valid:
+        session.screen.note(f"{_shown(Path(file).absolute())}: valid")
+        return
+    count = len(mistakes)
+    session.screen.note(f"orch: {file}: {count} mistake{'s' if count != 1 else ''}")
+
+
+def build(
+    session: Session,
+    *,
+    output: str | None,
+    check: bool,
+    diff: bool,
+    settings: Mapping[str, str],
+    no_import: bool,
+) -> int:
+    """Write the files of every instance, or tell how the ones that are there differ."""
+    wanted = read(session, settings=settings, imports=not no_import)
+    warn(session, wanted.locked.warnings)
+    lock = wanted.locked.lock
+    root = Path(output) if output is not None else base_dir_of(lock)
+    tree = building.files_of(lock)
+    stale = files.compare(root, tree)
+    if diff:
+        for path in (*stale.written, *stale.removed):
+            new = next((file.text for file in tree if file.path == path), "")
+            _print_diff(session, root, path, new)
+    if check:
+        for path in stale.written:
+            session.screen.note(f"orch: {root / path} is stale")
+        for path in stale.removed:
+            session.screen.note(f"orch: {root / path} is left over")
+        return ExitCode.FAILED if stale.written or stale.removed else ExitCode.DONE
+    if diff:
+        return ExitCode.DONE
+    changes = files.write_tree(root, tree)
+    session.screen.note(
+        f"orch: {root}: {len(changes.written)} written, {len(changes.unchanged)} unchanged, "
+        f"{len(changes.removed)} removed"
+    )
+    return ExitCode.DONE
+
+
+def _print_diff(session: Session, root: Path, path: str, new: str) -> None:
+    try:
+        old = (root / path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        old = ""
+    lines = difflib.unified_diff(
+        old.splitlines(), new.splitlines(), f"{root / path}", f"{path} (new)", lineterm=""
+    )
+    for line in lines:
+        session.screen.data(line)
+
+
+def explain(session: Session, *, code: str) -> int:
+    """Explain the code of a diagnostic."""
+    text = codes.explain(code.upper())
+    if text is None:
+        raise UsageError(f"unknown code {code!r}; codes look like ORC101")
+    session.screen.data(text)
+    return ExitCode.DONE
+
+
+def schema(session: Session) -> int:
+    """Print the JSON Schema of topology files."""
+    session.screen.data(schemas.text().rstrip("\n"))
+    return ExitCode.DONE

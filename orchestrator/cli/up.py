@@ -1,0 +1,200 @@
+"""`orch up`: make the system what its file says, and stay with it or not.
+
+Read and lock the topology, write its files, make sure that a daemon runs, apply the lock.
+Nothing is changed before the topology is known to be good, and a daemon that this command
+started does not outlive a refusal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from orchestrator import client, files, process
+from orchestrator.cli import commands, foreground, progress, topology
+from orchestrator.cli.session import Session
+from orchestrator.cli.topology import Wanted
+from orchestrator.client import Client, Condition, Step
+from orchestrator.errors import (
+    DaemonRunning,
+    DaemonUnreachable,
+    ExitCode,
+    OrchestratorError,
+    UsageError,
+)
+from orchestrator.model import names as naming
+from orchestrator.model import units
+from orchestrator.model.topology import Lock
+from orchestrator.model.units import Seconds
+
+_ENDINGS = (".yaml", ".yml")
+_GIVE_UP: Seconds = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What to apply, and to whom."""
+
+    wanted: Wanted
+    names: tuple[str, ...]
+    no_deps: bool
+    remove_orphans: bool
+
+
+def up(
+    session: Session,
+    *,
+    words: tuple[str, ...],
+    detach: bool,
+    wait: bool,
+    wait_timeout: Seconds | None,
+    exit_code_from: str | None,
+    abort_on_failure: bool,
+    plan: bool,
+    no_deps: bool,
+    scale: Mapping[str, int],
+    remove_orphans: bool,
+    settings: Mapping[str, str],
+    no_import: bool,
+) -> int:
+    """Bring the system up; see the table of commands for the options."""
+    if (detach or wait) and (exit_code_from or abort_on_failure):
+        raise UsageError("--exit-code-from and --abort-on-failure need the foreground")
+    if words and words[0].endswith(_ENDINGS):
+        session.choose(words[0])
+        words = words[1:]
+    wanted = topology.read(session, settings=settings, scale=scale, imports=not no_import)
+    lock = wanted.locked.lock
+    known = tuple(lock.components)
+    naming.select(words, known)
+    watched = naming.select((exit_code_from,), known) if exit_code_from else ()
+    topology.warn(session, wanted.locked.warnings)
+    request = _Request(wanted, words, no_deps, remove_orphans)
+    if plan:
+        return _plan(session, request)
+    if detach or wait:
+        condition = client.ready if wait else client.settled
+        default = commands.WAIT_TIMEOUT if wait else commands.UP_TIMEOUT
+        timeout = units.parse_duration(default) if wait_timeout is None else wait_timeout
+        return _detached(session, request, condition, timeout)
+    policy = foreground.Policy(words, watched, abort_on_failure)
+    return _attached(session, request, policy)
+
+
+def _plan(session: Session, request: _Request) -> int:
+    """Print what an up would do; without a daemon everything is yet to be made."""
+    daemon = session.try_connect()
+    if daemon is None:
+        chosen = naming.select(request.names, request.wanted.locked.lock.components)
+        steps: list[Step] = [
+            {"name": name, "action": "create", "cause": "no daemon runs"} for name in chosen
+        ]
+    else:
+        steps = _apply(daemon, request, plan=True)
+    if session.options.json:
+        session.screen.json(steps)
+        return ExitCode.DONE
+    width = max((len(step["name"]) for step in steps), default=0)
+    for step in steps:
+        session.screen.data(
+            f"{step['name']:<{width}}  {step['action']:<8}{step['cause']}".rstrip()
+        )
+    return ExitCode.DONE
+
+
+def _detached(session: Session, request: _Request, condition: Condition, timeout: Seconds) -> int:
+    with _daemon(session, request.wanted.locked.lock) as (daemon, _is_ours):
+        _tell(session, _apply(daemon, request))
+    transitions = progress.Transitions(session.screen)
+    outcome = daemon.wait_until(
+        condition,
+        timeout,
+        what="ready" if condition is client.ready else "started",
+        names=request.names,
+        at_first_failure=condition is client.ready,
+        seen=transitions.see,
+    )
+    for row in outcome.failed:
+        session.screen.say(f"orch: {client.failure(row)}")
+    return ExitCode.FAILED if outcome.failed else ExitCode.DONE
+
+
+def _attached(session: Session, request: _Request, policy: foreground.Policy) -> int:
+    lock = request.wanted.locked.lock
+    with foreground.Foreground(session, lock, policy) as attached:
+        with _daemon(session, lock) as (daemon, is_ours):
+            if attached.was_interrupted:
+                raise KeyboardInterrupt
+            steps = _apply(daemon, request)
+        _tell(session, steps)
+        return attached.follow(daemon, is_ours=is_ours)
+
+
+@contextlib.contextmanager
+def _daemon(session: Session, lock: Lock) -> Iterator[tuple[Client, bool]]:
+    """Give the client of the daemon, started if need be, and whether it was.
+
+    A daemon that was started here is brought down again when the block fails.
+    """
+    topology.write(session, lock)
+    daemon = session.try_connect()
+    is_ours = daemon is None and _start(session, lock)
+    if daemon is None:
+        daemon = session.connect()
+    try:
+        yield daemon, is_ours
+    except DaemonUnreachable as problem:
+        if not is_ours:
+            raise
+        log = topology.base_dir_of(lock) / "logging" / "orch.log"
+        lines = client.last_lines(log, 1)
+        why = f"{lines[-1]} (see {log})" if lines else str(problem)
+        raise DaemonUnreachable(f"cannot start the daemon: {why}") from problem
+    except BaseException:
+        if is_ours:
+            with contextlib.suppress(OrchestratorError):
+                daemon.down(kill=True)
+                daemon.wait_closed(_GIVE_UP)
+        raise
+
+
+def _start(session: Session, lock: Lock) -> bool:
+    """Start the keeper and with it the daemon; tell whether it was this command that did."""
+    files.private_dir(session.runtime_dir)
+    try:
+        process.start_keeper(
+            runtime_dir=session.runtime_dir,
+            base_dir=topology.base_dir_of(lock),
+            name=lock.name,
+            topology=session.topology,
+        )
+    except DaemonRunning:
+        # Somebody else's `up` was faster. A daemon that owns the system but does not
+        # answer is another matter, and the refusal says whose it is.
+        if session.try_connect() is None:
+            raise
+        return False
+    return True
+
+
+def _apply(daemon: Client, request: _Request, *, plan: bool = False) -> list[Step]:
+    return daemon.apply(
+        request.wanted.plain,
+        request.wanted.locked.secrets,
+        plan=plan,
+        names=request.names,
+        no_deps=request.no_deps,
+        remove_orphans=request.remove_orphans,
+    )
+
+
+def _tell(session: Session, steps: list[Step]) -> None:
+    """Tell what the apply does to what was there before; what is new tells itself."""
+    for step in steps:
+        if step["action"] == "orphan":
+            session.screen.say(
+                f"orch: {step['name']} is not in the topology any more; --remove-orphans stops it"
+            )
+        elif step["action"] in ("restart", "update", "remove"):
+            session.screen.note(f"orch: {step['action']} {step['name']}: {step['cause']}")

@@ -1,0 +1,600 @@
+"""The typed, synchronous client of a system's daemon.
+
+It speaks the control protocol over the unix socket in the system's runtime directory and
+knows nothing of the daemon's inside. It never polls: every wait follows the watch stream
+and has an end. A connection that breaks because the daemon died is opened anew, for the
+keeper repairs the daemon and no component notices.
+
+Rows stay the plain objects of the protocol (`Row` gives them types): a thousand instances
+send thousands of them while they start, and a copy of each would buy nothing.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import enum
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Self, TypedDict, cast
+
+from orchestrator.errors import DaemonUnreachable, ProtocolError, RequestFailed, WaitTimeout
+from orchestrator.model import units
+from orchestrator.model.units import Instant, Seconds
+from orchestrator.wire import control
+
+SOCKET_NAME = "control.sock"
+CONNECT_TIMEOUT: Seconds = 5.0
+REQUEST_TIMEOUT: Seconds = 60.0
+REPAIR_TIMEOUT: Seconds = 10.0
+"""How long the keeper may take to put a daemon that died back in place."""
+
+LAST_LINES = 20
+"""How many log lines explain a failure."""
+
+_NAMED = 10
+"""How many instances a message names before it counts the rest."""
+
+_CHUNK = 1 << 18
+_ENDED = frozenset({"exited", "stopped", "failed", "disabled"})
+
+
+class Row(TypedDict):
+    """One instance as the daemon reports it."""
+
+    name: str
+    service: str
+    component: str
+    instance: int
+    phase: str
+    ready: bool
+    healthy: bool | None
+    pid: int | None
+    generation: int
+    restarts: int
+    reload: str | None
+    result: str | None
+    exit_code: int | None
+    signal: int | None
+    started_at: str | None
+    wanted: str
+    why: str | None
+    failures: int
+    next_start_in: float | None
+    stop_in: float | None
+    stdout: str | None
+    stderr: str | None
+
+
+class Event(TypedDict, total=False):
+    """One item of the watch stream; `kind` is `instance`, `removed` or `system`."""
+
+    seq: int
+    kind: str
+    row: Row
+    name: str
+    state: str
+    exit_code: int
+    why: str
+
+
+class Step(TypedDict):
+    """One line of a plan: what happens to an instance, and because of what."""
+
+    name: str
+    action: str
+    cause: str
+
+
+class Verdict(enum.Enum):
+    """What a condition says of a row."""
+
+    PENDING = enum.auto()
+    DONE = enum.auto()
+    FAILED = enum.auto()
+
+
+Condition = Callable[[Row], Verdict]
+"""A pure function over one row; a wait ends when no row is pending."""
+
+
+class Outcome:
+    """How a wait ended: the last row of every awaited instance, and those that failed."""
+
+    __slots__ = ("failed", "rows")
+
+    def __init__(self, rows: dict[str, Row], failed: tuple[Row, ...]) -> None:
+        self.rows = rows
+        self.failed = failed
+
+
+def is_terminal(row: Row) -> bool:
+    """Tell whether nothing more happens to the instance by itself."""
+    return row["phase"] in _ENDED
+
+
+def settled(row: Row) -> Verdict:
+    """Ask that the instance no longer waits: its process was started, or it has ended."""
+    phase = row["phase"]
+    if phase == "failed":
+        return Verdict.FAILED
+    if phase in ("waiting", "stopping") or (phase == "backoff" and row["generation"] == 0):
+        return Verdict.PENDING
+    return Verdict.DONE
+
+
+def ready(row: Row) -> Verdict:
+    """Ask that the instance is ready, or has ended well."""
+    phase = row["phase"]
+    if phase in ("failed", "stopped"):
+        return Verdict.FAILED
+    if phase in ("exited", "disabled") or (row["ready"] and phase == "running"):
+        return Verdict.DONE
+    return Verdict.PENDING
+
+
+def serving(row: Row) -> Verdict:
+    """Ask that the instance is ready now; one that has ended can no longer become so."""
+    return Verdict.FAILED if is_terminal(row) else ready(row)
+
+
+def ended(row: Row) -> Verdict:
+    """Ask that the instance has no process and will get none by itself."""
+    return Verdict.DONE if is_terminal(row) else Verdict.PENDING
+
+
+def regenerated(before: Mapping[str, int]) -> Condition:
+    """Ask for a newer process than the one of generation `before`, and that it is ready."""
+
+    def condition(row: Row) -> Verdict:
+        if row["generation"] > before.get(row["name"], 0):
+            return ready(row)
+        return Verdict.FAILED if row["phase"] == "failed" else Verdict.PENDING
+
+    return condition
+
+
+def reason(row: Row) -> str:
+    """Return in a few words why the instance is as it is; empty when there is nothing to say."""
+    if row["why"]:
+        return row["why"]
+    if row["signal"] is not None:
+        return f"signal {row['signal']}"
+    if row["exit_code"] is not None:
+        return f"exit {row['exit_code']}"
+    return row["result"] or ""
+
+
+def failure(row: Row, lines: int = LAST_LINES) -> str:
+    """Return the text that explains a failed instance: its reason and its last log lines."""
+    why = reason(row)
+    head = f"{row['name']} {row['phase']}" + (f": {why}" if why else "")
+    for path in (row["stderr"], row["stdout"]):
+        tail = last_lines(path, lines) if path else []
+        if tail:
+            return "\n".join((f"{head}; the end of {path}:", *(f"    {line}" for line in tail)))
+    return head
+
+
+def last_lines(path: str | Path, count: int) -> list[str]:
+    """Return up to `count` last lines of a log; none when it cannot be read.
+
+    At most a megabyte is read, and the zero bytes of a punched head are no line.
+    """
+    blocks: list[bytes] = []
+    newlines = 0
+    try:
+        with Path(path).open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            lowest = max(0, end - (1 << 20))
+            while end > lowest and newlines <= count:
+                begin = max(lowest, end - (1 << 16))
+                file.seek(begin)
+                block = file.read(end - begin)
+                blocks.append(block)
+                newlines += block.count(b"\n")
+                end = begin
+    except OSError:
+        return []
+    text = b"".join(reversed(blocks)).lstrip(b"\0")
+    lines = text.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.decode(errors="replace").rstrip("\r") for line in lines[-count:]]
+
+
+def describe(rows: Collection[Row]) -> str:
+    """Return the instances with what they are doing: `market.engine (starting, pid 12)`."""
+    texts = [_describe(row) for row, _ in zip(rows, range(_NAMED), strict=False)]
+    more = len(rows) - len(texts)
+    return ", ".join(texts) + (f" and {more} more" if more else "")
+
+
+def _describe(row: Row) -> str:
+    if row["why"]:
+        detail = row["why"]
+    elif row["pid"] is not None:
+        detail = f"{row['phase']}, pid {row['pid']}"
+    else:
+        detail = row["phase"]
+    return f"{row['name']} ({detail})"
+
+
+def connect(
+    runtime_dir: Path, timeout: Seconds = CONNECT_TIMEOUT, *, starter: str = "orch up -d"
+) -> Client:
+    """Return a client of the daemon whose socket is in `runtime_dir`.
+
+    Args:
+        runtime_dir: The system's runtime directory.
+        timeout: How long the daemon may take to accept, in seconds.
+        starter: The command that starts this daemon, for the error message.
+
+    Raises:
+        DaemonUnreachable: Nobody listens there.
+    """
+    return Client(_open(runtime_dir / SOCKET_NAME, timeout, starter), runtime_dir, starter)
+
+
+def _open(path: Path, timeout: Seconds, starter: str) -> socket.socket:
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        stream.settimeout(timeout)
+        stream.connect(os.fspath(path))
+    except OSError as problem:
+        stream.close()
+        why = problem.strerror or str(problem)
+        raise DaemonUnreachable(
+            f"cannot reach the daemon at {path}: {why}; start it with: {starter}"
+        ) from problem
+    return stream
+
+
+class Client:
+    """A connection to the daemon. Close it, or use it as a context manager."""
+
+    def __init__(self, stream: socket.socket, runtime_dir: Path, starter: str) -> None:
+        self._stream = stream
+        self._path = runtime_dir / SOCKET_NAME
+        self._starter = starter
+        self._decoder = control.Decoder()
+        self._number = 0
+        self._replies: dict[int, dict[str, Any]] = {}
+        self._streams: dict[int, collections.deque[Event]] = {}
+        self._at_end = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; watches of it end."""
+        self._at_end = True
+        self._stream.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor to select on."""
+        return self._stream.fileno()
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the daemon has closed the connection."""
+        return self._at_end
+
+    def reopen(self, timeout: Seconds = REPAIR_TIMEOUT) -> None:
+        """Connect anew after the daemon died; watches must be asked for again.
+
+        Raises:
+            DaemonUnreachable: No daemon came back within `timeout` seconds.
+        """
+        self._stream.close()
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self._stream = _open(self._path, CONNECT_TIMEOUT, self._starter)
+                break
+            except DaemonUnreachable:
+                # The keeper is at work, and a socket that is not there yet wakes nobody.
+                if time.monotonic() >= deadline:
+                    raise
+                select.select([], [], [], 0.02)
+        self._decoder = control.Decoder()
+        self._replies.clear()
+        self._streams.clear()
+        self._at_end = False
+
+    def wait_closed(self, timeout: Seconds) -> bool:
+        """Wait until the daemon has closed the connection; tell whether it did."""
+        deadline = time.monotonic() + timeout
+        while not self._at_end and (remaining := deadline - time.monotonic()) > 0:
+            self.receive(remaining)
+        return self._at_end
+
+    def request(
+        self, method: str, *, timeout: Seconds = REQUEST_TIMEOUT, **params: object
+    ) -> dict[str, Any]:
+        """Send a request and return its result.
+
+        Raises:
+            RequestFailed: The daemon refused; `code` says why.
+            DaemonUnreachable: The daemon ended before it answered.
+            WaitTimeout: It did not answer in `timeout` seconds; it may still do what was asked.
+            ProtocolError: The answer breaks the protocol.
+        """
+        return self._request(method, params, timeout)[1]
+
+    def _request(
+        self, method: str, params: Mapping[str, Any], timeout: Seconds
+    ) -> tuple[int, dict[str, Any]]:
+        self._number += 1
+        number = self._number
+        deadline = time.monotonic() + timeout
+        if method == "watch":
+            self._streams[number] = collections.deque()
+        self._send(control.request(number, method, params), method, timeout)
+        while number not in self._replies:
+            if self._at_end:
+                self._lost(method)
+            if not self.receive(deadline - time.monotonic()) and time.monotonic() >= deadline:
+                limit = units.format_duration(timeout)
+                raise WaitTimeout(f"the daemon did not answer {method!r} within {limit}")
+        return number, _result(self._replies.pop(number))
+
+    def _send(self, line: bytes, method: str, timeout: Seconds) -> None:
+        try:
+            self._stream.settimeout(timeout)
+            self._stream.sendall(line)
+        except TimeoutError as problem:
+            limit = units.format_duration(timeout)
+            raise WaitTimeout(f"the daemon did not take {method!r} within {limit}") from problem
+        except OSError:
+            # A daemon that goes away may have said why before; what it sent is read first.
+            with contextlib.suppress(OSError):
+                while self.receive(0.0):
+                    pass
+            self._at_end = True
+
+    def _lost(self, method: str) -> NoReturn:
+        self._decoder.finish()
+        raise DaemonUnreachable(
+            f"the daemon at {self._path} ended before it answered {method!r}; "
+            f"start it with: {self._starter}"
+        )
+
+    def receive(self, timeout: Seconds) -> bool:
+        """Take in what the daemon has sent, waiting up to `timeout`; tell whether it was anything.
+
+        Raises:
+            ProtocolError: It is not what the protocol allows.
+        """
+        if self._at_end:
+            return False
+        try:
+            self._stream.settimeout(max(timeout, 0.0))
+            data = self._stream.recv(_CHUNK)
+        except (TimeoutError, BlockingIOError):
+            return False
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._at_end = True
+            return False
+        for message in self._decoder.feed(data):
+            self._take(message)
+        return True
+
+    def _take(self, message: dict[str, Any]) -> None:
+        number = message.get("id")
+        event = message.get("event")
+        if isinstance(event, dict) and number in self._streams:
+            self._streams[number].append(cast("Event", event))
+        elif isinstance(number, int) and ("result" in message or "error" in message):
+            self._replies[number] = message
+        elif "error" in message:
+            # Without a number: the daemon could not read our line at all.
+            _result(message)
+        else:
+            raise ProtocolError("cannot understand the daemon: neither reply nor event")
+
+    def watch(self, names: Sequence[str] = ()) -> Watch:
+        """Follow the instances that `names` select (all when empty), from now on."""
+        number, result = self._request("watch", {"names": list(names)}, REQUEST_TIMEOUT)
+        return Watch(self, self._streams[number], _rows(result))
+
+    def ps(self, names: Sequence[str] = ()) -> list[Row]:
+        """Return the rows of the instances that `names` select."""
+        return _rows(self.request("ps", names=list(names)))
+
+    def status(self, names: Sequence[str] = ()) -> tuple[dict[str, Any], list[Row]]:
+        """Return what the daemon says of itself, and the rows."""
+        result = self.request("status", names=list(names))
+        return result["daemon"], _rows(result)
+
+    def apply(
+        self,
+        lock: Mapping[str, Any],
+        secrets: Mapping[str, str],
+        *,
+        plan: bool = False,
+        names: Sequence[str] = (),
+        no_deps: bool = False,
+        remove_orphans: bool = False,
+    ) -> list[Step]:
+        """Make the system what `lock` says, or with `plan` tell only what that would do."""
+        result = self.request(
+            "apply",
+            lock=lock,
+            secrets=dict(secrets),
+            plan=plan,
+            no_deps=no_deps,
+            remove_orphans=remove_orphans,
+            names=list(names),
+        )
+        return cast("list[Step]", result["plan"])
+
+    def change(self, verb: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Ask for `start`, `stop`, `restart` or `reset`; return the affected and the unchanged."""
+        result = self.request(verb, names=list(names))
+        return list(result.get("names", ())), list(result.get("unchanged", ()))
+
+    def kill(self, names: Sequence[str], signal: str) -> list[str]:
+        """Send a signal to the instances; return those that got it."""
+        return list(self.request("kill", signal=signal, names=list(names))["names"])
+
+    def down(self, *, kill: bool = False) -> list[str]:
+        """Ask the daemon to stop everything and end; return the names still running."""
+        return list(self.request("down", kill=kill).get("names", ()))
+
+    def wait_until(
+        self,
+        condition: Condition,
+        timeout: Seconds,
+        *,
+        what: str,
+        names: Sequence[str] = (),
+        at_first_failure: bool = True,
+        seen: Callable[[Row], None] | None = None,
+    ) -> Outcome:
+        """Follow the instances until the condition holds for each.
+
+        Args:
+            condition: What has to hold.
+            timeout: The bound of the whole wait, in seconds.
+            what: What is waited for, for the message: `ready` gives `not ready after 3s: …`.
+            names: Whom to follow; all when empty.
+            at_first_failure: End as soon as one has failed, instead of when none is pending.
+            seen: Called with every row that comes, the first ones included.
+
+        Raises:
+            WaitTimeout: It took too long; the message names who was still awaited.
+            DaemonUnreachable: The daemon ended and did not come back.
+        """
+        deadline = time.monotonic() + timeout
+        waiting = _Waiting(condition, seen)
+        watch = self.watch(names)
+        waiting.begin(watch.rows)
+        while waiting.pending and not (at_first_failure and waiting.failed):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                limit = units.format_duration(timeout)
+                awaited = describe(waiting.pending.values())
+                raise WaitTimeout(f"not {what} after {limit}: {awaited}")
+            for event in watch.wait(remaining):
+                waiting.take(event)
+            if watch.at_end and waiting.pending:
+                if waiting.is_over:
+                    raise DaemonUnreachable(
+                        f"the system stopped, not {what}: {describe(waiting.pending.values())}"
+                    )
+                self.reopen(min(REPAIR_TIMEOUT, max(deadline - time.monotonic(), 0.0)))
+                watch = self.watch(names)
+                waiting.begin(watch.rows)
+        return Outcome(waiting.rows, tuple(waiting.failed.values()))
+
+
+class Watch:
+    """The stream of changes that follows a snapshot, without gap or repetition."""
+
+    __slots__ = ("_client", "_events", "rows")
+
+    def __init__(self, client: Client, events: collections.deque[Event], rows: list[Row]) -> None:
+        self._client = client
+        self._events = events
+        self.rows = rows
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the daemon has closed the stream and all of it was taken."""
+        return self._client.at_end and not self._events
+
+    @property
+    def has_events(self) -> bool:
+        """Whether events have come already; a select would not tell."""
+        return bool(self._events)
+
+    def wait(self, timeout: Seconds) -> list[Event]:
+        """Return the events that have come, waiting up to `timeout` for the first."""
+        deadline: Instant = time.monotonic() + timeout
+        while not self._events and not self._client.at_end:
+            remaining = deadline - time.monotonic()
+            if not self._client.receive(remaining) and remaining <= 0:
+                break
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield events until the daemon closes the stream; this is the one wait without end."""
+        while not self.at_end:
+            yield from self.wait(3600.0)
+
+
+class _Waiting:
+    """Who is still awaited: each event costs one look at one row."""
+
+    __slots__ = ("_condition", "_seen", "failed", "is_over", "pending", "rows")
+
+    def __init__(self, condition: Condition, seen: Callable[[Row], None] | None) -> None:
+        self._condition = condition
+        self._seen = seen
+        self.rows: dict[str, Row] = {}
+        self.pending: dict[str, Row] = {}
+        self.failed: dict[str, Row] = {}
+        self.is_over = False
+
+    def begin(self, rows: Sequence[Row]) -> None:
+        self.rows.clear()
+        self.pending.clear()
+        self.failed.clear()
+        for row in rows:
+            self._look(row)
+
+    def take(self, event: Event) -> None:
+        kind = event["kind"]
+        if kind == "instance":
+            self._look(event["row"])
+        elif kind == "removed":
+            self.pending.pop(event["name"], None)
+            self.failed.pop(event["name"], None)
+            self.rows.pop(event["name"], None)
+        elif kind == "system":
+            self.is_over = event["state"] == "stopped"
+
+    def _look(self, row: Row) -> None:
+        name = row["name"]
+        self.rows[name] = row
+        verdict = self._condition(row)
+        if verdict is Verdict.PENDING:
+            self.pending[name] = row
+        else:
+            self.pending.pop(name, None)
+        if verdict is Verdict.FAILED:
+            self.failed[name] = row
+        else:
+            self.failed.pop(name, None)
+        if self._seen is not None:
+            self._seen(row)
+
+
+def _rows(result: Mapping[str, Any]) -> list[Row]:
+    rows = result.get("instances")
+    if not isinstance(rows, list):
+        raise ProtocolError("cannot understand the daemon: a reply without 'instances'")
+    return rows
+
+
+def _result(message: Mapping[str, Any]) -> dict[str, Any]:
+    error = message.get("error")
+    if isinstance(error, dict):
+        text = str(error.get("message", "the daemon gave no reason"))
+        raise RequestFailed(str(error.get("code", "failed")), text)
+    result = message.get("result")
+    if not isinstance(result, dict):
+        raise ProtocolError("cannot understand the daemon: a reply without a result")
+    return result
