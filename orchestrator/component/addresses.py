@@ -1,0 +1,109 @@
+"""Addresses of connections: the seed's file layout, read into ZeroMQ endpoints.
+
+    {"connections": {"in": {"orders": {"replyer": "127.0.0.1:8001"}}, "out": {…}}, "states": {…}}
+
+An address without a scheme is tcp. A plain text instead of `{socket: address}` is the address of the connection's
+only socket. A list stands for the replicas of the end that binds: a connector connects to all of them, a binder
+takes the one of its instance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from orchestrator.component.connections import End
+from orchestrator.component.errors import SetupError
+
+IPC_LIMIT = 107
+"""How many bytes the path of a Unix socket may have."""
+
+_TCP = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
+
+
+def endpoint(text: object) -> str:
+    """Return an address as ZeroMQ wants it.
+
+    Raises:
+        ValueError, TypeError: It is no address; the message says what one looks like.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{text!r} is no address: expected text such as '127.0.0.1:8001'")
+    scheme, found, rest = text.partition("://")
+    if not found:
+        scheme, rest = "tcp", text
+    if scheme == "ipc":
+        if not rest or len(rest.encode()) > IPC_LIMIT:
+            raise ValueError(f"{text!r} needs a path of 1 to {IPC_LIMIT} bytes")
+        return text
+    match = _TCP.fullmatch(rest) if scheme == "tcp" else None
+    if match is None or not 0 < int(match["port"]) < 65536:
+        raise ValueError(
+            f"{text!r} is no address: expected host:port, tcp://host:port or ipc:///path"
+        )
+    return f"tcp://{rest}"
+
+
+def split(address: str) -> tuple[str, int]:
+    """Return host and port of a tcp endpoint."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def select(
+    tree: Mapping[str, Any], ends: Sequence[End], instance: int = 1
+) -> dict[End, tuple[str, ...]]:
+    """Return the endpoints of each end, in order; none for an end without a socket.
+
+    Args:
+        tree: What the addresses file holds.
+        ends: The declared ends.
+        instance: Which replica this is, from 1.
+
+    Raises:
+        SetupError: Names every end without an address, and every address that is none.
+    """
+    mistakes: list[str] = []
+    found: dict[End, tuple[str, ...]] = dict.fromkeys(ends, ())
+    for end in ends:
+        for socket in end.type.sockets:
+            path = f"connections.{end.type.side}.{end.name}.{socket}"
+            try:
+                found[end] = _endpoints(tree, end, socket, instance)
+            except (ValueError, TypeError, AttributeError) as error:
+                mistakes.append(f"addresses: {path}: {error}")
+    if mistakes:
+        raise SetupError(mistakes)
+    return found
+
+
+def unused(tree: Mapping[str, Any], ends: Sequence[End]) -> Iterator[str]:
+    """Yield `in.name` of every address that no declared end uses."""
+    declared = {(end.type.side, end.name) for end in ends}
+    connections = tree.get("connections")
+    for side, names in connections.items() if isinstance(connections, Mapping) else ():
+        for name in names if isinstance(names, Mapping) else ():
+            if (side, name) not in declared:
+                yield f"{side}.{name}"
+
+
+def _endpoints(tree: Mapping[str, Any], end: End, socket: str, instance: int) -> tuple[str, ...]:
+    sockets = ((tree.get("connections") or {}).get(end.type.side) or {}).get(end.name)
+    if not sockets:
+        raise ValueError("is missing; the connection is declared but not wired")
+    if not isinstance(sockets, Mapping):
+        sockets = {socket: sockets}
+    unknown = sockets.keys() - set(end.type.sockets)
+    if unknown:
+        known = ", ".join(end.type.sockets)
+        raise ValueError(f"{min(unknown)!r} is no socket of a {end.type.name}; it has {known}")
+    given = sockets.get(socket)
+    if not given:
+        raise ValueError("is missing")
+    texts = given if isinstance(given, list) else [given]
+    if not end.binds:
+        return tuple(map(endpoint, texts))
+    if len(texts) < instance and len(texts) != 1:
+        raise ValueError(f"has {len(texts)} addresses, none for instance {instance}")
+    return (endpoint(texts[instance - 1 if len(texts) > 1 else 0]),)

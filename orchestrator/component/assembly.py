@@ -1,0 +1,208 @@
+"""Putting a component together: handler, configuration, connections, sockets; in this order, and apart again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import zmq
+
+from orchestrator.component import (
+    addresses,
+    calls,
+    configuration,
+    connections,
+    handlers,
+    loader,
+    sending,
+    sockets,
+)
+from orchestrator.component.connections import End
+from orchestrator.component.errors import SetupError
+from orchestrator.component.flow import Flow
+from orchestrator.component.handlers import Handler
+from orchestrator.component.inbound import Inbound, Replyer, Subscriber
+from orchestrator.component.instance import Instance
+from orchestrator.component.outbound import ExternalRequest, Outbound, Publisher, Requester
+from orchestrator.component.sending import ToSend
+
+logger = logging.getLogger(__name__)
+
+States = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Assembly:
+    """A component with its sockets open. `to_send` is the one for plain functions."""
+
+    handler: Handler
+    config: dict[str, Any]
+    states: States
+    flow: Flow
+    outputs: Mapping[str, Outbound]
+    to_send: ToSend
+    _context: sockets.Context
+    _inbound: tuple[tuple[End, sockets.Socket], ...]
+
+    def inbound(self, to_send_async: ToSend | None = None) -> tuple[Inbound, ...]:
+        """Return the inbound ends at work; async functions are given `to_send_async`."""
+        return tuple(self._working(end, socket, to_send_async) for end, socket in self._inbound)
+
+    def has_async(self) -> bool:
+        """Tell whether a function of a connection is async."""
+        return any(calls.is_async(end.function) for end, _ in self._inbound)
+
+    def signal_hook(self, signal: int) -> Callable[..., Any] | None:
+        """Return the handler file's hook for a signal; one for SIGINT serves SIGTERM too."""
+        from signal import SIGTERM  # noqa: PLC0415
+
+        if signal == SIGTERM and self.handler.sigterm_handler is not None:
+            return self.handler.sigterm_handler
+        return self.handler.sigint_handler
+
+    def wait_for_subscribers(self, expected: Mapping[str, tuple[int, str]]) -> None:
+        """Wait until publishers have the subscribers they expect; say who is missing, and go on."""
+        for output in self.outputs.values():
+            if not isinstance(output, Publisher) or not output.expected:
+                continue
+            timeout = output.end.options.get(
+                "subscribers_timeout", connections.SUBSCRIBERS_TIMEOUT
+            )
+            if not output.wait_for_subscribers(timeout):
+                who = expected.get(output.end.name, (0, ""))[1]
+                logger.warning(
+                    "Only %d of %d subscribers of %r are connected after %g s%s; going on without",
+                    output.subscribers,
+                    output.expected,
+                    output.end.name,
+                    timeout,
+                    f" (expected {who})" if who else "",
+                )
+
+    def close(self, linger: float) -> None:
+        """Close all sockets, giving what was sent `linger` seconds to leave."""
+        self._context.destroy(linger=round(linger * 1000))
+
+    def _working(self, end: End, socket: sockets.Socket, to_send_async: ToSend | None) -> Inbound:
+        assert end.function is not None
+        function = calls.adapt(end.function, calls.MESSAGE)
+        to_send = to_send_async if calls.is_async(end.function) else self.to_send
+        states, config = self.states, self.config
+
+        def handle(arguments: Any) -> Any:
+            return function(arguments, to_send, states, config)
+
+        kind = Replyer if end.type.name == "replyer" else Subscriber
+        return kind(end, socket, self.flow, handle)
+
+
+def assemble(instance: Instance, flow: Flow) -> Assembly:
+    """Load a component and open its sockets.
+
+    Raises:
+        SetupError: Something is wrong with it; sockets that were open are closed.
+    """
+    if instance.working_dir:
+        try:
+            os.chdir(instance.working_dir)
+        except OSError as error:
+            raise SetupError(f"cannot enter {instance.working_dir}: {error.strerror}") from error
+    handler = handlers.load(instance.handler, instance.python_path)
+    config = configuration.resolve(handler, instance.config, os.environ, instance.arguments)
+    tree = dict(instance.addresses)
+    if handler.setup_addresses is not None:
+        tree = handlers.hook("setup_addresses", handler.setup_addresses, tree, config) or tree
+    ends = handler.ends(config)
+    _check_mode(instance, handler, ends)
+    wired = addresses.select(tree, ends, instance.number)
+    for name in addresses.unused(tree, ends):
+        logger.warning("The address of %s is not used: no such connection is declared", name)
+    context: sockets.Context = zmq.Context()
+    try:
+        return _open(instance, handler, config, flow, wired, context=context)
+    except BaseException:
+        context.destroy(linger=0)
+        raise
+
+
+def _check_mode(instance: Instance, handler: Handler, ends: tuple[End, ...]) -> None:
+    mistakes: list[str] = []
+    for side, models in handler.state_models.items():
+        mistakes += [
+            f"{handler.origin.place('state_models', side, name)}: states are not served by this version"
+            for name in models
+        ]
+    if instance.main_mode:
+        if handler.main is None:
+            mistakes.append(
+                f"{handler.origin.file}: mode main needs a function main(to_send, config)"
+            )
+        mistakes += [
+            f"{handler.origin.place('connection_models', 'in', end.name)}: mode main allows no inbound "
+            "connection; remove it, or use mode service"
+            for end in ends
+            if end.type.side == "in"
+        ]
+    if mistakes:
+        raise SetupError(mistakes)
+
+
+def _open(
+    instance: Instance,
+    handler: Handler,
+    config: dict[str, Any],
+    flow: Flow,
+    wired: Mapping[End, tuple[str, ...]],
+    *,
+    context: sockets.Context,
+) -> Assembly:
+    ends = tuple(wired)
+    inbound: dict[End, sockets.Socket] = {}
+    outputs: dict[str, Outbound] = {}
+    # Binders first: a component may be connected to itself.
+    for end in sorted(ends, key=lambda end: not end.binds):
+        if end.type.side == "in":
+            kind = zmq.ROUTER if end.type.name == "replyer" else zmq.SUB
+            inbound[end] = sockets.open_socket(context, kind)
+            sockets.attach(inbound[end], end, wired[end])
+        else:
+            outputs[end.name] = _output(end, wired[end], instance, flow, context)
+    pause = max((end.options.get("wait_after_creation_s", 0.0) for end in ends), default=0.0)
+    if pause:
+        time.sleep(pause)  # noqa: TID251 - nothing else runs yet, and the model asks for it
+    to_send = sending.make({name: output.send for name, output in outputs.items()})
+    states: States = MappingProxyType({})
+    if handler.init_function is not None:
+        try:
+            handler.init_function(to_send, states, config)
+        except Exception as error:  # user code may raise anything
+            root = str(Path(handler.origin.file).parent) if handler.origin.file else None
+            raise SetupError(f"init_function failed: {loader.place(error, root)}") from error
+    # In declared order, whatever was bound first.
+    in_order = tuple((end, inbound[end]) for end in ends if end in inbound)
+    return Assembly(handler, config, states, flow, outputs, to_send, context, in_order)
+
+
+def _output(
+    end: End, endpoints: tuple[str, ...], instance: Instance, flow: Flow, context: sockets.Context
+) -> Outbound:
+    output: Outbound
+    match end.type.name:
+        case "requester":
+            socket = sockets.open_socket(context, zmq.DEALER)
+            output = Requester(end, socket, flow, endpoints)
+        case "publisher":
+            told = instance.expected.get(end.name, (0, ""))[0]
+            expected = max(told, end.options.get("min_subscribers", 0))
+            socket = sockets.open_socket(context, Publisher.kind(expected=expected))
+            output = Publisher(end, socket, flow, expected=expected)
+        case _:
+            return ExternalRequest(end)
+    sockets.attach(socket, end, endpoints)
+    return output

@@ -1,0 +1,73 @@
+"""Functions of a handler file, called with as many arguments as they take."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Function = Callable[..., Any]
+
+MESSAGE: Mapping[int, tuple[int, ...]] = {4: (0, 1, 2, 3), 3: (0, 1, 2), 2: (0, 1), 1: (0,)}
+"""A function for messages: (args, to_send, states, config), or the first few of them."""
+
+MAIN: Mapping[int, tuple[int, ...]] = {2: (0, 2), 3: (0, 1, 2), 1: (0,)}
+"""The main function: (to_send, config), (to_send, states, config) or (to_send)."""
+
+SIGNAL: Mapping[int, tuple[int, ...]] = {5: (0, 1, 2, 3, 4), 2: (0, 1), 0: ()}
+"""A signal hook: (signal, frame, to_send, states, config), or (signal, frame), or nothing."""
+
+ANY: Mapping[int, tuple[int, ...]] = {}
+"""A function of any form."""
+
+CONFIG: Mapping[int, tuple[int, ...]] = {1: (0,), 0: ()}
+"""A hook that takes the configuration, or nothing."""
+
+WITH_CONFIG: Mapping[int, tuple[int, ...]] = {2: (0, 1), 1: (0,)}
+"""A hook that takes addresses or models and the configuration, or the former alone."""
+
+
+def adapt(function: object, forms: Mapping[int, tuple[int, ...]]) -> Function:
+    """Return `function` as one that takes all arguments of its kind and passes on those it knows.
+
+    Args:
+        function: What the handler file gives.
+        forms: By number of parameters, which of all arguments they are. The first form that fits is taken.
+
+    Raises:
+        TypeError: It is not callable, or takes another number of arguments.
+    """
+    if not callable(function):
+        raise TypeError(f"expected a function, got {type(function).__name__} {function!r:.80}")
+    if not forms:
+        return function
+    everything = max(len(indices) for indices in forms.values())
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some built-in functions do not tell; they are called with all there is.
+        return function
+    for count, indices in forms.items():
+        try:
+            signature.bind(*([None] * count))
+        except TypeError:
+            continue
+        if indices == tuple(range(everything)):
+            return function
+        return _reduced(function, indices)
+    wanted = " or ".join(map(str, sorted(forms)))
+    name = getattr(function, "__name__", repr(function))
+    raise TypeError(f"{name}{signature} must take {wanted} arguments")
+
+
+def is_async(function: object) -> bool:
+    """Tell whether calling `function` gives a coroutine."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - an object may be callable by an async method
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _reduced(function: Function, indices: tuple[int, ...]) -> Function:
+    def call(*arguments: object) -> object:
+        return function(*[arguments[index] for index in indices])
+
+    return call

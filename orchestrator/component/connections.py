@@ -1,0 +1,359 @@
+"""Connections as a handler file declares them: types, creation arguments, models. No sockets here.
+
+    type              side   socket       does       talks to
+    replyer           in     replyer      binds      requester
+    subscriber        in     subscriber   connects   publisher
+    requester         out    requester    connects   replyer
+    publisher         out    publisher    binds      subscriber
+    external_request  out    -            calls a function (also spelt external_target)
+
+Creation arguments, under the names of service_framework and in `required_creation_arguments` or
+`optional_creation_arguments` alike:
+
+    replyer           on_new_request, or on_<connection>: the function, or its name in the handler file
+    subscriber        on_new_message, or on_<connection>; topic; is_x_sub (connects to a bus, as always)
+    requester         timeout: seconds until RequestTimeout, default 5
+    publisher         topic; is_x_pub: connect to a bus instead of binding;
+                      min_subscribers: how many to wait for before the first message,
+                      subscribers_timeout: for how many seconds, default 10;
+                      timeout: seconds to wait for a slow subscriber until SendTimeout, default 30;
+                      wait_after_creation_s: seconds to wait after binding, default 0
+    external_request  func_to_call or target: the function, or its name: here or `package.module.name`
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.component import calls, models
+from orchestrator.component.errors import SetupError
+from orchestrator.component.kinds import NotAModel
+from orchestrator.component.models import Arguments
+from orchestrator.component.positions import Key
+
+REQUEST_TIMEOUT = 5.0
+SEND_TIMEOUT = 30.0
+SUBSCRIBERS_TIMEOUT = 10.0
+
+# A wait of no length could never succeed.
+_LEAST = {"timeout": 0.001}
+
+_NUMBER: tuple[type, ...] = (int, float)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Type:
+    """A type of connection. `function` is the creation argument which holds the function to call."""
+
+    name: str
+    side: str
+    sockets: tuple[str, ...]
+    binds: bool
+    partners: tuple[str, ...]
+    creation: Mapping[str, tuple[type, ...]]
+    function: str | None = None
+
+
+TYPES: Mapping[str, Type] = {
+    known.name: known
+    for known in (
+        Type("replyer", "in", ("replyer",), True, ("requester",), {}, "on_new_request"),
+        Type(
+            "subscriber",
+            "in",
+            ("subscriber",),
+            False,
+            ("publisher",),
+            {"topic": (str,), "is_x_sub": (bool,)},
+            "on_new_message",
+        ),
+        Type("requester", "out", ("requester",), False, ("replyer",), {"timeout": _NUMBER}),
+        Type(
+            "publisher",
+            "out",
+            ("publisher",),
+            True,
+            ("subscriber",),
+            {
+                "topic": (str,),
+                "is_x_pub": (bool,),
+                "wait_after_creation_s": _NUMBER,
+                "min_subscribers": (int,),
+                "subscribers_timeout": _NUMBER,
+                "timeout": _NUMBER,
+            },
+        ),
+        Type("external_request", "out", (), False, (), {}, "func_to_call"),
+    )
+}
+_ALIASES = {"external_target": "external_request"}
+_FUNCTION_ALIASES = {"external_request": "target"}
+
+_KEYS = (
+    "connection_type",
+    "required_creation_arguments",
+    "optional_creation_arguments",
+    "required_connection_arguments",
+    "optional_connection_arguments",
+    "required_arguments",
+    "optional_arguments",
+    "required_return_arguments",
+    "optional_return_arguments",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class End:
+    """One declared end of a connection. `returns` is None when any return value is taken as it is."""
+
+    name: str
+    type: Type
+    arguments: Arguments
+    returns: Arguments | None
+    function: Callable[..., Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    line: int | None = None
+
+    @property
+    def binds(self) -> bool:
+        """Whether this end binds its address; a publisher to a bus connects."""
+        return self.type.binds and not self.options.get("is_x_pub", False)
+
+    @property
+    def topic(self) -> str:
+        """The topic, empty for none."""
+        return str(self.options.get("topic", ""))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the end as plain data, for those who must not import handlers."""
+        wire = list(self.type.sockets)
+        return {
+            "type": self.type.name,
+            "sockets": wire,
+            "binds": wire if self.binds else [],
+            "connects": [] if self.binds else wire,
+            "topic": self.topic or None,
+            **self.arguments.plain(),
+            "returns": self.returns.plain() if self.returns else {"required": {}, "optional": {}},
+            "function": getattr(self.function, "__name__", None),
+            "line": self.line,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where models come from: the handler's names, its file and the lines of its keys."""
+
+    namespace: Mapping[str, Any]
+    file: str | None = None
+    lines: Mapping[Key, int] = field(default_factory=dict)
+
+    def place(self, *key: object) -> str:
+        """Return `file:line: connection_models['in']['orders']` for a key."""
+        line = self.line(*key)
+        where = (
+            f"{self.file}:{line}: "
+            if self.file and line
+            else f"{self.file}: "
+            if self.file
+            else ""
+        )
+        return where + str(key[0]) + "".join(f"[{part!r}]" for part in key[1:])
+
+    def line(self, *key: object) -> int | None:
+        """Return the line of a key, or of the nearest one around it."""
+        for length in range(len(key), 0, -1):
+            if key[:length] in self.lines:
+                return self.lines[key[:length]]
+        return None
+
+
+def declared(
+    connection_models: object,
+    origin: Origin,
+    creation: Mapping[str, Mapping[str, object]] | None = None,
+) -> tuple[End, ...]:
+    """Return every end that `connection_models` declares, in order.
+
+    Args:
+        connection_models: `{"in": {name: model}, "out": {name: model}}` of the handler file.
+        origin: The handler, for functions given by name and for the places of mistakes.
+        creation: More creation arguments by connection, as the hook `setup_connections` returns them.
+
+    Raises:
+        SetupError: Names every mistake with its place.
+    """
+    mistakes: list[str] = []
+    ends: list[End] = []
+    given = dict(creation or {})
+    for side, name, model in _each(connection_models, origin, mistakes):
+        try:
+            ends.append(_end(side, name, model, origin, given.pop(name, {})))
+        except SetupError as error:
+            mistakes.extend(error.mistakes)
+    mistakes.extend(
+        f"setup_connections returned arguments for {name!r}, which connection_models does not declare"
+        for name in given
+    )
+    if mistakes:
+        raise SetupError(mistakes)
+    return tuple(ends)
+
+
+def _each(
+    connection_models: object, origin: Origin, mistakes: list[str]
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    if not isinstance(connection_models, Mapping):
+        mistakes.append(
+            f"{origin.place('connection_models')}: expected a dict with 'in' and 'out'"
+        )
+        return
+    for side, ends in connection_models.items():
+        if side not in ("in", "out"):
+            mistakes.append(
+                f"{origin.place('connection_models', side)}: unknown side; expected 'in' or 'out'"
+            )
+        elif not isinstance(ends, Mapping):
+            mistakes.append(
+                f"{origin.place('connection_models', side)}: expected a dict of connections by name"
+            )
+        else:
+            for name, model in ends.items():
+                if isinstance(name, str) and isinstance(model, Mapping):
+                    yield side, name, model
+                else:
+                    place = origin.place("connection_models", side, name)
+                    mistakes.append(
+                        f"{place}: expected a dict with 'connection_type' under a text name"
+                    )
+
+
+def _end(
+    side: str, name: str, model: Mapping[str, Any], origin: Origin, more: Mapping[str, object]
+) -> End:
+    key = ("connection_models", side, name)
+    mistakes: list[str] = []
+
+    def wrong(message: str, *inner: object) -> None:
+        mistakes.append(f"{origin.place(*key, *inner)}: {message}")
+
+    for unknown in model.keys() - set(_KEYS):
+        wrong(f"unknown key; a model has {', '.join(_KEYS)}", unknown)
+    written = model.get("connection_type")
+    kind = TYPES.get(_ALIASES.get(str(written), str(written)))
+    if kind is None or kind.side != side:
+        fitting = ", ".join(known.name for known in TYPES.values() if known.side == side)
+        wrong(
+            f"{written!r} is no connection type on side {side!r}; there are {fitting}",
+            "connection_type",
+        )
+        raise SetupError(mistakes)
+    for group in ("required_connection_arguments", "optional_connection_arguments"):
+        if model.get(group):
+            wrong(f"a {kind.name} has no connection arguments of its own", group)
+    sent = kind.name != "external_request"
+    arguments = _arguments(model, "arguments", wrong, wire=sent)
+    returns = _arguments(model, "return_arguments", wrong, wire=sent)
+    creation = {
+        **(model.get("required_creation_arguments") or {}),
+        **(model.get("optional_creation_arguments") or {}),
+        **more,
+    }
+    function = _function(kind, name, creation, origin, wrong)
+    options = _options(kind, creation, wrong)
+    if mistakes:
+        raise SetupError(mistakes)
+    assert arguments is not None
+    free = kind.name == "external_request" and not (
+        model.get("required_return_arguments") or model.get("optional_return_arguments")
+    )
+    return End(
+        name, kind, arguments, None if free else returns, function, options, origin.line(*key)
+    )
+
+
+def _arguments(
+    model: Mapping[str, Any], which: str, wrong: Callable[..., None], *, wire: bool
+) -> Arguments | None:
+    try:
+        return models.arguments(
+            model.get(f"required_{which}"), model.get(f"optional_{which}"), wire=wire
+        )
+    except NotAModel as error:
+        wrong(
+            str(error),
+            f"required_{which}" if model.get(f"required_{which}") else f"optional_{which}",
+        )
+        return None
+
+
+def _function(
+    kind: Type, name: str, creation: dict[str, Any], origin: Origin, wrong: Callable[..., None]
+) -> Callable[..., Any] | None:
+    """Take the function out of the creation arguments, under any of its names."""
+    if kind.function is None:
+        return None
+    names = (kind.function, f"on_{name}", _FUNCTION_ALIASES.get(kind.name, kind.function))
+    found = [creation.pop(known) for known in dict.fromkeys(names) if known in creation]
+    if len(found) != 1:
+        have = "is missing" if not found else "is given twice"
+        wrong(f"the creation argument {kind.function!r} {have}", "required_creation_arguments")
+        return None
+    function = found[0]
+    if isinstance(function, str):
+        try:
+            function = _resolved(function, origin)
+        except (AttributeError, ImportError) as error:
+            wrong(f"cannot find {found[0]!r}: {error}", "required_creation_arguments")
+            return None
+    try:
+        calls.adapt(function, calls.MESSAGE if kind.side == "in" else calls.ANY)
+    except TypeError as error:
+        wrong(f"{kind.function!r}: {error}", "required_creation_arguments")
+        return None
+    return function  # type: ignore[no-any-return]
+
+
+def _resolved(dotted: str, origin: Origin) -> Any:
+    """Find a function by name: in the handler file, else as the longest module that can be imported."""
+    first, *rest = dotted.replace(":", ".").split(".")
+    if first in origin.namespace:
+        found = origin.namespace[first]
+    else:
+        found = importlib.import_module(first)
+        while rest:
+            try:
+                found = importlib.import_module(f"{found.__name__}.{rest[0]}")
+            except ImportError:
+                break
+            rest.pop(0)
+    for part in rest:
+        found = getattr(found, part)
+    return found
+
+
+def _options(
+    kind: Type, creation: Mapping[str, Any], wrong: Callable[..., None]
+) -> Mapping[str, Any]:
+    for name, value in creation.items():
+        group = "optional_creation_arguments"
+        if name not in kind.creation:
+            known = [*filter(None, [kind.function]), *kind.creation]
+            wrong(
+                f"a {kind.name} has no creation argument {name!r}; it has {', '.join(known) or 'none'}",
+                group,
+            )
+        elif not isinstance(value, kind.creation[name]) or (
+            isinstance(value, bool) and bool not in kind.creation[name]
+        ):
+            names = " or ".join(cls.__name__ for cls in kind.creation[name])
+            wrong(f"{name!r} must be {names}, got {type(value).__name__} {value!r:.80}", group)
+        elif isinstance(value, (int, float)) and not _LEAST.get(name, 0) <= value < 1e6:
+            wrong(
+                f"{name!r} must be at least {_LEAST.get(name, 0)} and below a million, got {value!r}",
+                group,
+            )
+    return creation

@@ -1,0 +1,187 @@
+"""A handler file, read: models, functions and hooks, as the rest of the runtime wants them.
+
+The names are those of service_framework; where its document and its code differ, both are accepted. Nothing of a
+handler file leaves this module unchecked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from orchestrator.component import calls, connections, loader, models, positions
+from orchestrator.component.connections import End, Origin
+from orchestrator.component.errors import SetupError
+from orchestrator.component.kinds import NotAModel
+from orchestrator.component.models import Arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Main:
+    """The function of `mode: main`; takes (to_send, states, config) whatever the user's takes."""
+
+    call: Callable[..., Any]
+    is_async: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A loaded handler file. Hooks are None when the file has none, and take all their arguments."""
+
+    module: ModuleType
+    origin: Origin
+    config_types: Mapping[str, Any]
+    config: Arguments
+    has_config_model: bool
+    connection_models: Any
+    state_models: Mapping[str, Mapping[str, Any]]
+    main: Main | None
+    setup_config: Callable[..., Any] | None
+    setup_addresses: Callable[..., Any] | None
+    setup_connections: Callable[..., Any] | None
+    setup_connection_models: Callable[..., Any] | None
+    init_function: Callable[..., Any] | None
+    sigint_handler: Callable[..., Any] | None
+    sigterm_handler: Callable[..., Any] | None
+
+    def ends_as_written(self) -> tuple[End, ...]:
+        """Return the connections of the file alone, before any hook.
+
+        Raises:
+            SetupError: A model is wrong.
+        """
+        return connections.declared(self.connection_models, self.origin)
+
+    def ends(self, config: dict[str, Any]) -> tuple[End, ...]:
+        """Return the connections for a configuration; the hooks may change them.
+
+        Raises:
+            SetupError: A model or what a hook returned is wrong.
+        """
+        declared = self.connection_models
+        if self.setup_connection_models is not None:
+            declared = hook(
+                "setup_connection_models", self.setup_connection_models, declared, config
+            )
+        creation = None
+        if self.setup_connections is not None:
+            creation = hook("setup_connections", self.setup_connections, config)
+            if not all(isinstance(arguments, Mapping) for arguments in creation.values()):
+                raise SetupError("setup_connections must return {connection: {argument: value}}")
+        return connections.declared(declared, self.origin, creation)
+
+
+def load(handler: str, python_path: tuple[str, ...] = ()) -> Handler:
+    """Load a handler file, package or module and read what it declares.
+
+    Raises:
+        SetupError: The code failed or a model is wrong; names file and line.
+    """
+    module = loader.load(handler, python_path)
+    return read(module)
+
+
+def read(module: ModuleType) -> Handler:
+    """Read what a module declares; every mistake at once.
+
+    Raises:
+        SetupError: A model or a hook is wrong; names file and line.
+    """
+    namespace = vars(module)
+    file = namespace.get("__file__")
+    origin = Origin(namespace, file, positions.read(file))
+    mistakes: list[str] = []
+    config_types, config = _config(namespace, origin, mistakes)
+    hooks = {
+        "setup_config": _hook(
+            namespace, ("setup_config", "setup_configs"), calls.CONFIG, origin, mistakes
+        ),
+        "setup_addresses": _hook(
+            namespace, ("setup_addresses",), calls.WITH_CONFIG, origin, mistakes
+        ),
+        "setup_connections": _hook(
+            namespace, ("setup_connections",), calls.CONFIG, origin, mistakes
+        ),
+        "setup_connection_models": _hook(
+            namespace, ("setup_connection_models",), calls.WITH_CONFIG, origin, mistakes
+        ),
+        "init_function": _hook(namespace, ("init_function",), calls.MAIN, origin, mistakes),
+        "sigint_handler": _hook(namespace, ("sigint_handler",), calls.SIGNAL, origin, mistakes),
+        "sigterm_handler": _hook(namespace, ("sigterm_handler",), calls.SIGNAL, origin, mistakes),
+    }
+    main = _hook(namespace, ("main",), calls.MAIN, origin, mistakes)
+    states = namespace.get("state_models") or {}
+    if not isinstance(states, Mapping) or not all(
+        isinstance(side, Mapping) for side in states.values()
+    ):
+        mistakes.append(f"{origin.place('state_models')}: expected a dict with 'in' and 'out'")
+    if mistakes:
+        raise SetupError(mistakes)
+    return Handler(
+        module=module,
+        origin=origin,
+        config_types=config_types,
+        config=config,
+        has_config_model=namespace.get("config_model") is not None,
+        connection_models=namespace.get("connection_models") or {},
+        state_models=states,
+        main=None if main is None else Main(main, calls.is_async(namespace["main"])),
+        **hooks,
+    )
+
+
+def hook(name: str, function: Callable[..., Any], *arguments: object) -> dict[Any, Any]:
+    """Call a hook that must return a dict; None stands for an empty one.
+
+    Raises:
+        SetupError: It failed or returned something else.
+    """
+    try:
+        result = function(*arguments)
+    except Exception as error:  # user code may raise anything
+        raise SetupError(f"{name} failed: {loader.place(error)}") from error
+    if result is None:
+        return {}
+    if not isinstance(result, dict):
+        raise SetupError(f"{name} must return a dict, got {type(result).__name__}")
+    return result
+
+
+def _config(
+    namespace: Mapping[str, Any], origin: Origin, mistakes: list[str]
+) -> tuple[Mapping[str, Any], Arguments]:
+    model = namespace.get("config_model")
+    nothing = models.arguments(None, None)
+    if model is None:
+        return {}, nothing
+    place = origin.place("config_model")
+    if not isinstance(model, Mapping) or model.keys() - {"required", "optional"}:
+        mistakes.append(f"{place}: expected a dict with 'required' and 'optional'")
+        return {}, nothing
+    required, optional = model.get("required") or {}, model.get("optional") or {}
+    try:
+        compiled = models.arguments(required, optional, wire=False)
+    except NotAModel as error:
+        mistakes.append(f"{place}: {error}")
+        return {}, nothing
+    return {**required, **optional}, compiled
+
+
+def _hook(
+    namespace: Mapping[str, Any],
+    names: tuple[str, ...],
+    forms: Mapping[int, tuple[int, ...]],
+    origin: Origin,
+    mistakes: list[str],
+) -> Callable[..., Any] | None:
+    for name in names:
+        function = namespace.get(name)
+        if function is None:
+            continue
+        try:
+            return calls.adapt(function, forms)
+        except TypeError as error:
+            mistakes.append(f"{origin.place(name)}: {error}")
+    return None

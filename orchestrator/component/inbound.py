@@ -1,0 +1,217 @@
+"""The inbound ends at work: take a message, check it, call its function, answer.
+
+An error of a message is that message's error: it is answered or logged, and the component goes on. Whatever is
+called more than once per message is bound beforehand.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import zmq
+
+from orchestrator.component import calls
+from orchestrator.component.connections import End
+from orchestrator.component.flow import Flow
+from orchestrator.component.models import Arguments
+from orchestrator.component.sockets import Socket
+from orchestrator.wire import messages, values
+from orchestrator.wire.messages import Failure
+
+logger = logging.getLogger(__name__)
+
+Step = bool | Coroutine[Any, Any, None]
+"""Whether a message was taken; a coroutine is the rest of its handling, to be awaited."""
+
+Handle = Callable[[Any], Any]
+"""A handler's function, with all but the message's arguments put in."""
+
+_NOBLOCK = zmq.NOBLOCK
+_NOTHING = zmq.Again
+
+
+class Inbound(Protocol):
+    """An inbound end: a socket to wait for, and what to do when it has something."""
+
+    end: End
+    socket: Socket
+
+    def take(self) -> Step:
+        """Take one message if there is one."""
+
+
+class Replyer:
+    """Answers requests, in the order of their arrival, errors included."""
+
+    def __init__(self, end: End, socket: Socket, flow: Flow, handle: Handle) -> None:
+        self.end = end
+        self.socket = socket
+        self._flow = flow
+        self._handle = handle
+        self._async = calls.is_async(end.function)
+        self._accepts, self._load = end.arguments.accepts, end.arguments.load
+        assert end.returns is not None
+        self._returns = end.returns
+        self._return_fits, self._return_dump = end.returns.accepts, end.returns.dump
+        self._receive = socket.recv_multipart
+        self._send = socket.send_multipart
+
+    def take(self) -> Step:
+        """Take one request and answer it; the answer of an async function comes with the coroutine."""
+        try:
+            frames = self._receive(_NOBLOCK)
+        except _NOTHING:
+            return False
+        try:
+            envelope, payload = messages.envelope_of(frames)
+        except values.MalformedMessage as error:
+            logger.warning(
+                "Dropped a message on %r that cannot be answered: %s", self.end.name, error
+            )
+            return True
+        try:
+            arguments, workflow_id = messages.decode_request(payload)
+        except values.MalformedMessage as error:
+            self._refuse(envelope, None, Failure.MALFORMED, error)
+            return True
+        if self._load is not None:
+            arguments = self._load(arguments)
+        if not self._accepts(arguments):
+            subject = f"cannot accept the request {self.end.name!r}"
+            mismatch = _mismatch(self.end.arguments, arguments, subject)
+            self._refuse(envelope, workflow_id, Failure.ARGUMENTS, mismatch)
+            return True
+        self._flow.begin(workflow_id)
+        if self._async:
+            return self._finish(envelope, workflow_id, arguments)
+        try:
+            result = self._handle(arguments)
+        except Exception as error:  # noqa: BLE001 - user code may raise anything
+            self._failed(envelope, workflow_id, error)
+        else:
+            self._answer(envelope, workflow_id, result)
+        self._flow.current = None
+        return True
+
+    async def _finish(
+        self, envelope: list[bytes], workflow_id: str | None, arguments: object
+    ) -> None:
+        try:
+            result = await self._handle(arguments)
+        except Exception as error:  # noqa: BLE001 - user code may raise anything
+            self._failed(envelope, workflow_id, error)
+        else:
+            self._answer(envelope, workflow_id, result)
+        self._flow.end()
+
+    def _answer(self, envelope: list[bytes], workflow_id: str | None, result: object) -> None:
+        if result is None:
+            result = {}
+        if not self._return_fits(result):
+            subject = f"cannot return from the request {self.end.name!r}"
+            self._refuse(
+                envelope, workflow_id, Failure.RETURN, _mismatch(self._returns, result, subject)
+            )
+            return
+        try:
+            frame = messages.encode_reply(
+                result if self._return_dump is None else self._return_dump(result), workflow_id
+            )
+        except values.CannotEncode as error:
+            self._refuse(envelope, workflow_id, Failure.RETURN, error)
+            return
+        if len(frame) > messages.MAX_SIZE:
+            size = f"cannot return {len(frame)} bytes; at most {messages.MAX_SIZE} can be sent"
+            self._refuse(envelope, workflow_id, Failure.RETURN, ValueError(size))
+            return
+        envelope.append(frame)
+        self._reply(envelope)
+
+    def _failed(self, envelope: list[bytes], workflow_id: str | None, error: Exception) -> None:
+        logger.error("The request %r failed", self.end.name, exc_info=error)
+        self._error(envelope, workflow_id, Failure.HANDLER, type(error).__name__, str(error))
+
+    def _refuse(
+        self, envelope: list[bytes], workflow_id: str | None, kind: Failure, error: Exception
+    ) -> None:
+        logger.warning("Refused a request: %s", error)
+        self._error(envelope, workflow_id, kind, "", str(error))
+
+    def _error(
+        self,
+        envelope: list[bytes],
+        workflow_id: str | None,
+        kind: Failure,
+        type_name: str,
+        message: str,
+    ) -> None:
+        said = messages.Error(kind, type_name, message)
+        self._reply([*envelope, messages.encode_error(said, workflow_id)])
+
+    def _reply(self, frames: list[bytes]) -> None:
+        try:
+            self._send(frames, _NOBLOCK)
+        except zmq.ZMQError as error:
+            # The peer is gone or reads no replies; the next request must not wait for it.
+            logger.warning("Cannot answer a request on %r: %s", self.end.name, error)
+
+
+class Subscriber:
+    """Receives publications of one topic."""
+
+    def __init__(self, end: End, socket: Socket, flow: Flow, handle: Handle) -> None:
+        self.end = end
+        self.socket = socket
+        self._flow = flow
+        self._handle = handle
+        self._async = calls.is_async(end.function)
+        self._topic = messages.prefix(end.topic)
+        self._accepts, self._load = end.arguments.accepts, end.arguments.load
+        self._receive = socket.recv
+        socket.setsockopt(zmq.SUBSCRIBE, self._topic)
+
+    def take(self) -> Step:
+        """Take one publication; an async function is called by the coroutine."""
+        try:
+            frame = self._receive(_NOBLOCK)
+        except _NOTHING:
+            return False
+        try:
+            arguments, workflow_id = messages.decode_publication(frame, self._topic)
+        except values.MalformedMessage as error:
+            logger.warning("Dropped a message on %r: %s", self.end.name, error)
+            return True
+        if self._load is not None:
+            arguments = self._load(arguments)
+        if not self._accepts(arguments):
+            subject = f"cannot accept the message {self.end.name!r}"
+            logger.warning(
+                "Dropped a message: %s", _mismatch(self.end.arguments, arguments, subject)
+            )
+            return True
+        self._flow.begin(workflow_id)
+        if self._async:
+            return self._finish(arguments)
+        try:
+            self._handle(arguments)
+        except Exception:
+            logger.exception("The message %r failed", self.end.name)
+        self._flow.current = None
+        return True
+
+    async def _finish(self, arguments: object) -> None:
+        try:
+            await self._handle(arguments)
+        except Exception:
+            logger.exception("The message %r failed", self.end.name)
+        self._flow.end()
+
+
+def _mismatch(model: Arguments, arguments: object, subject: str) -> Exception:
+    try:
+        model.check(arguments, subject)
+    except ValueError as error:
+        return error
+    raise AssertionError("internal error: a value was refused for no reason")

@@ -1,0 +1,95 @@
+"""What a component is told at its start: a built directory, or the arguments of `orch run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.component import configuration
+from orchestrator.component.errors import SetupError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One component process. `expected` are the subscribers to wait for, by publisher: how many, and who."""
+
+    name: str
+    handler: str
+    main_mode: bool
+    addresses: Mapping[str, Any]
+    config: Mapping[str, Any]
+    number: int = 1
+    python_path: tuple[str, ...] = ()
+    working_dir: str | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    log_level: str = "INFO"
+    expected: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+
+def from_directory(directory: Path) -> Instance:
+    """Read the directory of a built instance.
+
+    Raises:
+        SetupError: A file is missing or wrong.
+    """
+    info = configuration.read_json(directory / "__info__.json", "description of the component")
+    if info.get("format") != FORMAT:
+        raise SetupError(
+            f"cannot use {directory}: its format is {info.get('format')!r}, this version reads {FORMAT}; "
+            "build it again"
+        )
+    missing = [key for key in ("name", "handler") if not isinstance(info.get(key), str)]
+    if missing:
+        raise SetupError(
+            f"cannot use {directory}: __info__.json has no {' and no '.join(missing)}"
+        )
+    return Instance(
+        name=info["name"],
+        handler=info["handler"],
+        main_mode=info.get("mode") == "main",
+        addresses=configuration.read_json(directory / "addresses.json", "addresses"),
+        config=configuration.read(directory / "config.json"),
+        number=int(info.get("instance", 1)),
+        python_path=tuple(info.get("python_path") or ()),
+        working_dir=info.get("working_dir"),
+        log_level=os.environ.get("ORCH_LOG_LEVEL", "INFO"),
+        expected=dict(map(_expectation, (info.get("expect_subscribers") or {}).items())),
+    )
+
+
+def from_file(
+    path: Path,
+    *,
+    addresses: Path | None,
+    config: Path | None,
+    main_mode: bool,
+    log_level: str,
+    extra: Mapping[str, str],
+) -> Instance:
+    """Describe the component of a handler file given on the command line.
+
+    Raises:
+        SetupError: A file is missing or wrong.
+    """
+    return Instance(
+        name=path.stem,
+        handler=str(path.resolve()),
+        main_mode=main_mode,
+        addresses=configuration.read_json(addresses, "addresses") if addresses else {},
+        config=configuration.read(config) if config else {},
+        python_path=(str(Path.cwd()),),
+        arguments=extra,
+        log_level=log_level,
+    )
+
+
+def _expectation(entry: tuple[str, int | Sequence[str]]) -> tuple[str, tuple[int, str]]:
+    name, given = entry
+    if isinstance(given, int):
+        return name, (given, "")
+    return name, (len(given), ", ".join(given))

@@ -1,0 +1,54 @@
+"""Where keys stand in a Python file: the line of `connection_models["in"]["orders"]`, for errors."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+Key = tuple[object, ...]
+
+
+def read(path: str | None) -> Mapping[Key, int]:
+    """Return the line of each module-level name, and of each key of dict displays assigned to one.
+
+    Nothing is found in a file that cannot be read; errors then go without a line.
+    """
+    if path is None:
+        return {}
+    try:
+        tree = ast.parse(Path(path).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    lines: dict[Key, int] = {}
+    for node in tree.body:
+        for name, value in _assigned(node):
+            lines[name,] = node.lineno
+            lines.update(_keys((name,), value))
+    return lines
+
+
+def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    yield target.id, value
+        case ast.AnnAssign(target=ast.Name(id=name), value=value):
+            yield name, value
+        case (
+            ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name)
+        ):
+            yield name, None
+        case _:
+            return
+
+
+def _keys(path: Key, value: ast.expr | None) -> Iterator[tuple[Key, int]]:
+    if not isinstance(value, ast.Dict):
+        return
+    for key, item in zip(value.keys, value.values, strict=True):
+        if isinstance(key, ast.Constant):
+            inner = (*path, key.value)
+            yield inner, key.lineno
+            yield from _keys(inner, item)

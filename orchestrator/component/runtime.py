@@ -1,0 +1,163 @@
+"""Running one component in this process: the entry points of the daemon's children and of `orch run`.
+
+0    main returned, or a signal stopped the component
+1    it could not start (one clear message on stderr), or main raised (with its traceback)
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from orchestrator.component import assembly, instance, logs, notify
+from orchestrator.component.assembly import Assembly
+from orchestrator.component.errors import SetupError
+from orchestrator.component.flow import Flow
+from orchestrator.component.instance import Instance
+from orchestrator.errors import ExitCode
+
+logger = logging.getLogger(__name__)
+
+LINGER_AFTER_MAIN = 30.0
+"""How long what main sent may take to leave, in seconds: nobody is in a hurry."""
+
+LINGER_AFTER_STOP = 2.0
+"""How long it may take after a signal, in seconds: a supervisor waits."""
+
+
+def run_directory(conf_dir: Path) -> int:
+    """Run the built instance in `conf_dir` until it ends or is stopped; return the exit code."""
+    return _run(conf_dir.name, lambda: instance.from_directory(conf_dir))
+
+
+def run_file(
+    path: Path,
+    *,
+    addresses: Path | None,
+    config: Path | None,
+    main_mode: bool,
+    log_level: str,
+    extra: Mapping[str, str],
+) -> int:
+    """Run a handler file until it ends or is stopped; return the exit code.
+
+    Args:
+        path: The file, or the directory of a handler package.
+        addresses: JSON file of the addresses.
+        config: JSON file of the configuration.
+        main_mode: Whether to run its main function.
+        log_level: Level name of log lines on stderr.
+        extra: More configuration, as text by name.
+    """
+
+    def described() -> Instance:
+        return instance.from_file(
+            path,
+            addresses=addresses,
+            config=config,
+            main_mode=main_mode,
+            log_level=log_level,
+            extra=extra,
+        )
+
+    return _run(path.stem, described)
+
+
+def _run(name: str, describe: Callable[[], Instance]) -> int:
+    flow = Flow()
+    # Lines of user code reach a log file when they are printed, not when a buffer is full.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    for known in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(known, _leave)
+    try:
+        described = describe()
+        name = described.name
+        logs.configure(name, _level(described.log_level), flow)
+        ready = assembly.assemble(described, flow)
+    except SetupError as error:
+        sys.stderr.write(_told(name, error))
+        return ExitCode.FAILED
+    return _work(described, ready)
+
+
+def _work(described: Instance, ready: Assembly) -> int:
+    linger = LINGER_AFTER_STOP
+    try:
+        main = ready.handler.main if described.main_mode else None
+        # Only what needs an event loop pays for importing one.
+        serving = None
+        if main is None or main.is_async:
+            serving = importlib.import_module("orchestrator.component.serving")
+        notify.send("READY=1")
+        ready.wait_for_subscribers(described.expected)
+        if main is None:
+            assert serving is not None
+            serving.serve(ready)
+        elif serving is not None:
+            serving.run_main(ready)
+            linger = LINGER_AFTER_MAIN
+        else:
+            _run_main(ready)
+            linger = LINGER_AFTER_MAIN
+    except Exception as error:  # main is user code
+        logger.critical("The component failed", exc_info=_cause(error))
+        return ExitCode.FAILED
+    finally:
+        ready.close(linger)
+    return ExitCode.DONE
+
+
+def _run_main(ready: Assembly) -> None:
+    """Run a plain main function; a signal calls the hook and ends it where it stands."""
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        for known in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(known, signal.SIG_DFL)
+        notify.send("STOPPING=1")
+        logger.info("Stopping on %s", signal.Signals(signum).name)
+        hook = ready.signal_hook(signum)
+        if hook is not None:
+            try:
+                hook(signum, frame, ready.to_send, ready.states, ready.config)
+            except Exception:
+                logger.exception("The signal hook failed")
+        sys.exit(ExitCode.DONE)
+
+    for known in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(known, stop)
+    assert ready.handler.main is not None
+    ready.handler.main.call(ready.to_send, ready.states, ready.config)
+
+
+def _leave(signum: int, frame: FrameType | None) -> NoReturn:
+    """End before the component has begun its work: there is nothing to finish."""
+    del signum, frame
+    sys.exit(ExitCode.DONE)
+
+
+def _level(text: str) -> str:
+    known = logging.getLevelNamesMapping()
+    if text.isdecimal() or text.upper() in known:
+        return text
+    raise SetupError(f"unknown log level {text!r}; there are {', '.join(known)}")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the one error in a group of one: the group is ours, the error the user's."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _told(name: str, error: SetupError) -> str:
+    if len(error.mistakes) == 1:
+        return f"orch: cannot start {name}: {error.mistakes[0]}\n"
+    lines = "".join(f"  {mistake}\n" for mistake in error.mistakes)
+    return f"orch: cannot start {name}: {len(error.mistakes)} mistakes\n{lines}"

@@ -1,0 +1,60 @@
+"""`to_send`, the function that handler code sends with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from orchestrator.component.errors import SendError, UnknownOutput
+
+Result = TypeVar("Result")
+ToSend = Callable[..., Any]
+
+_ABSENT: Any = object()
+
+
+def make(outputs: Mapping[str, Callable[[Any], Result]]) -> Callable[..., Result]:
+    """Return `to_send` for these outputs: `to_send("connection", name, args)` or `to_send(name, args)`.
+
+    It returns what the output's function returns: the reply of a requester, {} of a publisher, or an awaitable of
+    either for async functions.
+    """
+    find = outputs.get
+    identify = threading.get_ident
+    owner = identify()
+
+    def to_send(output_type: str, output_name: Any, args: Any = _ABSENT) -> Result:
+        if args is _ABSENT:
+            send, args = find(output_type), output_name
+        elif output_type == "connection":
+            send = find(output_name)
+        else:
+            send = None
+        if send is None:
+            raise _unknown(outputs, output_type, output_name, short=args is output_name)
+        if identify() != owner:
+            raise SendError(
+                f"cannot send from the thread {threading.current_thread().name!r}: sockets belong to the thread "
+                "that runs the handlers; hand the message over to it"
+            )
+        return send(args)
+
+    return to_send
+
+
+def _unknown(
+    outputs: Mapping[str, object], output_type: str, output_name: object, *, short: bool
+) -> UnknownOutput:
+    known = ", ".join(map(repr, outputs)) or "none"
+    if short:
+        return UnknownOutput(
+            f"cannot send to {output_type!r}: no such output; declared are {known}"
+        )
+    if output_type == "state":
+        return UnknownOutput(
+            f"cannot send to the state {output_name!r}: no such state is declared"
+        )
+    if output_type != "connection":
+        return UnknownOutput(f"cannot send to a {output_type!r}: expected 'connection' or 'state'")
+    return UnknownOutput(f"cannot send to {output_name!r}: no such output; declared are {known}")

@@ -1,0 +1,129 @@
+"""ZeroMQ sockets of a component: opened, bound and connected with errors that say what would help."""
+
+from __future__ import annotations
+
+import errno
+import socket as posix
+import time
+from pathlib import Path
+
+import zmq
+
+from orchestrator.component import addresses
+from orchestrator.component.connections import End
+from orchestrator.component.errors import SetupError
+from orchestrator.wire import messages
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[Socket]
+
+HIGH_WATER_MARK = 10_000
+"""How many messages wait per peer before a publisher waits for its slowest subscriber."""
+
+BIND_PATIENCE = 2.0
+"""For how long an address in use is tried again, in seconds: its last owner may be on its way out."""
+
+_RETRY = 0.05
+
+
+def open_socket(context: Context, kind: int) -> Socket:
+    """Return a socket with the bounds that all sockets of a component have."""
+    socket = context.socket(kind)
+    socket.set(zmq.LINGER, 0)
+    socket.set(zmq.SNDHWM, HIGH_WATER_MARK)
+    socket.set(zmq.RCVHWM, HIGH_WATER_MARK)
+    socket.set(zmq.MAXMSGSIZE, messages.MAX_SIZE)
+    # Finds out that a peer is gone on networks that lose connections silently; idle, it costs nothing.
+    socket.set(zmq.TCP_KEEPALIVE, 1)
+    socket.set(zmq.TCP_KEEPALIVE_IDLE, 60)
+    return socket
+
+
+def descriptor(socket: Socket) -> int:
+    """Return the file descriptor that tells, once each time, that the socket may have changed."""
+    found = socket.get(zmq.FD)
+    assert isinstance(found, int)
+    return found
+
+
+def attach(socket: Socket, end: End, endpoints: tuple[str, ...]) -> None:
+    """Bind or connect a socket to its endpoints.
+
+    Raises:
+        SetupError: An address cannot be had; names it and what would help.
+    """
+    for endpoint in endpoints:
+        if end.binds:
+            _bind(socket, end, endpoint)
+            continue
+        # Only for addresses that need it: names then resolve to IPv6 alone.
+        socket.set(zmq.IPV6, "[" in endpoint)
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            raise SetupError(
+                f"cannot connect {end.name!r} to {endpoint}: {error.strerror}"
+            ) from error
+
+
+def _bind(socket: Socket, end: End, endpoint: str) -> None:
+    deadline = time.monotonic() + BIND_PATIENCE
+    while True:
+        try:
+            _refuse_taken(endpoint)
+            numeric = _numeric(endpoint)
+            socket.set(zmq.IPV6, "[" in numeric)
+            socket.bind(numeric)
+        except (zmq.ZMQError, OSError) as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+                time.sleep(_RETRY)  # noqa: TID251 - nothing else runs yet
+                continue
+            raise SetupError(
+                f"cannot bind {end.name!r} to {endpoint}: {_reason(error, endpoint)}"
+            ) from error
+        return
+
+
+def _numeric(endpoint: str) -> str:
+    """Return a tcp endpoint with its host as an address: ZeroMQ takes names for network interfaces."""
+    if not endpoint.startswith("tcp://"):
+        return endpoint
+    host, port = addresses.split(endpoint)
+    if host == "*":
+        return endpoint
+    found = posix.getaddrinfo(host, port, type=posix.SOCK_STREAM)
+    # 127.0.0.1 rather than ::1 for localhost: that is where peers written for IPv4 look.
+    found.sort(key=lambda entry: entry[0] is not posix.AF_INET)
+    address = found[0][4][0]
+    return f"tcp://[{address}]:{port}" if ":" in str(address) else f"tcp://{address}:{port}"
+
+
+def _refuse_taken(endpoint: str) -> None:
+    """Raise EADDRINUSE for an ipc path that somebody serves: ZeroMQ would take it from him."""
+    if not endpoint.startswith("ipc://"):
+        return
+    path = endpoint.removeprefix("ipc://")
+    abstract = path.startswith("@")
+    if not abstract and not Path(path).is_socket():
+        if Path(path).exists():
+            raise OSError(errno.EEXIST, "a file that is no socket stands there")
+        return
+    with posix.socket(posix.AF_UNIX, posix.SOCK_STREAM) as probe:
+        try:
+            probe.connect("\0" + path[1:] if abstract else path)
+        except OSError:
+            return
+    raise OSError(errno.EADDRINUSE, "another process serves it")
+
+
+def _reason(error: OSError | zmq.ZMQError, endpoint: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use; stop what uses it, or give this connection another address"
+    if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV) or isinstance(error, posix.gaierror):
+        host = addresses.split(endpoint)[0] if endpoint.startswith("tcp") else endpoint
+        return f"this machine has no address {host!r}; bind 127.0.0.1 or one of its own addresses"
+    if error.errno == errno.EACCES:
+        return "permission denied; ports below 1024 and others' directories need rights"
+    if error.errno == errno.ENOENT:
+        return "the directory of the socket does not exist; create it first"
+    return error.strerror or str(error)

@@ -1,0 +1,146 @@
+"""Messages between components: requests, replies and publications as frames. No I/O.
+
+    request       {"args": {…}, "workflow_id": "…"}
+    reply         {"return_args": {…}, "workflow_id": "…"}
+    error reply   {"return_args": {}, "workflow_id": "…", "error": {"kind": …, "type": …, "message": …}}
+    publication   msgpack(topic) + msgpack(request)      in one frame; without a topic the request alone
+
+A subscription is the prefix msgpack(topic). It holds the topic's length, so topics match whole: a subscriber
+of "tick" does not receive "ticks".
+
+The field `error` is ours. A service_framework requester does not know it and sees a reply without arguments.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.wire import values
+
+MAX_SIZE = 64 * 1024 * 1024
+"""How large one frame may be, in bytes; larger ones are neither sent nor accepted."""
+
+
+class Failure(enum.StrEnum):
+    """Why a request was answered with an error."""
+
+    MALFORMED = "malformed"
+    ARGUMENTS = "arguments"
+    HANDLER = "handler"
+    RETURN = "return"
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """The error of a reply: its kind, the type of the exception if there was one, and its message."""
+
+    kind: str
+    type: str
+    message: str
+
+
+def prefix(topic: str) -> bytes:
+    """Return what a publication with this topic begins with, and what a subscriber subscribes to."""
+    return values.encode(topic) if topic else b""
+
+
+def encode_request(arguments: object, workflow_id: str | None) -> bytes:
+    """Return the frame of a request, or of a publication without a topic."""
+    return values.encode({"args": arguments, "workflow_id": workflow_id})
+
+
+def encode_reply(arguments: object, workflow_id: str | None) -> bytes:
+    """Return the frame of a reply."""
+    return values.encode({"return_args": arguments, "workflow_id": workflow_id})
+
+
+def encode_error(error: Error, workflow_id: str | None) -> bytes:
+    """Return the frame of a reply which says that the request failed."""
+    said = {"kind": error.kind, "type": _sendable(error.type), "message": _sendable(error.message)}
+    return values.encode({"return_args": {}, "workflow_id": workflow_id, "error": said})
+
+
+def decode_request(frame: bytes) -> tuple[Any, str | None]:
+    """Return arguments and workflow id of a request, or of a publication behind its topic.
+
+    Raises:
+        MalformedMessage: The frame is no request.
+    """
+    message = values.decode(frame)
+    try:
+        arguments = message["args"]
+        workflow_id = message.get("workflow_id")
+    except (TypeError, KeyError, AttributeError):
+        raise values.MalformedMessage(
+            f"cannot read a request: expected a map with 'args' and 'workflow_id', got {message!r:.200}"
+        ) from None
+    if workflow_id is None or type(workflow_id) is str:
+        return arguments, workflow_id
+    return arguments, _readable(workflow_id)
+
+
+def decode_publication(frame: bytes, topic: bytes) -> tuple[Any, str | None]:
+    """Return arguments and workflow id of a publication whose topic has the prefix `topic`.
+
+    Raises:
+        MalformedMessage: The frame has another topic or holds no publication.
+    """
+    if not frame.startswith(topic):
+        raise values.MalformedMessage(f"cannot read a publication: its topic is not {topic!r}")
+    return decode_request(frame[len(topic) :] if topic else frame)
+
+
+def decode_reply(frame: bytes) -> tuple[Any, str | None, Error | None]:
+    """Return arguments, workflow id and error of a reply; without an error the request was carried out.
+
+    Raises:
+        MalformedMessage: The frame is no reply.
+    """
+    message = values.decode(frame)
+    if not isinstance(message, dict) or not ("return_args" in message or "error" in message):
+        raise values.MalformedMessage(
+            f"cannot read a reply: expected a map with 'return_args', got {message!r:.200}"
+        )
+    workflow_id = message.get("workflow_id")
+    if workflow_id is not None and type(workflow_id) is not str:
+        workflow_id = _readable(workflow_id)
+    error = message.get("error")
+    return message.get("return_args"), workflow_id, None if error is None else _error(error)
+
+
+def envelope_of(frames: list[bytes]) -> tuple[list[bytes], bytes]:
+    """Split what a ROUTER received into the way back, the empty delimiter included, and the payload.
+
+    A REQ peer sends [identity, empty, payload]. Frames between identity and delimiter are the peer's own (our
+    requesters number their requests there) and go back untouched, as a REP socket does it too.
+
+    Raises:
+        MalformedMessage: There is no delimiter, or not exactly one frame behind it.
+    """
+    if len(frames) < 3 or frames[-2]:
+        raise values.MalformedMessage(
+            f"cannot read a request of {len(frames)} frames: expected an empty delimiter, then one payload"
+        )
+    return frames[:-1], frames[-1]
+
+
+def _error(found: Any) -> Error:
+    if not isinstance(found, dict):
+        return Error(Failure.HANDLER, "", str(found))
+    return Error(
+        str(found.get("kind", Failure.HANDLER)),
+        str(found.get("type", "")),
+        str(found.get("message", "")),
+    )
+
+
+def _readable(workflow_id: object) -> str:
+    # The first hop of service_framework sends a UUID; anything else is not worth losing a message for.
+    return f"{workflow_id!s:.200}"
+
+
+def _sendable(text: str) -> str:
+    """Return `text` without the lone surrogates that UTF-8 cannot carry."""
+    return text.encode("utf-8", "backslashreplace").decode()
