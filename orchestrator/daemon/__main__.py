@@ -1,0 +1,9 @@
+"""`python -m orchestrator.daemon`, as the keeper starts it."""
+
+from __future__ import annotations
+
+import sys
+
+from orchestrator.daemon import main
+
+sys.exit(main.main(sys.argv[1]))

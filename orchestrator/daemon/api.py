@@ -1,0 +1,357 @@
+"""The control API: one table of methods over the supervisor, and the streams of changes.
+
+A reply is sent after the change it speaks of is in the supervisor's state; slow readers of
+a stream are cut off rather than kept in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator import __version__
+from orchestrator.daemon import rows
+from orchestrator.daemon.supervisor import Supervisor
+from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed, UnknownName
+from orchestrator.model import graph, names, plain, topology
+from orchestrator.model.topology import Lock
+from orchestrator.supervision import changes
+from orchestrator.wire import control
+
+logger = logging.getLogger(__name__)
+
+SLOW_READER = 64 << 20
+"""How many bytes may wait for the reader of a stream before it is cut off."""
+
+Params = Mapping[str, Any]
+
+
+class Api:
+    """What all sessions of clients share."""
+
+    def __init__(self, supervisor: Supervisor, about: Mapping[str, Any]) -> None:
+        self.supervisor = supervisor
+        self.about = about
+        self.sessions: set[Session] = set()
+        self.sequence = 0
+        self.idle: Callable[[], None] = lambda: None
+        self.needs_descriptors: Callable[[int], None] = lambda _count: None
+        self._names: dict[str, str] = {}
+
+    # ------------------------------------------------------------- streams
+
+    def publish(self, slots: Iterable[str]) -> None:
+        """Send the rows of changed slots to every stream."""
+        watching = [s for s in self.sessions if s.stream is not None]
+        for slot in slots:
+            if slot in self.supervisor.slots:
+                name = self.supervisor.slots[slot].instance.component.name
+                self._names[slot] = name
+                if not watching:
+                    continue
+                value: dict[str, Any] = {"kind": "instance", "row": rows.row(self.supervisor, slot)}
+            else:
+                name = self._names.pop(slot, slot)
+                value = {"kind": "removed", "name": name}
+            self._send(watching, value, slot)
+
+    def publish_system(self, state: str) -> None:
+        """Tell every stream where the system as a whole is."""
+        supervisor = self.supervisor
+        value = {
+            "kind": "system",
+            "state": state,
+            "exit_code": supervisor.exit_code,
+            "why": supervisor.exit_why,
+        }
+        self._send([s for s in self.sessions if s.stream is not None], value, None)
+
+    def _send(self, watching: list[Session], value: dict[str, Any], slot: str | None) -> None:
+        self.sequence += 1
+        if not watching:
+            return
+        value = {"seq": self.sequence, **value}
+        for session in watching:
+            session.stream_item(value, slot)
+
+    # ------------------------------------------------------------- methods
+
+    def status(self, params: Params) -> dict[str, Any]:
+        """Return the daemon's facts and the rows."""
+        state = "stopping" if self.supervisor.stopping else "running"
+        return {"daemon": {**self.about, "state": state}, **self.ps(params)}
+
+    def ps(self, params: Params) -> dict[str, Any]:
+        """Return the rows of the named instances."""
+        return {"instances": [rows.row(self.supervisor, s) for s in self._slots(params)]}
+
+    def apply(self, params: Params) -> dict[str, Any]:
+        """Make the system be what a lock says."""
+        try:
+            lock = plain.decode(Lock, params["lock"])
+        except (KeyError, ValueError) as error:
+            raise RequestFailed("bad-lock", f"cannot read the lock: {error}") from error
+        place = self.supervisor.place
+        if lock.key != place.key:
+            message = f"this daemon runs {place.name!r} ({place.key}), not {lock.name!r} ({lock.key})"
+            raise RequestFailed("other-system", message)
+        if lock.base_dir != place.base_dir:
+            message = (
+                f"cannot move a running system from {place.base_dir!r} to {lock.base_dir!r}; "
+                "stop it first: orch down"
+            )
+            raise RequestFailed("other-system", message)
+        alone = bool(params.get("no_deps"))
+        chosen = frozenset(names.select(params.get("names") or (), lock.components))
+        if params.get("names") and not alone:
+            chosen = graph.closure(topology.dependencies(lock), chosen)
+        components = {c.slot: c for c in lock.components.values()}
+        slots = frozenset(lock.components[name].slot for name in chosen)
+        dry = bool(params.get("plan"))
+        if not dry:
+            self._refuse_when_stopping()
+            self.needs_descriptors(len(components))
+            self._remember(lock, params.get("secrets") or {})
+        plan = self.supervisor.apply(
+            components,
+            slots,
+            alone=alone,
+            remove_orphans=bool(params.get("remove_orphans")),
+            dry=dry,
+        )
+        return {"plan": [_operation(o) for o in plan], "digest": topology.digest(params["lock"])}
+
+    def start(self, params: Params) -> dict[str, Any]:
+        """Run the named instances and what they depend on."""
+        self._refuse_when_stopping()
+        slots = self._slots(params)
+        disabled = [s for s in slots if not self.supervisor.slots[s].instance.component.enabled]
+        if disabled and params.get("names"):
+            name = self._name(disabled[0])
+            raise RequestFailed("disabled", f"cannot start {name!r}: it is disabled (enabled: false)")
+        running = [s for s in slots if not self.supervisor.slots[s].instance.phase.is_terminal]
+        self.supervisor.start(slots, alone=bool(params.get("no_deps")))
+        return self._affected(slots, running)
+
+    def stop(self, params: Params) -> dict[str, Any]:
+        """Bring the named instances down."""
+        slots = self._slots(params)
+        down = [s for s in slots if self.supervisor.slots[s].instance.phase.is_terminal]
+        self.supervisor.stop(slots)
+        return self._affected(slots, down)
+
+    def restart(self, params: Params) -> dict[str, Any]:
+        """Stop and run the named instances."""
+        self._refuse_when_stopping()
+        slots = self._slots(params)
+        self.supervisor.restart(slots)
+        return self._affected(slots, [])
+
+    def reset(self, params: Params) -> dict[str, Any]:
+        """Forget the failures of the named instances."""
+        slots = self._slots(params)
+        self.supervisor.reset(slots)
+        return self._affected(slots, [])
+
+    def kill(self, params: Params) -> dict[str, Any]:
+        """Signal the first process of the named instances."""
+        name = str(params.get("signal", "KILL")).upper().removeprefix("SIG")
+        number = getattr(signal, f"SIG{name}", None)
+        if not isinstance(number, signal.Signals):
+            raise RequestFailed("unknown-signal", f"unknown signal {name!r}")
+        reached = self.supervisor.send(self._slots(params), number)
+        return {"names": [self._name(slot) for slot in reached]}
+
+    def down(self, params: Params) -> dict[str, Any]:
+        """Bring everything down and end."""
+        running = [s for s, t in self.supervisor.slots.items() if not t.instance.phase.is_terminal]
+        result = {"names": [self._name(slot) for slot in running]}
+        kill = bool(params.get("kill"))
+        asyncio.get_running_loop().call_soon(lambda: self.begin_shutdown(kill=kill))
+        return result
+
+    def begin_shutdown(self, *, kill: bool = False, exit_code: int = 0, why: str = "") -> None:
+        """Begin the end of the system and say so to the streams."""
+        fresh = not self.supervisor.stopping
+        self.supervisor.shutdown(kill=kill, exit_code=exit_code, why=why)
+        if fresh:
+            self.publish_system("stopping")
+
+    # ------------------------------------------------------------- small parts
+
+    def _slots(self, params: Params) -> tuple[str, ...]:
+        slots = self.supervisor.slots
+        words = params.get("names") or ()
+        if not words:
+            return tuple(slots)
+        by_name = {there.instance.component.name: slot for slot, there in slots.items()}
+        return tuple(by_name[name] for name in names.select(words, by_name))
+
+    def _name(self, slot: str) -> str:
+        return self.supervisor.slots[slot].instance.component.name
+
+    def _affected(self, slots: Iterable[str], unchanged: list[str]) -> dict[str, Any]:
+        same = set(unchanged)
+        return {
+            "names": [self._name(s) for s in slots if s not in same],
+            "unchanged": [self._name(s) for s in unchanged],
+        }
+
+    def _refuse_when_stopping(self) -> None:
+        if self.supervisor.stopping:
+            raise RequestFailed("stopping", "the system is being stopped; try again when it is down")
+
+    def _remember(self, lock: Lock, secrets: Mapping[str, str]) -> None:
+        self.supervisor.secrets = dict(secrets)
+        self.supervisor.start_concurrency = lock.start_concurrency
+        self.supervisor.journal.remember(start_concurrency=str(lock.start_concurrency))
+        keep_secrets(Path(self.supervisor.place.runtime_dir), secrets)
+
+
+METHODS: Mapping[str, Callable[[Api, Params], dict[str, Any]]] = {
+    "status": Api.status,
+    "ps": Api.ps,
+    "apply": Api.apply,
+    "start": Api.start,
+    "stop": Api.stop,
+    "restart": Api.restart,
+    "reset": Api.reset,
+    "kill": Api.kill,
+    "down": Api.down,
+}
+
+
+class Session(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.stream: int | None = None
+        self.only: tuple[str, ...] = ()
+        self._decoder = control.Decoder()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Accept our own user and root only; the socket's mode says the same."""
+        assert isinstance(transport, asyncio.Transport)
+        peer = transport.get_extra_info("socket")
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        _, uid, _ = struct.unpack("iII", credentials)
+        if uid not in (0, os.geteuid()):
+            logger.warning("Refused a client of uid %d", uid)
+            transport.abort()
+            return
+        self._transport = transport
+        self.api.sessions.add(self)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Forget the client; the system goes on without it."""
+        self.api.sessions.discard(self)
+        self._transport = None
+        self.api.idle()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every request that the bytes complete."""
+        try:
+            messages = self._decoder.feed(data)
+        except ProtocolError as error:
+            self._write(control.error(0, "protocol", str(error)))
+            self._close()
+            return
+        for message in messages:
+            self._answer(message)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        number, method = message.get("id"), message.get("method")
+        params = message.get("params") or {}
+        if not isinstance(number, int) or not isinstance(method, str) or not isinstance(params, dict):
+            self._write(control.error(0, "protocol", "a request needs id, method and params"))
+            self._close()
+            return
+        if method == "watch":
+            self._watch(number, params)
+            return
+        try:
+            handler = METHODS.get(method)
+            if handler is None:
+                near = difflib.get_close_matches(method, METHODS)
+                raise RequestFailed("unknown-method", f"unknown method {method!r}; near: {near}")
+            self._write(control.result(number, handler(self.api, params)))
+        except UnknownName as error:
+            self._write(control.error(number, "unknown-name", str(error), near=error.near))
+        except RequestFailed as error:
+            self._write(control.error(number, error.code, str(error)))
+        except OrchestratorError as error:
+            self._write(control.error(number, "failed", str(error)))
+        except Exception as error:
+            # A defect of ours must not take the daemon down, nor leave the client waiting.
+            logger.exception("Internal error in %s", method)
+            self._write(control.error(number, "internal", f"internal error: {error!r}"))
+
+    def _watch(self, number: int, params: Params) -> None:
+        try:
+            slots = self.api._slots(params)  # noqa: SLF001 - a session is a part of the API
+        except UnknownName as error:
+            self._write(control.error(number, "unknown-name", str(error), near=error.near))
+            return
+        self.only = slots if params.get("names") else ()
+        self.stream = number
+        instances = [rows.row(self.api.supervisor, slot) for slot in slots]
+        self._write(control.result(number, {"instances": instances, "seq": self.api.sequence}))
+
+    def stream_item(self, value: Mapping[str, Any], slot: str | None) -> None:
+        """Send an item of the stream, unless it is about what the client did not ask for."""
+        if self._transport is None or self.stream is None:
+            return
+        if self.only and slot is not None and slot not in self.only:
+            return
+        if self._transport.get_write_buffer_size() > SLOW_READER:
+            logger.warning("Cut off a client that does not read its stream")
+            self._transport.abort()
+            return
+        self._write(control.event(self.stream, value))
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def finish(self) -> None:
+        """Send what is still to be sent, and end."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def keep_secrets(runtime_dir: Path, secrets: Mapping[str, str]) -> None:
+    """Keep the values of secret settings for the next daemon: mode 0600, never on disk proper."""
+    path = runtime_dir / "secrets.json"
+    if not secrets:
+        path.unlink(missing_ok=True)
+        return
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        json.dump(dict(secrets), file)
+
+
+def kept_secrets(runtime_dir: Path) -> dict[str, str]:
+    """Return what `keep_secrets` kept."""
+    try:
+        secrets: dict[str, str] = json.loads((runtime_dir / "secrets.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return secrets
+
+
+def _operation(operation: changes.Operation) -> dict[str, str]:
+    return {"name": operation.name, "action": operation.action.value, "cause": operation.cause}

@@ -1,0 +1,241 @@
+"""The seam to the operating system: what the supervisor may ask of the world.
+
+`Host` is about ten calls. `PosixHost` does them with pidfds on an asyncio loop; the tests'
+fake does them in virtual time, and one contract suite runs on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from orchestrator import process as processes
+from orchestrator.errors import SpawnError
+from orchestrator.model.phase import Exit
+from orchestrator.model.units import Instant, Seconds
+from orchestrator.process import Order
+from orchestrator.supervision.lifecycle import Process
+
+Ended = Callable[[Exit], None]
+Spawned = Callable[[Process | SpawnError], None]
+
+KEEPER_WORD: Seconds = 2.0
+"""How long the keeper's word about an orphan's exit is awaited once the process is gone."""
+
+REAP_LATER: Seconds = 0.1
+"""How long an ended orphan may stay a zombie: one look serves all that end meanwhile."""
+
+
+class Host(Protocol):
+    """What the supervisor asks of the operating system. Callbacks come on the loop, later."""
+
+    def now(self) -> Instant:
+        """Return the monotonic time."""
+
+    def chance(self) -> float:
+        """Return a random number from 0 to below 1."""
+
+    def call_later(self, after: Seconds, callback: Callable[[], None]) -> None:
+        """Call back after so many seconds. There is no cancelling."""
+
+    def spawn(self, order: Order, done: Spawned) -> None:
+        """Start a program; `done` is called at once or later with the process or the error."""
+
+    def watch(self, process: Process, ended: Ended) -> None:
+        """Call `ended` once when the process has ended; at once-later when it already has."""
+
+    def release(self, process: Process) -> None:
+        """Let the kernel forget a process whose end has been written down."""
+
+    def signal(self, process: Process, number: int, *, group: bool) -> bool:
+        """Signal a process, or its group while it is watched; False when it is gone."""
+
+    def survivors(self, leader: Process, marker: str) -> tuple[Process, ...]:
+        """Return what lives of a leader's tree besides the leader."""
+
+    def marked(self, prefix: str) -> Mapping[str, Process]:
+        """Return living orphans by their whole marker, for those that begin with `prefix`."""
+
+
+class PosixHost:
+    """The real thing: pidfds and epoll, no polling, nothing keyed by a pid alone."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, keeper: int, acknowledge: Callable[[int], None]
+    ) -> None:
+        self._loop = loop
+        self._acknowledge = acknowledge
+        self._recovering = True
+        self._keeper = keeper
+        self._pidfds: dict[Process, int] = {}
+        self._pids: set[int] = set()
+        self._told: dict[Process, Exit] = {}
+        self._numbers: dict[Process, int] = {}
+        self._untold: dict[Process, Ended] = {}
+        self._strangers: tuple[int, ...] | None = None
+        self._reaping = False
+        processes.become_subreaper()
+        loop.add_signal_handler(signal.SIGCHLD, self._on_sigchld)
+
+    def now(self) -> Instant:
+        """Return the monotonic time, which counts across processes and daemons of one boot."""
+        return time.monotonic()
+
+    def chance(self) -> float:
+        """Return a random number from 0 to below 1."""
+        return random.random()  # noqa: S311 - jitter, not cryptography
+
+    def call_later(self, after: Seconds, callback: Callable[[], None]) -> None:
+        """Call back after so many seconds; 0 means in the next turn of the loop."""
+        if after > 0:
+            self._loop.call_later(after, callback)
+        else:
+            self._loop.call_soon(callback)
+
+    def spawn(self, order: Order, done: Spawned) -> None:
+        """Start a program by vfork and exec; with a set-up, wait for the launcher's word."""
+        try:
+            child = processes.spawn(order)
+        except SpawnError as error:
+            done(error)
+            return
+        self._pids.add(child.process.pid)
+        if child.errors is None:
+            done(child.process)
+            return
+        errors = child.errors
+        os.set_blocking(errors, True)
+
+        def report() -> None:
+            self._loop.remove_reader(errors)
+            failure = processes.setup_failure(errors, order)
+            if failure is None:
+                done(child.process)
+                return
+            self._pids.discard(child.process.pid)
+            self._reap_strangers()
+            done(failure)
+
+        self._loop.add_reader(errors, report)
+
+    def watch(self, process: Process, ended: Ended) -> None:
+        """Call `ended` when the pidfd says so, with the exit as we or the keeper read it."""
+        fd = processes.open_pidfd(process)
+        if fd is None:
+            self._pids.discard(process.pid)
+            self._loop.call_soon(self._ask_keeper, process, ended)
+            return
+        self._pids.add(process.pid)
+        self._pidfds[process] = fd
+        self._loop.add_reader(fd, self._on_pidfd, process, fd, ended)
+
+    def release(self, process: Process) -> None:
+        """Reap a child, close its pidfd; the keeper may forget its exit too."""
+        self._told.pop(process, None)
+        number = self._numbers.pop(process, None)
+        if number is not None:
+            self._acknowledge(number)
+        self._pids.discard(process.pid)
+        fd = self._pidfds.pop(process, None)
+        if fd is not None:
+            processes.reap(fd)
+            os.close(fd)
+
+    def signal(self, process: Process, number: int, *, group: bool) -> bool:
+        """Signal through the pidfd; a group only while its leader is not reaped."""
+        if group:
+            return processes.signal_group(process, number)
+        fd = self._pidfds.get(process)
+        if fd is not None:
+            return processes.signal_process(fd, number)
+        return processes.signal_verified(process, number)
+
+    def survivors(self, leader: Process, marker: str) -> tuple[Process, ...]:
+        """Return what lives of a tree, see `process.survivors`."""
+        return processes.survivors(leader, marker, self._orphans())
+
+    def marked(self, prefix: str) -> Mapping[str, Process]:
+        """Return the leaders of marked sessions, whoever their parent is by now."""
+        return processes.marked_leaders(prefix)
+
+    def keeper_told(self, number: int, process: Process, exit: Exit) -> None:  # noqa: A002
+        """Take the keeper's word for how an orphan ended; it is kept until `release`."""
+        self._numbers[process] = number
+        waiting = self._untold.pop(process, None)
+        if waiting is not None:
+            waiting(exit)
+        elif self._recovering or process in self._pidfds:
+            self._told[process] = exit
+        else:
+            # An orphan of a component, which nobody follows.
+            self.release(process)
+
+    def recovered(self) -> None:
+        """Let the keeper forget the exits that recovery did not ask for."""
+        self._recovering = False
+        self._loop.call_soon(self._forget_untaken)
+
+    def _forget_untaken(self) -> None:
+        for process in tuple(self._told):
+            if process not in self._pidfds:
+                self.release(process)
+
+    # -------------------------------------------------------------- ends
+
+    def _on_pidfd(self, process: Process, fd: int, ended: Ended) -> None:
+        self._loop.remove_reader(fd)
+        try:
+            exit = processes.peek_exit(fd)  # noqa: A001
+        except ChildProcessError:
+            self._ask_keeper(process, ended)
+            return
+        ended(exit or Exit())
+
+    def _ask_keeper(self, process: Process, ended: Ended) -> None:
+        told = self._told.pop(process, None)
+        if told is not None:
+            ended(told)
+            return
+        self._untold[process] = ended
+
+        def give_up() -> None:
+            if self._untold.get(process) is ended:
+                del self._untold[process]
+                ended(Exit())
+
+        self._loop.call_later(KEEPER_WORD, give_up)
+
+    # -------------------------------------------------------------- orphans
+
+    def _orphans(self) -> tuple[int, ...]:
+        """Children of ours or of the keeper that we did not start: orphans of components.
+
+        Read once per turn of the loop, however many components end in it.
+        """
+        if self._strangers is None:
+            own = os.getpid()
+            found = (*processes.children(own), *processes.children(self._keeper))
+            self._strangers = tuple(p for p in found if p not in self._pids and p != own)
+            self._loop.call_soon(self._forget_strangers)
+        return self._strangers
+
+    def _forget_strangers(self) -> None:
+        self._strangers = None
+
+    def _on_sigchld(self) -> None:
+        if not self._reaping:
+            self._reaping = True
+            self._loop.call_later(REAP_LATER, self._reap_strangers)
+
+    def _reap_strangers(self) -> None:
+        """Reap orphans that ended; children that we started are reaped by `release`."""
+        self._reaping = False
+        for pid in processes.children(os.getpid()):
+            if pid not in self._pids:
+                processes.reap_stranger(pid)
+

@@ -1,0 +1,218 @@
+"""What must outlive the daemon, in SQLite under the system's base directory.
+
+One row per slot: its component as applied, what is wanted, and what its life cycle must not
+forget. A row is written before the effect whose loss would orphan a process: the intent to
+spawn is there before the fork. Losing power loses the processes too, so commits are not
+synced to disk; a killed daemon loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.model import plain
+from orchestrator.model.phase import Exit, Phase, Result
+from orchestrator.model.topology import Component
+from orchestrator.supervision.lifecycle import End, Instance, Process
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "1"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS component (slot TEXT PRIMARY KEY, plain TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS slot (
+    slot TEXT PRIMARY KEY, up INTEGER, alone INTEGER, phase TEXT, ready INTEGER,
+    pid INTEGER, started INTEGER, generation INTEGER, restarts INTEGER, failures INTEGER,
+    attempt INTEGER, spawned_at REAL, due REAL, started_wall REAL,
+    result TEXT, code INTEGER, signal INTEGER, core INTEGER, message TEXT
+) WITHOUT ROWID;
+"""
+
+_COLUMNS = 19
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the journal knows of a slot."""
+
+    slot: str
+    component: Component
+    up: bool
+    alone: bool
+    phase: Phase
+    ready: bool
+    process: Process | None
+    generation: int
+    restarts: int
+    failures: int
+    attempt: int
+    spawned_at: float
+    due: float
+    started_wall: float
+    end: End | None
+
+
+class Journal:
+    """The journal of one system; `open` makes or repairs it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path, boot: str) -> Journal:
+        """Open the journal of this boot; what cannot be read is put aside and said.
+
+        Pids and monotonic times of another boot mean nothing: such processes are gone.
+        """
+        try:
+            connection = _connect(path)
+            journal = cls(connection)
+            journal._check(boot)
+        except (sqlite3.DatabaseError, json.JSONDecodeError, ValueError) as error:
+            aside = path.with_suffix(".damaged")
+            logger.warning("The journal %s cannot be used (%s): put aside as %s", path, error, aside)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, aside)  # noqa: PTH105 - replace, on purpose, what is there
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{path}{suffix}")  # noqa: PTH108
+            journal = cls(_connect(path))
+            journal._check(boot)
+        return journal
+
+    def _check(self, boot: str) -> None:
+        with self._connection as connection:
+            known = dict(connection.execute("SELECT key, value FROM meta"))
+            if known.get("format", FORMAT) != FORMAT:
+                raise ValueError(f"format {known['format']}, this daemon writes {FORMAT}")
+            if known.get("boot", boot) != boot:
+                connection.execute(
+                    "UPDATE slot SET pid=NULL, started=NULL, ready=0, spawned_at=0, due=0, "
+                    "phase=CASE WHEN phase IN ('exited', 'failed') THEN phase ELSE 'stopped' END"
+                )
+            rows = [("format", FORMAT), ("boot", boot)]
+            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def meta(self) -> dict[str, str]:
+        """Return what was remembered with `remember`."""
+        return dict(self._connection.execute("SELECT key, value FROM meta"))
+
+    def remember(self, **values: str) -> None:
+        """Keep words about the system as a whole."""
+        with self._connection as connection:
+            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def components(self, components: Iterable[Component], removed: Iterable[str] = ()) -> None:
+        """Write the components as applied, and forget removed slots."""
+        with self._connection as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO component VALUES (?, ?)",
+                ((c.slot, json.dumps(plain.encode(c))) for c in components),
+            )
+            gone = [(slot,) for slot in removed]
+            connection.executemany("DELETE FROM component WHERE slot=?", gone)
+            connection.executemany("DELETE FROM slot WHERE slot=?", gone)
+
+    def write(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Write slots, made by `row`, in one transaction."""
+        with self._connection as connection:
+            marks = ",".join("?" * _COLUMNS)
+            connection.executemany(f"INSERT OR REPLACE INTO slot VALUES ({marks})", rows)  # noqa: S608
+
+    def records(self) -> Iterator[Record]:
+        """Yield every slot that has a component; damaged rows are reported and left out."""
+        query = "SELECT component.plain, slot.* FROM component LEFT JOIN slot USING (slot)"
+        for text, *values in self._connection.execute(query):
+            try:
+                component = plain.decode(Component, json.loads(text))
+                yield _record(component, values)
+            except ValueError as error:
+                logger.warning("The journal's row %s cannot be used: %s", values[0], error)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def row(
+    slot: str, instance: Instance, *, up: bool, alone: bool, due: float, started_wall: float
+) -> tuple[Any, ...]:
+    """Return the values of a slot as `Journal.write` takes them."""
+    process, end = instance.process, instance.end
+    exit = end.exit if end else None  # noqa: A001
+    return (
+        slot,
+        up,
+        alone,
+        instance.phase.value,
+        instance.ready,
+        process.pid if process else None,
+        process.started if process else None,
+        instance.generation,
+        instance.restarts,
+        instance.failures,
+        instance.attempt,
+        instance.spawned_at,
+        due,
+        started_wall,
+        end.result.value if end else None,
+        exit.code if exit else None,
+        exit.signal if exit else None,
+        exit.core_dumped if exit else None,
+        end.message if end else None,
+    )
+
+
+def _record(component: Component, values: list[Any]) -> Record:
+    if values[0] is None:
+        return Record(
+            component.slot, component, False, False, Phase.STOPPED, False, None,
+            0, 0, 0, 0, 0.0, 0.0, 0.0, None,
+        )  # fmt: skip
+    (slot, up, alone, phase, ready, pid, started, generation, restarts, failures, attempt,
+     spawned_at, due, wall, result, code, signal, core, message) = values  # fmt: skip
+    end = None
+    if result is not None:
+        known = code is not None or signal is not None
+        exit = Exit(code, signal, bool(core)) if known else None  # noqa: A001
+        end = End(Result(result), exit, message or "")
+    return Record(
+        slot=slot,
+        component=component,
+        up=bool(up),
+        alone=bool(alone),
+        phase=Phase(phase),
+        ready=bool(ready),
+        process=Process(pid, started) if pid is not None else None,
+        generation=generation,
+        restarts=restarts,
+        failures=failures,
+        attempt=attempt,
+        spawned_at=spawned_at,
+        due=due,
+        started_wall=wall,
+        end=end,
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5.0)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.executescript(_SCHEMA)
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    os.chmod(path, 0o600)  # noqa: PTH101
+    return connection

@@ -1,0 +1,217 @@
+"""The daemon's process: it takes what the keeper holds, recovers, serves, and says goodbye."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from orchestrator import __version__
+from orchestrator import process as processes
+from orchestrator.daemon import api as apis
+from orchestrator.daemon import journal as journals
+from orchestrator.daemon import rows
+from orchestrator.daemon.host import PosixHost
+from orchestrator.daemon.probes import Notifications, Probes
+from orchestrator.daemon.programs import Place
+from orchestrator.daemon.supervisor import Supervisor
+from orchestrator.model.phase import Exit
+from orchestrator.supervision.lifecycle import Process
+
+logger = logging.getLogger(__name__)
+
+UNUSED = 30.0
+"""After so many seconds a daemon that was never given a system ends."""
+
+DESCRIPTORS_BESIDE = 128
+"""File descriptors that the daemon needs beside one pidfd for each instance."""
+
+
+class Link:
+    """The daemon's end of the keeper's link."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._received = b""
+        self.lost = False
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._connection.fileno()
+
+    def send(self, **message: Any) -> None:
+        """Tell the keeper; when it is gone there is nobody to tell."""
+        try:
+            self._connection.setblocking(True)
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            self.lost = True
+        finally:
+            self._connection.setblocking(False)
+
+    def receive(self) -> list[dict[str, Any]]:
+        """Return the messages that have come."""
+        chunks = [self._received]
+        while True:
+            try:
+                data = self._connection.recv(1 << 16)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.lost = True
+                break
+            chunks.append(data)
+        *lines, self._received = b"".join(chunks).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+class Daemon:
+    """Everything of one daemon, wired."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, given: dict[str, Any]) -> None:
+        self._loop = loop
+        self._given = given
+        self._started = time.time()  # noqa: TID251 - shown to people
+        runtime_dir = Path(given["runtime_dir"])
+        self.link = Link(socket.socket(fileno=given["link"]))
+        place = Place(runtime_dir.name, given["name"], str(runtime_dir), given["base_dir"])
+        journal = journals.Journal.open(
+            Path(given["base_dir"]) / "journal.db", processes.boot_id()
+        )
+        self.host = PosixHost(loop, given["keeper"], lambda number: self.link.send(ack=number))
+        self.supervisor = Supervisor(
+            self.host, journal, place, lambda slots: self.api.publish(slots), self._finished
+        )
+        self.probes = Probes(loop, self.supervisor)
+        self.supervisor.probes = self.probes
+        self.supervisor.secrets = apis.kept_secrets(runtime_dir)
+        self.api = apis.Api(self.supervisor, self._about())
+        self.api.idle = self._end_if_unused
+        self.api.needs_descriptors = need_descriptors
+        self._journal = journal
+        self._done = asyncio.Event()
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "keeper_pid": self._given["keeper"],
+            "started_at": rows.timestamp(self._started),
+            "version": __version__,
+            "topology": self._given["topology"],
+            "base_dir": self._given["base_dir"],
+            "name": self._given["name"],
+        }
+
+    def recover(self) -> None:
+        """Take the keeper's words, then what the journal says is there."""
+        self.on_link()
+        remembered = self._journal.meta()
+        self.supervisor.start_concurrency = int(remembered.get("start_concurrency", "64"))
+        records = list(self._journal.records())
+        need_descriptors(len(records))
+        self.supervisor.recover(records)
+        self.host.recovered()
+
+    async def serve(self) -> None:
+        """Serve clients until the system has been brought down."""
+        loop = self._loop
+        for number in (signal.SIGTERM, signal.SIGINT):
+            name = number.name
+            loop.add_signal_handler(number, functools.partial(self._on_term, f"by {name}"))
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        notify = socket.socket(fileno=self._given["notify"])
+        Notifications(loop, notify, self.supervisor)
+        loop.add_reader(self.link.fileno(), self.on_link)
+        control = socket.socket(fileno=self._given["control"])
+        control.setblocking(False)
+        server = await loop.create_unix_server(lambda: apis.Session(self.api), sock=control)
+        self.link.send(ready=True)
+        loop.call_later(UNUSED, self._end_if_unused)
+        logger.info("Ready: %d instances", len(self.supervisor.slots))
+        await self._done.wait()
+        self.api.publish_system("stopped")
+        self.probes.close()
+        apis.keep_secrets(Path(self._given["runtime_dir"]), {})
+        server.close()
+        for session in tuple(self.api.sessions):
+            session.finish()
+        self._journal.close()
+        self.link.send(bye=True)
+
+    def on_link(self) -> None:
+        """Take what the keeper says."""
+        for message in self.link.receive():
+            if "exit" in message:
+                told = message["exit"]
+                end = Exit(told["code"], told["signal"], told["core"])
+                process = Process(told["pid"], told["started"])
+                self.host.keeper_told(told["seq"], process, end)
+            elif "term" in message:
+                self._on_term("by SIGTERM to the keeper")
+        if self.link.lost:
+            self._loop.remove_reader(self.link.fileno())
+            logger.error("The keeper is gone: nobody restarts this daemon if it dies")
+
+    def _on_term(self, why: str) -> None:
+        self.api.begin_shutdown(why=why)
+
+    def _finished(self) -> None:
+        self._loop.call_soon(self._done.set)
+
+    def _end_if_unused(self) -> None:
+        if not self.supervisor.slots and not self.api.sessions and not self.supervisor.stopping:
+            self.api.begin_shutdown(why="there is nothing to supervise")
+
+
+def need_descriptors(instances: int) -> None:
+    """Raise the soft limit of open files to what so many instances need.
+
+    Raises:
+        RequestFailed: The hard limit does not allow it; the message says the figure.
+    """
+    needed = instances + DESCRIPTORS_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        message = (
+            f"cannot supervise {instances} instances: {needed} file descriptors are needed and "
+            f"the hard limit is {hard}; raise it (ulimit -Hn {needed})"
+        )
+        raise apis.RequestFailed("limit", message)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def main(arguments: str) -> int:
+    """Run the daemon; return its exit code."""
+    given = json.loads(arguments)
+    logging.basicConfig(
+        level=os.environ.get("ORCH_LOG_LEVEL", "INFO"),
+        format="%(asctime)s.%(msecs)03dZ daemon[%(process)d] %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    logging.Formatter.converter = time.gmtime
+    with asyncio.Runner() as runner:
+        daemon = Daemon(runner.get_loop(), given)
+        runner.run(_run(daemon))
+        return daemon.supervisor.exit_code
+
+
+async def _run(daemon: Daemon) -> None:
+    daemon.recover()
+    # What is there now stays: keep the collector from walking it again and again.
+    gc.collect()
+    gc.freeze()
+    await daemon.serve()

@@ -1,0 +1,124 @@
+"""From a component to the program that is started for it: words, environment, files."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.model.topology import Component
+from orchestrator.process import MARKER, Order, Setup
+from orchestrator.supervision.lifecycle import Instance
+
+_SECRET = re.compile(r"\$\{settings\.([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a system lives: what programs are told, and where their output goes."""
+
+    key: str
+    name: str
+    runtime_dir: str
+    base_dir: str
+
+
+def marker(instance: Instance, place: Place) -> str:
+    """Return the marker of an instance's current generation, `KEY/SLOT/GENERATION`."""
+    return _marker(instance.component, instance.generation, place)
+
+
+def outputs(component: Component, place: Place) -> tuple[str | None, str | None]:
+    """Return the paths of the files that take stdout and stderr; None where nothing is kept."""
+    if not component.logs.capture:
+        return None, None
+    stem = os.path.join(place.base_dir, "logging", component.stem)  # noqa: PTH118 - hot path
+    return f"{stem}.out", f"{stem}.err"
+
+
+def order(
+    component: Component,
+    generation: int,
+    place: Place,
+    secrets: Mapping[str, str],
+    fds: Mapping[int, int],
+) -> Order:
+    """Return the order to start a component's process."""
+    stdout, stderr = outputs(component, place)
+    return Order(
+        argv=_argv(component, place),
+        environment=_environment(component, generation, place, secrets),
+        working_dir=component.working_dir,
+        stdout=stdout,
+        stderr=stderr,
+        umask=component.umask,
+        setup=Setup(
+            user=component.user,
+            group=component.group,
+            nice=component.nice,
+            oom_score_adj=component.oom_score_adj,
+            no_new_privileges=component.no_new_privileges,
+            rlimits=component.rlimits,
+            fds=fds,
+        ),
+    )
+
+
+def stop_order(
+    component: Component, generation: int, place: Place, secrets: Mapping[str, str]
+) -> Order:
+    """Return the order to start a component's stop command, beside its process."""
+    stdout, stderr = outputs(component, place)
+    return Order(
+        argv=component.stop.command,
+        # Not the instance's own marker: the command is no part of the tree it stops.
+        environment=_environment(component, generation, place, secrets) | {MARKER: f"{place.key}/stop"},
+        working_dir=component.working_dir,
+        stdout=stdout,
+        stderr=stderr,
+        setup=Setup(user=component.user, group=component.group),
+    )
+
+
+def probe_order(
+    component: Component, argv: tuple[str, ...], place: Place, secrets: Mapping[str, str]
+) -> Order:
+    """Return the order to start a probe's command in a component's surroundings."""
+    return Order(
+        argv=argv,
+        environment=_environment(component, 0, place, secrets) | {MARKER: f"{place.key}/probe"},
+        working_dir=component.working_dir,
+        setup=Setup(user=component.user, group=component.group),
+    )
+
+
+def _argv(component: Component, place: Place) -> tuple[str, ...]:
+    if component.handler is None:
+        return component.command
+    conf = os.path.join(place.base_dir, "conf", component.stem)  # noqa: PTH118
+    # -P: a handler file called statistics.py must not shadow the standard library's.
+    return (sys.executable, "-P", "-m", "orchestrator.component", conf)
+
+
+def _environment(
+    component: Component, generation: int, place: Place, secrets: Mapping[str, str]
+) -> dict[str, str]:
+    environment = dict(component.environment)
+    if component.secrets:
+        environment = {
+            name: _SECRET.sub(lambda found: secrets.get(found[1], found[0]), value)
+            for name, value in environment.items()
+        }
+        if component.handler is not None:
+            for name in component.secrets:
+                environment[f"ORCH_SETTING_{name}"] = secrets.get(name, "")
+    environment[MARKER] = _marker(component, generation, place)
+    if component.handler is not None or (component.ready is not None and component.ready.notify):
+        environment["NOTIFY_SOCKET"] = os.path.join(place.runtime_dir, "notify.sock")  # noqa: PTH118
+    return environment
+
+
+def _marker(component: Component, generation: int, place: Place) -> str:
+    return f"{place.key}/{component.slot}/{generation}"

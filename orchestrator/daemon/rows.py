@@ -1,0 +1,85 @@
+"""What clients see of an instance: one flat row, stable field by field."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from orchestrator.daemon import programs
+from orchestrator.daemon.supervisor import Supervisor, reason
+from orchestrator.model import units
+from orchestrator.model.phase import Phase
+from orchestrator.supervision import lifecycle
+
+Row = dict[str, Any]
+
+
+def row(supervisor: Supervisor, slot: str) -> Row:
+    """Return the row of a slot as `ps --json` shows it."""
+    there, facts = supervisor.slots[slot], supervisor.facts[slot]
+    instance = there.instance
+    component = instance.component
+    process, end, phase = instance.process, instance.end, instance.phase
+    stdout, stderr = programs.outputs(component, supervisor.place)
+    now = supervisor.host.now()
+    exit = end.exit if end else None  # noqa: A001
+    return {
+        "name": component.name,
+        "service": component.service,
+        "component": component.component,
+        "instance": component.instance,
+        "phase": phase.value,
+        "ready": instance.ready,
+        "healthy": None,
+        "pid": process.pid if process else None,
+        "generation": instance.generation,
+        "restarts": instance.restarts,
+        "reload": "ok",
+        "result": end.result.value if end else None,
+        "exit_code": exit.code if exit else None,
+        "signal": exit.signal if exit else None,
+        "started_at": timestamp(facts.started_wall) if process else None,
+        "wanted": "up" if there.up else "down",
+        "why": _why(supervisor, slot, now),
+        "failures": instance.failures,
+        "next_start_in": round(max(0.0, facts.due - now), 3) if phase is Phase.BACKOFF else None,
+        "stop_in": _stop_in(instance, now, facts.since),
+        "stdout": stdout,
+        "stderr": stderr,
+    }
+
+
+def timestamp(wall: float) -> str:
+    """Return an RFC 3339 time in UTC with milliseconds."""
+    when = datetime.datetime.fromtimestamp(wall, datetime.UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
+    there, facts = supervisor.slots[slot], supervisor.facts[slot]
+    instance = there.instance
+    match instance.phase:
+        case Phase.WAITING:
+            waited = units.format_duration(now - facts.since)
+            return f"{facts.waits or 'waiting for room to start'} {waited}"
+        case Phase.BACKOFF:
+            limit = instance.component.limit.failures
+            count = f"{instance.failures}/{limit}" if limit else f"{instance.failures}"
+            pause = units.format_duration(max(0.0, facts.due - now))
+            return f"{reason(instance)}; restart {count}, next in {pause}"
+        case Phase.FAILED:
+            return reason(instance)
+        case Phase.STARTING if instance.component.ready is not None:
+            waited = units.format_duration(now - facts.since)
+            return f"waiting for its readiness ({instance.component.ready.kind}) {waited}"
+        case Phase.STOPPING if facts.leftovers:
+            return f"{facts.leftovers} of its processes still live"
+        case _:
+            return None
+
+
+def _stop_in(instance: lifecycle.Instance, now: float, since: float) -> float | None:
+    if not isinstance(instance.state, lifecycle.Stopping) or instance.state.killed:
+        return None
+    whole = sum(rung.wait for rung in instance.component.stop.ladder)
+    return round(max(0.0, since + whole - now), 3)

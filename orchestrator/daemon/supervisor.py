@@ -1,0 +1,714 @@
+"""The supervisor: one queue of events, pure steps, and the effects they ask for.
+
+One owner of all supervision state. Everything that happens is posted as an event; a turn
+takes all that is queued, steps the instances, reconciles what changed with what is wanted
+until nothing follows, writes the journal, and only then acts. So an effect is never taken
+that the next daemon could not find written down, and the work is proportional to what
+changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from orchestrator.daemon import journal as journals
+from orchestrator.daemon import programs
+from orchestrator.daemon.host import Host
+from orchestrator.daemon.programs import Place
+from orchestrator.errors import ExitCode, SpawnError
+from orchestrator.model.phase import Exit, Phase, Result
+from orchestrator.model.topology import AtEnd, Component
+from orchestrator.supervision import changes, lifecycle, reconcile
+from orchestrator.supervision.lifecycle import Instance, Process
+from orchestrator.supervision.reconcile import Slot
+
+logger = logging.getLogger(__name__)
+
+
+class Probes(Protocol):
+    """Looks for readiness on the supervisor's behalf."""
+
+    def prepare(self, slot: str, component: Component) -> dict[int, int]:
+        """Return descriptors that the program is to be given, by their number there."""
+
+    def watch(self, slot: str, component: Component, process: Process) -> None:
+        """Begin to look for the readiness of this process."""
+
+    def forget(self, slot: str) -> None:
+        """Stop looking."""
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What is known of a slot beside its life cycle."""
+
+    started_wall: float = 0.0
+    due: float = 0.0
+    waits: str = ""
+    since: float = 0.0
+    ended: Process | None = None
+    leftovers: int = 0
+
+
+class Supervisor:
+    """All instances of one system.
+
+    Args:
+        host: The operating system, or its fake.
+        journal: Where slots are written before effects.
+        place: The system's name and directories.
+        report: Called with each slot whose row may have changed, once a turn.
+        finished: Called once when a shutdown has brought everything down.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        journal: journals.Journal,
+        place: Place,
+        report: Callable[[Iterable[str]], None],
+        finished: Callable[[], None],
+    ) -> None:
+        self.host = host
+        self.journal = journal
+        self.place = place
+        self.probes: Probes | None = None
+        self.slots: dict[str, Slot] = {}
+        self.facts: dict[str, _Facts] = {}
+        self.by_pid: dict[int, str] = {}
+        self.secrets: Mapping[str, str] = {}
+        self.start_concurrency = 64
+        self.stopping = False
+        self.exit_code = 0
+        self.exit_why = ""
+        self._report = report
+        self._finished = finished
+        self._members: dict[str, tuple[str, ...]] = {}
+        self._needs: dict[str, tuple[str, ...]] = {}
+        self._dependents: dict[str, tuple[str, ...]] = {}
+        self._queue: deque[tuple[str, lifecycle.Event]] = deque()
+        self._effects: list[tuple[str, lifecycle.Effect]] = []
+        self._dirty: dict[str, None] = {}
+        self._changed: dict[str, None] = {}
+        self._crowd: dict[str, None] = {}
+        self._runnable: dict[str, None] = {}
+        self._release: list[Process] = []
+        self._leaving: dict[str, None] = {}
+        self._reported: dict[str, None] = {}
+        self._turning = False
+        self._scheduled = False
+        self._over = False
+
+    # ------------------------------------------------------------- what clients ask
+
+    def apply(
+        self,
+        components: Mapping[str, Component],
+        chosen: frozenset[str],
+        *,
+        alone: bool = False,
+        remove_orphans: bool = False,
+        dry: bool = False,
+    ) -> tuple[changes.Operation, ...]:
+        """Make the slots be `components`, run the chosen ones; return the plan.
+
+        Both are keyed by slot. With `dry` nothing is changed.
+        """
+        present = {
+            slot: changes.Present(
+                there.instance.component,
+                there.up,
+                there.instance.process is not None,
+                there.instance.phase is Phase.FAILED,
+            )
+            for slot, there in self.slots.items()
+        }
+        plan = changes.plan(present, components, chosen, remove_orphans=remove_orphans)
+        if dry:
+            return plan
+        for slot, component in components.items():
+            if slot in chosen or slot not in self.slots:
+                self._set_component(slot, component)
+        self._index()
+        for operation in plan:
+            slot = operation.slot
+            match operation.action:
+                case changes.Action.CREATE | changes.Action.START | changes.Action.RESTART:
+                    if slot in chosen:
+                        self._want(slot, up=True, alone=alone)
+                        self._begin(slot, again=operation.action is changes.Action.RESTART)
+                case changes.Action.REMOVE:
+                    self._want(slot, up=False)
+                    self._leaving[slot] = None
+                case _:
+                    pass
+            self._touch(slot)
+        self.journal.components(self.slots[slot].instance.component for slot in components)
+        self._turn()
+        return plan
+
+    def start(self, names: Sequence[str], *, alone: bool = False) -> None:
+        """Run the named slots and, unless `alone`, all they depend on."""
+        named = frozenset(names)
+        for slot in names if alone else self.closure(names):
+            self._want(slot, up=True, alone=alone)
+            phase = self.slots[slot].instance.phase
+            if slot in named or phase is not Phase.EXITED:
+                self._begin(slot)
+        self._turn()
+
+    def stop(self, names: Sequence[str]) -> None:
+        """Bring the named slots down; those they depend on stay."""
+        for slot in names:
+            self._want(slot, up=False)
+        self._turn()
+
+    def restart(self, names: Sequence[str]) -> None:
+        """Stop the named slots if they run, and run them."""
+        for slot in names:
+            self._want(slot, up=True)
+            self._begin(slot, again=True)
+        self._turn()
+
+    def reset(self, names: Sequence[str]) -> None:
+        """Forget the failures of the named slots; those that gave up count as stopped."""
+        for slot in names:
+            if self.slots[slot].instance.phase is Phase.FAILED:
+                self._want(slot, up=False)
+            self.post(slot, lifecycle.Reset())
+        self._turn()
+
+    def send(self, names: Sequence[str], number: int) -> tuple[str, ...]:
+        """Signal the first process of the named slots; return those that had one."""
+        reached = []
+        for slot in names:
+            process = self.slots[slot].instance.process
+            if process is not None and self.host.signal(process, number, group=False):
+                reached.append(slot)
+        return tuple(reached)
+
+    def shutdown(self, *, kill: bool = False, exit_code: int = 0, why: str = "") -> None:
+        """Bring everything down, in order or (`kill`) at once, then report `finished`.
+
+        The first reason keeps the exit code; a later `kill` only hurries.
+        """
+        if not self.stopping:
+            self.stopping = True
+            self.exit_code = exit_code
+            self.exit_why = why
+            logger.info("Stopping the system: %s", why or "by request")
+        for slot in self.slots:
+            self._want(slot, up=False)
+            if kill:
+                self.post(slot, lifecycle.KillNow())
+        self._turn()
+
+    # ------------------------------------------------------------- events
+
+    def post(self, slot: str, event: lifecycle.Event) -> None:
+        """Queue an event. Outside of a turn, a turn follows at once-later."""
+        self._queue.append((slot, event))
+        self._soon()
+
+    def _soon(self) -> None:
+        """Have a turn after what the loop has in hand: many ends at once make one turn."""
+        if not self._turning and not self._scheduled:
+            self._scheduled = True
+            self.host.call_later(0.0, self._scheduled_turn)
+
+    def _scheduled_turn(self) -> None:
+        self._scheduled = False
+        self._turn()
+
+    def _turn(self) -> None:
+        """Step, reconcile, write, act: until nothing follows."""
+        if self._turning:
+            return
+        self._turning = True
+        try:
+            while self._queue or self._changed:
+                while self._queue:
+                    slot, event = self._queue.popleft()
+                    self._step(slot, event)
+                changed, self._changed = self._changed, {}
+                for slot in changed:
+                    self._reconcile(slot)
+                self._admit()
+                if not self._queue:
+                    self._act()
+            self._write()
+            for process in self._release:
+                self.host.release(process)
+            self._release.clear()
+            self._drop_left()
+        finally:
+            self._turning = False
+        reported, self._reported = self._reported, {}
+        if reported:
+            self._report(reported)
+        if self.stopping and not self._over and self._is_down():
+            self._over = True
+            self._finished()
+
+
+    def _is_down(self) -> bool:
+        return all(isinstance(s.instance.state, lifecycle.Down) for s in self.slots.values())
+
+    def _step(self, slot: str, event: lifecycle.Event) -> None:
+        there = self.slots.get(slot)
+        if there is None:
+            return
+        before = there.instance
+        after, effects = lifecycle.step(before, event, self.host.now())
+        if after is before and not effects:
+            return
+        self.slots[slot] = dataclasses.replace(there, instance=after)
+        self._effects.extend((slot, effect) for effect in effects)
+        self._touch(slot)
+        if type(after.state) is not type(before.state) or after.phase is not before.phase:
+            self._log(before, after, event)
+            self._left(slot, before, after)
+
+    def _left(self, slot: str, before: Instance, after: Instance) -> None:
+        """What follows a change of state, besides the effects."""
+        facts = self.facts[slot]
+        if after.phase is not before.phase:
+            facts.since = self.host.now()
+        facts.due = after.state.due if isinstance(after.state, lifecycle.Backoff) else 0.0
+        if isinstance(after.state, lifecycle.Starting) and self._is_loading(after):
+            self._crowd[slot] = None
+        elif not isinstance(after.state, lifecycle.Spawning):
+            self._crowd.pop(slot, None)
+        if not isinstance(after.state, lifecycle.Waiting):
+            self._runnable.pop(slot, None)
+            facts.waits = ""
+        if before.process is not None and after.process is None and self.probes:
+            self.probes.forget(slot)
+        if isinstance(after.state, lifecycle.Down) and not self.stopping:
+            self._final(slot, after)
+
+    def _final(self, slot: str, instance: Instance) -> None:
+        """An end that takes the system down."""
+        component = instance.component
+        end = instance.end
+        if instance.phase is Phase.FAILED and component.on_failure is AtEnd.SHUTDOWN:
+            unhealthy = end is not None and end.result in (Result.LIVENESS, Result.WATCHDOG)
+            code = ExitCode.LIVENESS_FAILURE if unhealthy else ExitCode.COMPONENT_FAILURE
+            self._shutdown_after(code, f"{component.name} failed ({reason(instance)})")
+        elif instance.phase is Phase.EXITED and component.on_exit is AtEnd.SHUTDOWN:
+            self._shutdown_after(ExitCode.DONE, f"{component.name} has ended ({reason(instance)})")
+        elif instance.phase is Phase.FAILED and component.on_exit is AtEnd.SHUTDOWN:
+            why = f"{component.name} failed ({reason(instance)})"
+            self._shutdown_after(ExitCode.COMPONENT_FAILURE, why)
+
+    def _shutdown_after(self, code: int, why: str) -> None:
+        self.host.call_later(0.0, lambda: self.shutdown(exit_code=code, why=why))
+
+    # ------------------------------------------------------------- reconciliation
+
+    def _reconcile(self, slot: str) -> None:
+        """Post what the slot and its neighbours need now."""
+        self._settle(slot)
+        for dependent in self._dependents.get(slot, ()):
+            self._settle(dependent)
+        for need in self._needs.get(slot, ()):
+            self._settle(need)
+
+    def _settle(self, slot: str) -> None:
+        there = self.slots.get(slot)
+        if there is None:
+            return
+        instance = there.instance
+        if there.up:
+            if isinstance(instance.state, lifecycle.Down):
+                if instance.phase is Phase.STOPPED and instance.component.enabled:
+                    self._queue.append((slot, lifecycle.Start()))
+            elif isinstance(instance.state, lifecycle.Waiting):
+                self._consider(slot)
+            elif instance.state == lifecycle.Spawning(unwanted=True):
+                self._queue.append((slot, lifecycle.Start()))
+            return
+        if isinstance(instance.state, lifecycle.Down | lifecycle.Stopping):
+            return
+        if instance.process is None or reconcile.may_stop(slot, self.slots, self._dependents):
+            if instance.state != lifecycle.Spawning(unwanted=True):
+                self._queue.append((slot, lifecycle.Stop()))
+
+    def _consider(self, slot: str) -> None:
+        """Look whether a waiting slot may start."""
+        facts = self.facts[slot]
+        match reconcile.may_start(slot, self.slots, self._members):
+            case reconcile.Clear(warnings):
+                facts.waits = ""
+                for warning in warnings:
+                    logger.warning("%s", warning)
+                self._runnable[slot] = None
+            case reconcile.Wait(message):
+                self._runnable.pop(slot, None)
+                if facts.waits != message:
+                    facts.waits = message
+                    self._reported[slot] = None
+            case reconcile.Never(message):
+                self._runnable.pop(slot, None)
+                self._queue.append((slot, lifecycle.DependencyFailed(message)))
+
+    def _admit(self) -> None:
+        """Let runnable slots go while there is room."""
+        while self._runnable and len(self._crowd) < self.start_concurrency:
+            slot = next(iter(self._runnable))
+            del self._runnable[slot]
+            if self._is_loading(self.slots[slot].instance):
+                self._crowd[slot] = None
+            self._queue.append((slot, lifecycle.Go()))
+
+    @staticmethod
+    def _is_loading(instance: Instance) -> bool:
+        """Whether its start is work that should not all be done at once.
+
+        A command without readiness is up with its exec; there is nothing to spread.
+        """
+        component = instance.component
+        return component.ready is not None or component.handler is not None
+
+    # ------------------------------------------------------------- effects
+
+    def _act(self) -> None:
+        """Write, then do what the steps asked for."""
+        if not self._effects:
+            return
+        self._write()
+        effects, self._effects = self._effects, []
+        for slot, effect in effects:
+            if slot in self.slots:
+                self._do(slot, self.slots[slot].instance, effect)
+
+    def _do(self, slot: str, instance: Instance, effect: lifecycle.Effect) -> None:
+        match effect:
+            case lifecycle.Spawn(generation):
+                self._spawn(slot, instance, generation)
+            case lifecycle.Watch():
+                if self.probes and instance.process is not None:
+                    self.probes.watch(slot, instance.component, instance.process)
+            case lifecycle.Signal(name):
+                self._signal(slot, instance, getattr(signal, f"SIG{name}"))
+            case lifecycle.Kill():
+                self._kill(slot, instance)
+            case lifecycle.RunStopCommand():
+                self._run_stop_command(slot, instance)
+            case lifecycle.Arm(timer, after):
+                self._arm(slot, timer, after)
+
+    def _arm(self, slot: str, timer: int, after: float) -> None:
+        def fire() -> None:
+            self.post(slot, lifecycle.Fired(timer, self.host.chance()))
+
+        self.host.call_later(after, fire)
+
+    def _spawn(self, slot: str, instance: Instance, generation: int) -> None:
+        facts = self.facts[slot]
+        facts.started_wall = time.time()  # noqa: TID251 - shown to people, never reckoned with
+        facts.ended = None
+
+        def done(outcome: Process | SpawnError) -> None:
+            if isinstance(outcome, SpawnError):
+                failed = lifecycle.SpawnFailed(
+                    str(outcome), transient=outcome.transient, chance=self.host.chance()
+                )
+                self.post(slot, failed)
+                return
+            self._follow(slot, outcome)
+            self.post(slot, lifecycle.Spawned(outcome))
+
+        fds = self.probes.prepare(slot, instance.component) if self.probes else {}
+        try:
+            order = programs.order(instance.component, generation, self.place, self.secrets, fds)
+            self.host.spawn(order, done)
+        except SpawnError as error:
+            done(error)
+        finally:
+            # The child has its copies; while ours are open, the end of a pipe is not seen.
+            for fd in fds.values():
+                os.close(fd)
+
+    def _follow(self, slot: str, process: Process) -> None:
+        def ended(exit: Exit) -> None:  # noqa: A002
+            self._on_exit(slot, process, exit)
+
+        self.by_pid[process.pid] = slot
+        self.host.watch(process, ended)
+
+    def _on_exit(self, slot: str, process: Process, exit: Exit) -> None:  # noqa: A002
+        self._release.append(process)
+        self.by_pid.pop(process.pid, None)
+        there = self.slots.get(slot)
+        if there is None:
+            self._soon()
+            return
+        self.facts[slot].ended = process
+        alone = True
+        if there.instance.component.stop.kill.value != "leader":
+            alone = not self._watch_leftovers(slot, there.instance, process)
+        self.post(slot, lifecycle.Exited(exit, alone, self.host.chance()))
+
+    def _watch_leftovers(self, slot: str, instance: Instance, leader: Process) -> int:
+        """Follow what is left of a tree whose leader is gone; return how many they are."""
+        marker = programs.marker(instance, self.place)
+        left = self.host.survivors(leader, marker)
+        facts = self.facts[slot]
+        facts.leftovers = len(left)
+        for process in left:
+
+            def ended(_exit: Exit, process: Process = process) -> None:
+                self._release.append(process)
+                self._leftover_ended(slot, leader)
+
+            self.host.watch(process, ended)
+        return len(left)
+
+    def _leftover_ended(self, slot: str, leader: Process) -> None:
+        facts = self.facts.get(slot)
+        if facts is None or facts.ended != leader:
+            self._soon()
+            return
+        facts.leftovers -= 1
+        if facts.leftovers <= 0 and not self._watch_leftovers(slot, self.slots[slot].instance, leader):
+            self.post(slot, lifecycle.Emptied())
+        self._soon()
+
+    def _signal(self, slot: str, instance: Instance, number: int) -> None:
+        process = instance.process
+        if process is None:
+            for leftover in self._leftovers(slot, instance):
+                self.host.signal(leftover, number, group=False)
+                self.host.signal(leftover, signal.SIGCONT, group=False)
+            return
+        group = instance.component.stop.kill.value == "tree"
+        self.host.signal(process, number, group=group)
+        # A suspended process gets its stop signal only when it goes on.
+        self.host.signal(process, signal.SIGCONT, group=group)
+
+    def _kill(self, slot: str, instance: Instance) -> None:
+        process = instance.process
+        if instance.component.stop.kill.value != "leader":
+            for leftover in self._leftovers(slot, instance):
+                self.host.signal(leftover, signal.SIGKILL, group=False)
+        if process is not None:
+            self.host.signal(process, signal.SIGKILL, group=False)
+
+    def _leftovers(self, slot: str, instance: Instance) -> tuple[Process, ...]:
+        leader = instance.process or self.facts[slot].ended
+        if leader is None:
+            return ()
+        return self.host.survivors(leader, programs.marker(instance, self.place))
+
+    def _run_stop_command(self, slot: str, instance: Instance) -> None:
+        def over(outcome: Process | SpawnError) -> None:
+            if isinstance(outcome, SpawnError):
+                logger.warning("%s: the stop command failed: %s", instance.component.name, outcome)
+                self.post(slot, lifecycle.StopCommandDone())
+                return
+
+            def ended(exit: Exit) -> None:  # noqa: A002
+                self._release.append(outcome)
+                if exit.code != 0:
+                    logger.warning("%s: the stop command failed: %s", instance.component.name, exit)
+                self.post(slot, lifecycle.StopCommandDone())
+
+            self.host.watch(outcome, ended)
+
+        order = programs.stop_order(instance.component, instance.generation, self.place, self.secrets)
+        self.host.spawn(order, over)
+
+    # ------------------------------------------------------------- recovery
+
+    def recover(self, records: Iterable[journals.Record]) -> None:
+        """Take over what an earlier daemon left: adopt what lives, judge what ended."""
+        found = list(records)
+        for record in found:
+            self.slots[record.slot] = Slot(_restored(record), record.up, record.alone)
+            self.facts[record.slot] = _Facts(record.started_wall)
+        self._index()
+        intents = [r for r in found if r.phase is Phase.STARTING and r.process is None]
+        marked = self.host.marked(f"{self.place.key}/") if intents else {}
+        for record in found:
+            process = record.process
+            if process is None and record in intents:
+                process = marked.get(programs.marker(self.slots[record.slot].instance, self.place))
+            if process is not None:
+                self._adopt(record, process)
+            elif record.phase in (Phase.STARTING, Phase.WAITING, Phase.STOPPING):
+                self._want(record.slot, up=record.up)
+            elif record.phase is Phase.BACKOFF:
+                self._resume_backoff(record)
+            self._touch(record.slot)
+        self._turn()
+
+    def _adopt(self, record: journals.Record, process: Process) -> None:
+        ready = record.ready or record.phase is Phase.RUNNING
+        self.post(record.slot, lifecycle.Adopted(process, ready, record.spawned_at))
+        if record.phase is Phase.STOPPING:
+            self.post(record.slot, lifecycle.Stop())
+        self._follow(record.slot, process)
+        logger.info("Adopted %s, pid %d", record.component.name, process.pid)
+
+    def _resume_backoff(self, record: journals.Record) -> None:
+        slot = self.slots[record.slot]
+        timer = slot.instance.timers + 1
+        state = lifecycle.Backoff(timer, record.due)
+        instance = dataclasses.replace(slot.instance, state=state, timers=timer)
+        self.slots[record.slot] = dataclasses.replace(slot, instance=instance)
+        self.facts[record.slot].due = record.due
+        self._arm(record.slot, timer, max(0.0, record.due - self.host.now()))
+
+    # ------------------------------------------------------------- small parts
+
+    def _set_component(self, slot: str, component: Component) -> None:
+        there = self.slots.get(slot)
+        if there is None:
+            phase = Phase.STOPPED if component.enabled else Phase.DISABLED
+            self.slots[slot] = Slot(Instance(component, lifecycle.Down(phase)))
+            self.facts[slot] = _Facts()
+            return
+        instance = dataclasses.replace(there.instance, component=component)
+        if instance.phase is Phase.DISABLED and component.enabled:
+            instance = dataclasses.replace(instance, state=lifecycle.Down())
+        elif not component.enabled and isinstance(instance.state, lifecycle.Down):
+            instance = dataclasses.replace(instance, state=lifecycle.Down(Phase.DISABLED))
+        self.slots[slot] = dataclasses.replace(there, instance=instance)
+
+    def _drop_left(self) -> None:
+        """Forget removed slots of which nothing lives any more."""
+        gone = [s for s in self._leaving if isinstance(self.slots[s].instance.state, lifecycle.Down)]
+        if not gone:
+            return
+        for slot in gone:
+            del self.slots[slot], self.facts[slot], self._leaving[slot]
+            self._reported[slot] = None
+        self.journal.components((), gone)
+        self._index()
+
+    def _want(self, slot: str, *, up: bool, alone: bool = False) -> None:
+        there = self.slots[slot]
+        up = up and there.instance.component.enabled
+        if there.up != up or there.alone != alone:
+            self.slots[slot] = dataclasses.replace(there, up=up, alone=alone)
+        self._touch(slot)
+
+    def _begin(self, slot: str, *, again: bool = False) -> None:
+        """Start what is down; with `again`, stop what is not, and reconciliation starts it."""
+        instance = self.slots[slot].instance
+        if not instance.component.enabled:
+            return
+        if isinstance(instance.state, lifecycle.Down):
+            self.post(slot, lifecycle.Start())
+        elif again and not isinstance(instance.state, lifecycle.Waiting | lifecycle.Spawning):
+            self.post(slot, lifecycle.Stop())
+        elif isinstance(instance.state, lifecycle.Backoff):
+            self.post(slot, lifecycle.Start())
+
+    def _touch(self, slot: str) -> None:
+        self._dirty[slot] = None
+        self._changed[slot] = None
+        self._reported[slot] = None
+
+    def _write(self) -> None:
+        if not self._dirty:
+            return
+        rows = []
+        for slot in self._dirty:
+            there, facts = self.slots.get(slot), self.facts.get(slot)
+            if there is not None and facts is not None:
+                rows.append(
+                    journals.row(
+                        slot,
+                        there.instance,
+                        up=there.up,
+                        alone=there.alone,
+                        due=facts.due,
+                        started_wall=facts.started_wall,
+                    )
+                )
+        self._dirty.clear()
+        self.journal.write(rows)
+
+    def _index(self) -> None:
+        """Rebuild who belongs to whom and who needs whom; only when the slots change."""
+        members: dict[str, list[str]] = {}
+        for slot, there in self.slots.items():
+            component = there.instance.component
+            members.setdefault(component.base, []).append(slot)
+            members.setdefault(component.service, []).append(slot)
+        self._members = {name: tuple(slots) for name, slots in members.items()}
+        needs: dict[str, tuple[str, ...]] = {}
+        dependents: dict[str, list[str]] = {}
+        for slot, there in self.slots.items():
+            targets = there.instance.component.depends_on
+            if not targets:
+                continue
+            needs[slot] = tuple(
+                other
+                for target in targets
+                for other in self._members.get(target, ())
+                if other != slot
+            )
+            for other in needs[slot]:
+                dependents.setdefault(other, []).append(slot)
+        self._needs = needs
+        self._dependents = {slot: tuple(users) for slot, users in dependents.items()}
+
+    def closure(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the named slots and all they depend on."""
+        seen: dict[str, None] = {}
+        todo = list(names)
+        while todo:
+            slot = todo.pop()
+            if slot not in seen:
+                seen[slot] = None
+                todo.extend(self._needs.get(slot, ()))
+        return tuple(slot for slot in self.slots if slot in seen)
+
+    def _log(self, before: Instance, after: Instance, event: lifecycle.Event) -> None:
+        if before.phase is after.phase:
+            return
+        logger.info(
+            "%s#%d %s → %s (%s)%s",
+            after.component.name,
+            after.generation,
+            before.phase,
+            after.phase,
+            type(event).__name__,
+            f": {reason(after)}" if after.phase in (Phase.FAILED, Phase.BACKOFF) else "",
+        )
+
+
+def reason(instance: Instance) -> str:
+    """Return in words why the last process ended."""
+    end = instance.end
+    if end is None:
+        return ""
+    return end.message or str(end.exit or end.result)
+
+
+def _restored(record: journals.Record) -> Instance:
+    """The instance that a record describes, without its process: that is adopted."""
+    phase = record.phase if record.phase.is_terminal else Phase.STOPPED
+    return Instance(
+        record.component,
+        lifecycle.Down(phase),
+        generation=record.generation,
+        restarts=record.restarts,
+        failures=record.failures,
+        attempt=record.attempt,
+        spawned_at=record.spawned_at,
+        end=record.end,
+    )
+
+

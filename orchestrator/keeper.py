@@ -1,0 +1,351 @@
+"""The keeper: parent and subreaper of everything, restarter of the daemon.
+
+Run as `python -I -S keeper.py ARGUMENTS` with one JSON object, standard library only, small
+enough to be read in one sitting and to need no release of its own: its protocol is frozen.
+
+What it holds for the daemon, so that the daemon's death loses nothing:
+- the lock of the base directory (one daemon per system),
+- the listening control socket: clients that connect while no daemon lives wait, not fail,
+- the notify socket: readiness that is announced meanwhile stays in its queue,
+- the exits of orphans: when the daemon dies its children become ours; we read how each ends
+  and keep it until a daemon has written it down.
+
+Protocol on the link (a socket pair, JSON lines), frozen:
+    keeper → daemon   {"hello": {"pid": …}}                                 once, first
+                      {"exit": {"seq", "pid", "started", "code", "signal", "core"}}
+                      {"term": true}                                        SIGTERM came
+    daemon → keeper   {"ready": true}   {"ack": SEQ}   {"bye": true}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+STARTS_WITHOUT_READY = 3
+"""How often a daemon may end before it was ever ready, with nothing to look after."""
+
+SUN_PATH = 107
+"""The longest path of a unix socket, unix(7)."""
+
+
+class Refused(Exception):
+    """The system cannot be kept; the arguments are the answer to whoever started us."""
+
+    def __init__(self, error: str, message: str, **data: Any) -> None:
+        super().__init__(message)
+        self.answer = {"error": error, "message": message, **data}
+
+
+class Keeper:
+    """One system's keeper. `serve` returns when the daemon has said goodbye or cannot start."""
+
+    def __init__(self, arguments: dict[str, str]) -> None:
+        self.arguments = arguments
+        self.runtime_dir = arguments["runtime_dir"]
+        self.daemon = 0
+        self.link: socket.socket | None = None
+        self.received = b""
+        self.ready = False
+        self.ever_ready = False
+        self.farewell = False
+        self.starts = 0
+        self.exits: dict[int, dict[str, Any]] = {}
+        self.sequence = 0
+        self.restart_at: float | None = None
+        self.started_at = 0.0
+        self.quick_deaths = 0
+        make_runtime_dir(self.runtime_dir)
+        self.lock = take_lock(os.path.join(arguments["base_dir"], "orch.lock"))
+        self.control = bind_stream(self.path("control.sock"))
+        self.notify = bind_datagram(self.path("notify.sock"))
+        self.wakeup, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: None)
+        become_subreaper()
+
+    def path(self, name: str) -> str:
+        """Return the path of a file in the runtime directory."""
+        return os.path.join(self.runtime_dir, name)
+
+    def start_daemon(self) -> None:
+        """Start the daemon with everything we hold for it."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        given = {
+            **self.arguments,
+            "link": theirs.fileno(),
+            "control": self.control.fileno(),
+            "notify": self.notify.fileno(),
+            "lock": self.lock,
+            "keeper": os.getpid(),
+        }
+        given.pop("ready", None)
+        passed = (theirs.fileno(), self.control.fileno(), self.notify.fileno(), self.lock)
+        for fd in passed:
+            os.set_inheritable(fd, True)
+        python = self.arguments["python"]
+        argv = [python, "-P", "-m", "orchestrator.daemon", json.dumps(given)]
+        self.daemon = os.posix_spawn(python, argv, os.environ, setsid=True)
+        for fd in passed:
+            os.set_inheritable(fd, False)
+        theirs.close()
+        self.link, self.received, self.ready, self.restart_at = ours, b"", False, None
+        self.starts += 1
+        self.started_at = time.monotonic()
+        self.send({"hello": {"pid": os.getpid()}})
+        for end in self.exits.values():
+            self.send({"exit": end})
+
+    def serve(self) -> int:
+        """Keep the system until its end; return our exit code."""
+        while True:
+            wait = None
+            if self.restart_at is not None:
+                wait = max(0.0, self.restart_at - time.monotonic())
+            sources = [self.wakeup] if self.link is None else [self.wakeup, self.link]
+            ready, _, _ = select.select(sources, [], [], wait)
+            if self.link in ready:
+                self.receive()
+            if self.wakeup in ready:
+                numbers = os.read(self.wakeup, 4096)
+                if signal.SIGTERM in numbers:
+                    self.send({"term": True})
+                code = self.reap()
+                if code is not None:
+                    return code
+            if self.restart_at is not None and time.monotonic() >= self.restart_at:
+                self.start_daemon()
+
+    def receive(self) -> None:
+        """Take what the daemon says."""
+        assert self.link is not None
+        try:
+            data = self.link.recv(65536)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            # The daemon is dying; its exit follows and decides.
+            self.link = None
+            return
+        *lines, self.received = (self.received + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "ack" in message:
+                self.exits.pop(message["ack"], None)
+            self.farewell = self.farewell or "bye" in message
+            self.ready = self.ready or "ready" in message
+            self.ever_ready = self.ever_ready or self.ready
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell the daemon; what it does not get now it gets again after its restart."""
+        if self.link is None:
+            return
+        try:
+            self.link.setblocking(True)
+            self.link.settimeout(5)
+            self.link.sendall(json.dumps(message).encode() + b"\n")
+            self.link.setblocking(False)
+        except OSError:
+            self.link = None
+
+    def reap(self) -> int | None:
+        """Read the end of every child that has one; return our exit code when it is time."""
+        code = None
+        while True:
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return code
+            if info is None:
+                return code
+            if info.si_pid == self.daemon:
+                self.drain_link()
+                os.waitpid(info.si_pid, 0)
+                code = self.daemon_ended(info.si_code, info.si_status)
+                continue
+            started = start_time(info.si_pid)
+            os.waitpid(info.si_pid, 0)
+            self.sequence += 1
+            exited = info.si_code == os.CLD_EXITED
+            end = {
+                "seq": self.sequence,
+                "pid": info.si_pid,
+                "started": started,
+                "code": info.si_status if exited else None,
+                "signal": None if exited else info.si_status,
+                "core": info.si_code == os.CLD_DUMPED,
+            }
+            self.exits[self.sequence] = end
+            self.send({"exit": end})
+
+    def drain_link(self) -> None:
+        """Read the daemon's last words before its end is judged."""
+        while self.link is not None and select.select([self.link], [], [], 0)[0]:
+            self.receive()
+
+    def daemon_ended(self, code: int, status: int) -> int | None:
+        """Restart the daemon, or return our exit code when all is over."""
+        self.link = None
+        self.daemon = 0
+        if self.farewell:
+            return 0
+        how = f"exit {status}" if code == os.CLD_EXITED else f"signal {status}"
+        has_children = bool(children())
+        if not self.ever_ready and not has_children and self.starts >= STARTS_WITHOUT_READY:
+            log(f"the daemon cannot start ({how}, {self.starts} times); giving up")
+            return 1
+        lived = time.monotonic() - self.started_at
+        self.quick_deaths = self.quick_deaths + 1 if lived < 10 else 0
+        pause = 0.0 if self.quick_deaths <= 3 else min(30.0, 0.5 * 2 ** (self.quick_deaths - 4))
+        log(f"the daemon ended ({how}); starting it again in {pause:g}s")
+        self.restart_at = time.monotonic() + pause
+        return None
+
+    def close(self) -> None:
+        """Remove what only a living system has."""
+        for name in ("control.sock", "notify.sock"):
+            with contextlib.suppress(OSError):
+                os.unlink(self.path(name))
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.lock, 0)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.runtime_dir)
+
+
+def make_runtime_dir(path: str) -> None:
+    """Make the private directory of the sockets, or check that it is private."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        status = os.stat(path)
+    except OSError as error:
+        raise Refused("directory", f"cannot use the runtime directory {path!r}: {error.strerror}") from error
+    if status.st_uid != os.geteuid():
+        raise Refused("directory", f"cannot use the runtime directory {path!r}: it belongs to uid {status.st_uid}")
+    if status.st_mode & 0o077:
+        os.chmod(path, 0o700)
+
+
+def take_lock(path: str) -> int:
+    """Lock the base directory for this system, for as long as we or the daemon live."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused("directory", f"cannot open the lock {path!r}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        pid = os.pread(fd, 32, 0).split(b"\n")[0].decode(errors="replace")
+        os.close(fd)
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise Refused("directory", f"cannot lock {path!r}: {error.strerror}") from error
+        where = os.path.dirname(path)
+        message = f"another daemon (pid {pid or 'unknown'}) already runs the system in {where!r}"
+        raise Refused("locked", message, pid=pid if pid.isdecimal() else "0") from error
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def bind_stream(path: str) -> socket.socket:
+    """Listen on the control socket; only its owner may connect."""
+    bound = bind(path, socket.SOCK_STREAM)
+    bound.listen(1024)
+    return bound
+
+
+def bind_datagram(path: str) -> socket.socket:
+    """Bind the notify socket; senders are told apart by the credentials the kernel adds."""
+    bound = bind(path, socket.SOCK_DGRAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    return bound
+
+
+def bind(path: str, kind: int) -> socket.socket:
+    """Bind a unix socket with mode 0600, in place of one that nobody serves any more."""
+    if len(os.fsencode(path)) > SUN_PATH:
+        raise Refused("directory", f"cannot bind {path!r}: longer than {SUN_PATH} bytes; set XDG_RUNTIME_DIR to a shorter directory")
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        if probe.connect_ex(path) == 0:
+            raise Refused("locked", f"another daemon already serves {path!r}", pid="0")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    bound = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        bound.bind(path)
+    except OSError as error:
+        raise Refused("directory", f"cannot bind {path!r}: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    return bound
+
+
+def become_subreaper() -> None:
+    """Get the orphans of all our descendants as children, prctl(2)."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+
+
+def start_time(pid: int) -> int:
+    """Return the start time of a child, a zombie or not, in clock ticks since boot."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        data = file.read()
+    return int(data[data.rindex(b")") + 2 :].split()[19])
+
+
+def children() -> list[int]:
+    """Return our children."""
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+        return [int(pid) for pid in file.read().split()]
+    return []
+
+
+def log(message: str) -> None:
+    """Write a line to the system's log, which is our stderr."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    os.write(2, f"{stamp} keeper[{os.getpid()}] {message}\n".encode())
+
+
+def main() -> int:
+    """Go into the background, take the system, keep it."""
+    arguments = json.loads(sys.argv[1])
+    ready = int(arguments["ready"])
+    os.set_inheritable(ready, False)
+    if os.fork():
+        os._exit(0)  # Whoever started us waits for this one only.
+    try:
+        keeper = Keeper(arguments)
+        keeper.start_daemon()
+    except Refused as refusal:
+        os.write(ready, json.dumps(refusal.answer).encode() + b"\n")
+        return 1
+    except OSError as error:
+        answer = {"error": "failed", "message": f"cannot start the keeper: {error}"}
+        os.write(ready, json.dumps(answer).encode() + b"\n")
+        return 1
+    os.write(ready, json.dumps({"pid": os.getpid()}).encode() + b"\n")
+    os.close(ready)
+    try:
+        return keeper.serve()
+    finally:
+        keeper.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

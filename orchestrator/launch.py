@@ -1,0 +1,104 @@
+"""Become a program: apply what a plain exec cannot, then execute it.
+
+Run as `python -I -S launch.py SETUP PROGRAM [ARGUMENT…]` in the new process, standard library
+only. What fails is reported on a pipe that the exec closes, as the stage in words and the
+kernel's reason; nothing is executed with a set-up that is not complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+
+
+def main() -> None:
+    """Apply the set-up in `sys.argv[1]` and execute the rest of the command line."""
+    setup = json.loads(sys.argv[1])
+    argv = sys.argv[2:]
+    errors = setup["errors"]
+    stage = "prepare the process"
+    try:
+        for name, (soft, hard) in setup["rlimits"].items():
+            stage = f"set the limit {name}={_limit(soft)}:{_limit(hard)}"
+            resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()), (soft, hard))
+        if setup["nice"] is not None:
+            stage = f"set nice {setup['nice']}"
+            os.setpriority(os.PRIO_PROCESS, 0, setup["nice"])
+        if setup["oom_score_adj"] is not None:
+            stage = f"set oom_score_adj {setup['oom_score_adj']}"
+            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+                file.write(str(setup["oom_score_adj"]))
+        if setup["user"] is not None or setup["group"] is not None:
+            stage = f"become user {setup['user'] or 'unchanged'}, group {setup['group'] or 'its own'}"
+            _become(setup["user"], setup["group"])
+        if setup["no_new_privileges"]:
+            stage = "set no_new_privileges"
+            _no_new_privileges()
+        stage = "pass file descriptors"
+        errors = _arrange(errors, {int(n): fd for n, fd in setup["fds"].items()})
+        stage = "execute"
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)  # the interpreter ignores them
+        os.execvpe(argv[0], argv, os.environ)  # noqa: S606
+    except OSError as error:
+        _report(errors, stage, error.errno or 0, error.strerror or str(error))
+    except (KeyError, ValueError, OverflowError) as error:
+        _report(errors, stage, 22, str(error.args[0]) if error.args else repr(error))
+    os._exit(127)
+
+
+def _limit(value: int) -> str:
+    return "unlimited" if value == resource.RLIM_INFINITY else str(value)
+
+
+def _become(user: str | None, group: str | None) -> None:
+    import grp
+    import pwd
+
+    entry = None
+    if user is not None:
+        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    gid = entry.pw_gid if entry else os.getgid()
+    if group is not None:
+        gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    if entry and (entry.pw_uid, gid) == (os.getuid(), os.getgid()):
+        return  # Already so: an unprivileged daemon may name its own user.
+    if entry:
+        os.initgroups(entry.pw_name, gid)
+    os.setgid(gid)
+    if entry:
+        os.setuid(entry.pw_uid)
+
+
+def _no_new_privileges() -> None:
+    import ctypes
+
+    pr_set_no_new_privs = 38
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(pr_set_no_new_privs, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _arrange(errors: int, fds: dict[int, int]) -> int:
+    """Move descriptors to the numbers that the program expects, and close the pipe on exec."""
+    top = max((errors, *fds, *fds.values())) + 1
+    moved = os.dup2(errors, top, inheritable=False)
+    os.close(errors)
+    spare = {number: os.dup2(fd, top + 1 + i, inheritable=False) for i, (number, fd) in enumerate(fds.items())}
+    for fd in fds.values():
+        os.close(fd)
+    for number, fd in spare.items():
+        os.dup2(fd, number, inheritable=True)
+    return moved
+
+
+def _report(errors: int, stage: str, number: int, reason: str) -> None:
+    os.write(errors, json.dumps({"stage": stage, "errno": number, "reason": reason}).encode())
+
+
+if __name__ == "__main__":
+    main()

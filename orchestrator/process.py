@@ -1,0 +1,567 @@
+"""The only door to processes: starting, watching, signalling, finding and ending them.
+
+Everything is keyed by `Process` (pid and kernel start time) and acts through a pidfd, so that
+a reused pid is never touched. Nothing here waits for anything but a child's exec, and
+nothing decides: the callers do.
+
+Linux is the reference. Elsewhere there is no pidfd and no subreaper: `orch` needs both for
+what it promises, and says so at import of this module's users.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.errors import DaemonRunning, OrchestratorError, SpawnError
+from orchestrator.model.phase import Exit
+from orchestrator.model.units import Instant, Seconds
+from orchestrator.supervision.lifecycle import Process
+
+MARKER = "ORCH_INSTANCE"
+"""The environment variable that marks every process of ours: `KEY/NAME/GENERATION`."""
+
+_TRANSIENT = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_LAUNCH = str(Path(__file__).with_name("launch.py"))
+_KEEPER = str(Path(__file__).with_name("keeper.py"))
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a program's process is given before the program begins; None leaves as it is.
+
+    Attributes:
+        fds: Descriptors to pass, by the number that the program finds them at.
+        rlimits: Limit name without `RLIMIT_`, lower case, to (soft, hard); −1 is unlimited.
+    """
+
+    user: str | None = None
+    group: str | None = None
+    nice: int | None = None
+    oom_score_adj: int | None = None
+    no_new_privileges: bool = False
+    rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    fds: Mapping[int, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return self != Setup()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A program to start in a session of its own.
+
+    `stdout` and `stderr` are paths opened for appending (made with mode 0640), None discards.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    working_dir: str
+    stdout: str | None = None
+    stderr: str | None = None
+    umask: int | None = None
+    setup: Setup = Setup()
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A started program. With `errors`, its set-up is under way: see `setup_failure`."""
+
+    process: Process
+    errors: int | None = None
+
+
+# ------------------------------------------------------------------ starting
+
+
+def spawn(order: Order) -> Child:
+    """Start a program; return when its exec has succeeded.
+
+    With a set-up the exec of a small launcher has succeeded; the program's own is known
+    when `errors` ends: empty when all went well, otherwise `setup_failure` reads the reason.
+
+    Raises:
+        SpawnError: The program cannot be started; nothing of it is left.
+    """
+    with contextlib.ExitStack() as opened:
+        stdout = _log(order.stdout, opened)
+        stderr = stdout if order.stderr == order.stdout else _log(order.stderr, opened)
+        argv, pass_fds, errors = order.argv, (), None
+        if order.setup:
+            errors, reported = _pipe(opened)
+            argv = (*_launcher(order.setup, reported), *argv)
+            pass_fds = (reported, *order.setup.fds.values())
+        try:
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=order.environment,
+                cwd=order.working_dir or None,
+                umask=-1 if order.umask is None else order.umask,
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
+        except OSError as error:
+            if errors is not None:
+                os.close(errors)
+            raise _spawn_error(error, order) from error
+        except ValueError as error:
+            if errors is not None:
+                os.close(errors)
+            # A NUL byte in a word, or "=" in the name of a variable.
+            raise SpawnError(f"execute {order.argv[0]!r}", errno.EINVAL, str(error)) from error
+    # Popen reaps a child whose object is dropped; the exit is ours to read.
+    child.returncode = 0
+    # The child is not reaped by anybody else, so its entry in /proc is there, zombie or not.
+    return Child(Process(child.pid, start_time(child.pid) or 0), errors)
+
+
+def setup_failure(errors: int, order: Order) -> SpawnError | None:
+    """Read what a launcher reported and close the pipe; None when the program was executed."""
+    with open(errors, "rb") as pipe:
+        report = pipe.read()
+    if not report:
+        return None
+    failure = json.loads(report)
+    error = OSError(failure["errno"], failure["reason"])
+    if failure["stage"] == "execute":
+        error.filename = order.argv[0]
+        return _spawn_error(error, order)
+    transient = failure["errno"] in _TRANSIENT
+    return SpawnError(failure["stage"], failure["errno"], failure["reason"], transient=transient)
+
+
+def _launcher(setup: Setup, reported: int) -> tuple[str, ...]:
+    plain = {
+        "errors": reported,
+        "user": setup.user,
+        "group": setup.group,
+        "nice": setup.nice,
+        "oom_score_adj": setup.oom_score_adj,
+        "no_new_privileges": setup.no_new_privileges,
+        "rlimits": {name: list(pair) for name, pair in setup.rlimits.items()},
+        "fds": {str(number): fd for number, fd in setup.fds.items()},
+    }
+    return (sys.executable, "-I", "-S", _LAUNCH, json.dumps(plain))
+
+
+def _log(path: str | None, opened: contextlib.ExitStack) -> int:
+    if path is None:
+        return subprocess.DEVNULL
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(path, flags, 0o640)
+    except OSError as error:
+        stage = f"open the log file {path!r}"
+        transient = error.errno in _TRANSIENT or error.errno == errno.ENOSPC
+        reason = error.strerror or str(error)
+        raise SpawnError(stage, error.errno or 0, reason, transient=transient) from error
+    opened.callback(os.close, fd)
+    return fd
+
+
+def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
+    try:
+        reading, writing = os.pipe()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SpawnError("make a pipe", error.errno or 0, reason, transient=True) from error
+    opened.callback(os.close, writing)
+    return reading, writing
+
+
+def _spawn_error(error: OSError, order: Order) -> SpawnError:
+    program = order.argv[0]
+    reason = error.strerror or str(error)
+    number = error.errno or 0
+    transient = number in _TRANSIENT
+    directory = order.working_dir
+    if directory and error.filename == directory and program != directory:
+        return SpawnError(f"enter the directory {directory!r}", number, reason)
+    if transient:
+        return SpawnError(f"start {program!r}", number, reason, transient=True)
+    if number == errno.ENOENT and os.path.exists(os.path.join(directory, program)):  # noqa: PTH118, PTH110
+        reason = "the interpreter that its first line names is missing"
+    elif number == errno.ENOENT and "/" not in program:
+        reason = f"not found in PATH={order.environment.get('PATH', os.defpath)}"
+    elif number == errno.EACCES and os.path.isfile(os.path.join(directory, program)):  # noqa: PTH118, PTH113
+        reason = f"{reason} (is it executable? chmod +x {program})"
+    elif number == errno.ENOEXEC:
+        reason = f"{reason} (a script needs a first line such as #!/bin/sh)"
+    return SpawnError(f"execute {program!r}", number, reason)
+
+
+# ------------------------------------------------------------------ identity
+
+
+def start_time(pid: int) -> int | None:
+    """Return the start time of a process in clock ticks since boot; None when there is none."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def session(pid: int) -> int | None:
+    """Return the session of a process, which is the pid of the component that leads it."""
+    fields = _stat(pid)
+    return int(fields[3]) if fields else None
+
+
+def is_alive(process: Process) -> bool:
+    """Tell whether this very process lives (a zombie does not)."""
+    fields = _stat(process.pid)
+    return fields is not None and int(fields[19]) == process.started and fields[0] not in b"ZX"
+
+
+def boot_id() -> str:
+    """Return the kernel's name for this boot: pids and start times mean nothing in another."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def open_pidfd(process: Process) -> int | None:
+    """Return a pidfd of this very process, or None when it is gone (and reaped).
+
+    Raises:
+        OSError: No descriptor is to be had.
+    """
+    try:
+        fd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    # Between reading the start time and opening, the pid may have been reused: look again.
+    if start_time(process.pid) != process.started:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of /proc/PID/stat from the third on, see proc_pid_stat(5)."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.read(fd, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    # The command name is in parentheses and may hold anything, parentheses too.
+    return data[data.rindex(b")") + 2 :].split()
+
+
+# ------------------------------------------------------------------ ends
+
+
+def peek_exit(pidfd: int) -> Exit | None:
+    """Return how a child ended, leaving it a zombie; None while it lives.
+
+    What is not reaped cannot be lost: if we are killed before the end is in the journal, the
+    keeper becomes its parent and reads it again.
+
+    Raises:
+        ChildProcessError: The process is not (or no longer) a child of ours.
+    """
+    info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return None if info is None else _exit(info.si_code, info.si_status)
+
+
+def reap(pidfd: int) -> None:
+    """Let the kernel forget an ended child. A process that is no child of ours is left alone."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+
+
+def reap_stranger(pid: int) -> bool:
+    """Reap the child `pid` if it has ended; tell whether it had."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _exit(code: int, status: int) -> Exit:
+    if code == os.CLD_EXITED:
+        return Exit(code=status)
+    return Exit(signal=status, core_dumped=code == os.CLD_DUMPED)
+
+
+# ------------------------------------------------------------------ signals
+
+
+def signal_process(pidfd: int, number: int) -> bool:
+    """Send a signal through a pidfd; False when the process has ended."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def signal_group(leader: Process, number: int) -> bool:
+    """Send a signal to the process group of a leader that is not reaped yet.
+
+    The group's number is the leader's pid, which cannot be reused before it is reaped.
+    """
+    if start_time(leader.pid) != leader.started:
+        return False
+    try:
+        os.killpg(leader.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def signal_verified(process: Process, number: int) -> bool:
+    """Send a signal to this very process; False when it is gone or another has its pid."""
+    fd = open_pidfd(process)
+    if fd is None:
+        return False
+    try:
+        return signal_process(fd, number)
+    finally:
+        os.close(fd)
+
+
+# ------------------------------------------------------------------ trees
+
+
+def children(pid: int) -> tuple[int, ...]:
+    """Return the direct children of all threads of a process."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return ()
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            fd = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY | os.O_CLOEXEC)
+            with open(fd, "rb", buffering=0) as file:
+                found.extend(map(int, file.read().split()))
+    return tuple(found)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the pids below `pid`, parents before children."""
+    todo = list(children(pid))
+    while todo:
+        child = todo.pop()
+        yield child
+        todo.extend(children(child))
+
+
+def survivors(leader: Process, marker: str, strangers: Iterable[int]) -> tuple[Process, ...]:
+    """Return the living processes of a tree other than its leader.
+
+    A tree is what descends from the leader, and what lost its parent and came to one of our
+    subreapers (`strangers`), together with what descends from that. An orphan belongs to the
+    tree when it is in the leader's session or group, or carries the marker: a program that
+    cleared its environment *and* made a session *and* outlived its parent is not found.
+    """
+    roots = [pid for pid in strangers if _belongs(pid, leader, marker)]
+    found: dict[int, Process] = {}
+    for root in (leader.pid, *roots):
+        if root == leader.pid and start_time(root) != leader.started:
+            continue
+        for pid in (root, *descendants(root)):
+            fields = None if pid == leader.pid else _stat(pid)
+            if fields and fields[0] not in b"ZX":
+                found[pid] = Process(pid, int(fields[19]))
+    return tuple(found.values())
+
+
+def _belongs(pid: int, leader: Process, marker: str) -> bool:
+    fields = _stat(pid)
+    if fields is None:
+        return False
+    group, session = int(fields[2]), int(fields[3])
+    if leader.pid in (group, session):
+        return True
+    return marker_of(pid) == marker
+
+
+def marker_of(pid: int) -> str | None:
+    """Return the marker in the environment that a process was started with."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            data = file.read()
+    except OSError:
+        return None
+    prefix = MARKER.encode() + b"="
+    for entry in data.split(b"\0"):
+        if entry.startswith(prefix):
+            return entry[len(prefix) :].decode(errors="replace")
+    return None
+
+
+def marked_leaders(prefix: str) -> dict[str, Process]:
+    """Return every living session leader whose marker begins with `prefix`, by its marker.
+
+    Only recovery asks for it: it reads the environment of each process on the machine.
+    """
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdecimal():
+            continue
+        pid = int(entry)
+        fields = _stat(pid)
+        # A leader is alone in having its own pid as its session; its children share its marker.
+        if fields is None or int(fields[3]) != pid or fields[0] in b"ZX":
+            continue
+        marker = marker_of(pid)
+        if marker is not None and marker.startswith(prefix):
+            found[marker] = Process(pid, int(fields[19]))
+    return found
+
+
+def become_subreaper() -> None:
+    """Make orphans of our descendants our children (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    import ctypes  # noqa: PLC0415 - only the daemon pays for it
+
+    pr_set_child_subreaper = 36
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(pr_set_child_subreaper, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+# ------------------------------------------------------------------ short children and the keeper
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A short child that has ended; `code` is negative for a signal, as in `subprocess`."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    input: bytes = b"",  # noqa: A002 - subprocess's own word
+    timeout: Seconds,
+    environment: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+) -> Finished:
+    """Run a program to its end and return what it wrote.
+
+    Raises:
+        SpawnError: It cannot be started.
+        TimeoutError: It ran longer than `timeout`; it has been killed with its group.
+    """
+    order = Order(tuple(argv), environment or os.environ, cwd or "")
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _spawn_error(error, order) from error
+    with child:
+        try:
+            stdout, stderr = child.communicate(input, timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.communicate()
+            message = f"{argv[0]!r} did not end within {timeout:g}s"
+            raise TimeoutError(message) from None
+    return Finished(child.returncode, stdout, stderr)
+
+
+KEEPER_TIMEOUT: Seconds = 10.0
+"""How long a keeper may take to take the lock and open its sockets; it takes 30 ms."""
+
+
+def start_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path) -> None:
+    """Start the keeper of a system, and with it the daemon.
+
+    Returns when the control socket accepts connections; the daemon may still be loading.
+    Whether it comes up is seen by asking it: if it cannot, connections end at once and
+    the reason stands in `logging/orch.log` below the base directory.
+
+    Raises:
+        DaemonRunning: Another keeper holds the system's lock; the message names its pid.
+        OrchestratorError: The directories cannot be used, or the keeper did not answer.
+    """
+    logs = base_dir / "logging"
+    try:
+        logs.mkdir(mode=0o750, parents=True, exist_ok=True)
+        log = os.open(logs / "orch.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    except OSError as error:
+        where = error.filename or str(logs)
+        message = f"cannot use the directory {where!r}: {error.strerror}; set base_dir to one that can be written"
+        raise OrchestratorError(message) from error
+    arguments = {
+        "runtime_dir": str(runtime_dir),
+        "base_dir": str(base_dir),
+        "name": name,
+        "topology": str(topology),
+        "python": sys.executable,
+    }
+    reading, writing = os.pipe()
+    try:
+        arguments["ready"] = str(writing)
+        argv = (sys.executable, "-I", "-S", _KEEPER, json.dumps(arguments))
+        with subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            pass_fds=(writing,),
+            start_new_session=True,
+        ):
+            os.close(writing)
+            writing = -1
+            answer = _read_answer(reading)
+    finally:
+        os.close(reading)
+        os.close(log)
+        if writing >= 0:
+            os.close(writing)
+    if "error" in answer:
+        if answer["error"] == "locked":
+            raise DaemonRunning(answer["message"], int(answer.get("pid", 0)))
+        raise OrchestratorError(answer["message"])
+
+
+def _read_answer(reading: int) -> dict[str, str]:
+    data = bytearray()
+    deadline: Instant = time.monotonic() + KEEPER_TIMEOUT
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
+    while not data.endswith(b"\n"):
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise OrchestratorError(f"cannot start the keeper: no answer in {KEEPER_TIMEOUT:g}s")
+        chunk = os.read(reading, 65536)
+        if not chunk:
+            raise OrchestratorError("cannot start the keeper: it ended without an answer")
+        data += chunk
+    answer: dict[str, str] = json.loads(data)
+    return answer
+
+

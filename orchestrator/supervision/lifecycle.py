@@ -1,0 +1,677 @@
+"""The life of one instance: a total, pure function of state, event and time.
+
+Theory. An instance is a process slot. Its state carries only what means something in it:
+there is no pid where there is no process. `step` takes what happened and returns the next
+instance and the effects that somebody else must carry out; it never waits, never looks at
+the world, and accepts every event in every state (what means nothing changes nothing).
+
+              Start             Go                Spawned          Ready
+    Down ─────────────▶ Waiting ──▶ Spawning ──────────────▶ Starting ─────▶ Running
+     ▲ ▲                  ▲ │           │ SpawnFailed            │ Exited      │ Exited
+     │ └──────────────────┼─┘ Stop,     ▼                        ▼             ▼
+     │                    │   DependencyFailed              Clearing (leftovers killed)
+     │                    └───── Backoff ◀───── policy ──────────┤
+     └──────────────────────────────────────────── policy ───────┘
+    Starting, Running ── Stop, start timeout, Unhealthy ──▶ Stopping ── Emptied ──▶ policy
+
+Whether the instance *should* be up is not kept here: reconciliation compares what is wanted
+with the state and posts `Start`, `Go` and `Stop`. A restart is a stop of something wanted.
+
+Timers are numbered. They are never cancelled: a `Fired` whose number is not the state's own
+changes nothing, so a late timer cannot be mistaken for a new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import assert_never
+
+from orchestrator.model.phase import Exit, Phase, Result
+from orchestrator.model.topology import Component
+from orchestrator.model.units import Instant, Seconds
+from orchestrator.supervision import policy
+
+KILL_AGAIN: Seconds = 1.0
+"""How often KILL is repeated to a tree that is not empty: it may have been forking."""
+
+COMMAND_TIMEOUT: Seconds = 10.0
+"""How long a stop command may take before the ladder begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A living process: the pid alone is no identity, it is reused; pid and start time are.
+
+    `started` is field 22 of /proc/PID/stat, in clock ticks since boot (proc(5)).
+    """
+
+    pid: int
+    started: int
+
+
+# ------------------------------------------------------------------ states
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """No process, and nothing happens by itself."""
+
+    phase: Phase = Phase.STOPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """To be started as soon as its dependencies allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawning:
+    """A process has been asked for. `unwanted`: it is to be stopped as soon as it is there."""
+
+    unwanted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """The process lives and is not ready yet."""
+
+    process: Process
+    deadline: int
+    settle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The process lives and has been ready."""
+
+    process: Process
+    ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The tree is being brought down.
+
+    `leader` is None once the first process has ended; `rung` counts the ladder's steps taken,
+    −1 while the stop command runs. `result` says why it is being stopped; only `requested`
+    ends in `stopped`, all else is a failure that the restart policy judges.
+    """
+
+    leader: Process | None
+    rung: int
+    timer: int
+    result: Result
+    exit: Exit | None = None
+    killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Clearing:
+    """The leader ended by itself; what it left behind is being killed."""
+
+    exit: Exit
+    timer: int
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The process died; the next start is due when `timer` fires at `due`."""
+
+    timer: int
+    due: Instant
+
+
+State = Down | Waiting | Spawning | Starting | Running | Stopping | Clearing | Backoff
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the last process ended, and the words for it."""
+
+    result: Result
+    exit: Exit | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One process slot: its declaration, its state and what must outlive a state.
+
+    `generation` counts processes, `restarts` those that policy started, `failures` the ends
+    in a row that came before `reset_after`, `attempt` the delays served in this series.
+    `spawned_at` is when the last process was started; `timers` the last number given out.
+    """
+
+    component: Component
+    state: State = Down()
+    generation: int = 0
+    restarts: int = 0
+    failures: int = 0
+    attempt: int = 0
+    timers: int = 0
+    spawned_at: Instant = 0.0
+    end: End | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that users see."""
+        match self.state:
+            case Down(phase):
+                return phase
+            case Waiting():
+                return Phase.WAITING
+            case Spawning() | Starting():
+                return Phase.STARTING
+            case Running():
+                return Phase.RUNNING
+            case Stopping() | Clearing():
+                return Phase.STOPPING
+            case Backoff():
+                return Phase.BACKOFF
+            case _:
+                assert_never(self.state)
+
+    @property
+    def process(self) -> Process | None:
+        """The living first process, if there is one."""
+        match self.state:
+            case Starting(process=process) | Running(process=process):
+                return process
+            case Stopping(leader=leader):
+                return leader
+            case _:
+                return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is ready now."""
+        return isinstance(self.state, Running) and self.state.ready
+
+
+# ------------------------------------------------------------------ events
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """It shall run: from being down or in backoff, begin anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Its dependencies allow the start, and there is room for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyFailed:
+    """A dependency can no longer become what it is waited for."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """It shall not run, or shall run anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class KillNow:
+    """Whatever the ladder says: kill the whole tree now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The process that was asked for lives."""
+
+    process: Process
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """The process could not be started; `transient` errors are tried again."""
+
+    message: str
+    transient: bool = False
+    chance: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A process of an earlier daemon was found alive; `ready` as the journal knew it."""
+
+    process: Process
+    ready: bool
+    spawned_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class BecameReady:
+    """Its readiness was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostReadiness:
+    """Its readiness probe fails; that never restarts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unhealthy:
+    """It must be restarted although it lives: liveness, watchdog."""
+
+    result: Result
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The first process ended. `alone`: nothing of its tree is left."""
+
+    exit: Exit
+    alone: bool = True
+    chance: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """Nothing of the tree is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopCommandDone:
+    """The stop command ended, well or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A timer has run out."""
+
+    timer: int
+    chance: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Forget the failures; what has given up may be started again."""
+
+
+Event = (
+    Start
+    | Go
+    | DependencyFailed
+    | Stop
+    | KillNow
+    | Spawned
+    | SpawnFailed
+    | Adopted
+    | BecameReady
+    | LostReadiness
+    | Unhealthy
+    | Exited
+    | Emptied
+    | StopCommandDone
+    | Fired
+    | Reset
+)
+
+
+# ------------------------------------------------------------------ effects
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start the process of this generation; answer with `Spawned` or `SpawnFailed`."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Look for readiness, and answer with `BecameReady`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send the signal to whom the component's `stop.kill` says, then CONT."""
+
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill the whole tree; answer with `Emptied` when nothing of it is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStopCommand:
+    """Run the component's stop command; answer with `StopCommandDone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Answer with `Fired(timer)` after so many seconds."""
+
+    timer: int
+    after: Seconds
+
+
+Effect = Spawn | Watch | Signal | Kill | RunStopCommand | Arm
+
+Step = tuple[Instance, tuple[Effect, ...]]
+
+
+def step(instance: Instance, event: Event, now: Instant) -> Step:  # noqa: C901, PLR0912
+    """Return what `event` at `now` makes of `instance`, and what is to be done for it.
+
+    Total: an event that means nothing in the state returns the same instance, no effects.
+    """
+    match event:
+        case Start():
+            return _start(instance)
+        case Go():
+            return _go(instance, now)
+        case DependencyFailed(message):
+            if isinstance(instance.state, Waiting):
+                return _down(instance, Phase.FAILED, End(Result.DEPENDENCY, None, message)), ()
+            return instance, ()
+        case Stop():
+            return _stop(instance, now)
+        case KillNow():
+            return _kill_now(instance)
+        case Spawned(process):
+            return _spawned(instance, process)
+        case SpawnFailed():
+            return _spawn_failed(instance, event, now)
+        case Adopted():
+            return _adopted(instance, event)
+        case BecameReady():
+            if isinstance(instance.state, Starting | Running):
+                return _state(instance, Running(instance.state.process)), ()
+            return instance, ()
+        case LostReadiness():
+            if isinstance(instance.state, Running):
+                return _state(instance, Running(instance.state.process, ready=False)), ()
+            return instance, ()
+        case Unhealthy(result, message):
+            if isinstance(instance.state, Starting | Running):
+                return _bring_down(instance, instance.state.process, result, message)
+            return instance, ()
+        case Exited():
+            return _exited(instance, event, now)
+        case Emptied():
+            return _emptied(instance, now)
+        case StopCommandDone():
+            if isinstance(instance.state, Stopping) and instance.state.rung < 0:
+                return _next_rung(instance, instance.state)
+            return instance, ()
+        case Fired():
+            return _fired(instance, event, now)
+        case Reset():
+            return _reset(instance)
+        case _:
+            assert_never(event)
+
+
+def _start(instance: Instance) -> Step:
+    match instance.state:
+        case Down() | Backoff():
+            return replace(instance, state=Waiting(), failures=0, attempt=0), ()
+        case Spawning(unwanted=True):
+            return _state(instance, Spawning()), ()
+        case _:
+            return instance, ()
+
+
+def _go(instance: Instance, now: Instant) -> Step:
+    if not isinstance(instance.state, Waiting):
+        return instance, ()
+    generation = instance.generation + 1
+    following = replace(instance, state=Spawning(), generation=generation, spawned_at=now)
+    return following, (Spawn(generation),)
+
+
+def _stop(instance: Instance, now: Instant) -> Step:
+    match instance.state:
+        case Waiting() | Backoff():
+            return _down(instance, Phase.STOPPED, _requested(instance)), ()
+        case Spawning():
+            return _state(instance, Spawning(unwanted=True)), ()
+        case Starting(process=process) | Running(process=process):
+            return _bring_down(instance, process, Result.REQUESTED, "")
+        case Stopping() as state:
+            return _state(instance, replace(state, result=Result.REQUESTED)), ()
+        case Clearing(exit=exit, timer=timer):
+            # The killing goes on; only what follows it is another.
+            rung = len(instance.component.stop.ladder)
+            stopping = Stopping(None, rung, timer, Result.REQUESTED, exit, killed=True)
+            return _state(instance, stopping), ()
+        case Down():
+            return instance, ()
+        case _:
+            assert_never(instance.state)
+
+
+def _kill_now(instance: Instance) -> Step:
+    match instance.state:
+        case Starting(process=process) | Running(process=process):
+            return _killing(instance, Stopping(process, 0, 0, Result.REQUESTED))
+        case Stopping() as state:
+            return _killing(instance, state)
+        case Clearing():
+            return instance, (Kill(),)
+        case _:
+            return _stop(instance, 0.0)
+
+
+def _spawned(instance: Instance, process: Process) -> Step:
+    if not isinstance(instance.state, Spawning):
+        # A spawn is only ever asked for in Spawning, and only its answer leaves that state.
+        return instance, (Kill(),)
+    if instance.state.unwanted:
+        return _bring_down(instance, process, Result.REQUESTED, "")
+    component = instance.component
+    if component.ready is None and component.handler is None and component.settle == 0:
+        return _state(instance, Running(process)), ()
+    deadline = settle = 0
+    effects: list[Effect] = []
+    if component.start_timeout > 0:
+        instance, deadline = _timer(instance)
+        effects.append(Arm(deadline, component.start_timeout))
+    if component.ready is None and component.handler is None:
+        instance, settle = _timer(instance)
+        effects.append(Arm(settle, component.settle))
+    else:
+        effects.append(Watch())
+    return _state(instance, Starting(process, deadline, settle)), tuple(effects)
+
+
+def _spawn_failed(instance: Instance, event: SpawnFailed, now: Instant) -> Step:
+    if not isinstance(instance.state, Spawning):
+        return instance, ()
+    end = End(Result.SPAWN_ERROR, None, event.message)
+    if instance.state.unwanted:
+        return _down(instance, Phase.STOPPED, end), ()
+    if not event.transient:
+        return _down(instance, Phase.FAILED, end), ()
+    return _back_off(replace(instance, end=end), event.chance, now)
+
+
+def _adopted(instance: Instance, event: Adopted) -> Step:
+    if not isinstance(instance.state, Down):
+        return instance, ()
+    instance = replace(instance, spawned_at=event.spawned_at)
+    if event.ready:
+        effects = (Watch(),) if instance.component.ready else ()
+        return _state(instance, Running(event.process)), effects
+    return _spawned(replace(instance, state=Spawning()), event.process)
+
+
+def _exited(instance: Instance, event: Exited, now: Instant) -> Step:
+    match instance.state:
+        case Starting() | Running():
+            if event.alone:
+                return _ended(instance, event.exit, event.chance, now)
+            following, timer = _timer(instance)
+            state = Clearing(event.exit, timer, event.chance)
+            return _state(following, state), (Kill(), Arm(timer, KILL_AGAIN))
+        case Stopping() as state:
+            state = replace(state, leader=None, exit=event.exit)
+            if event.alone:
+                return _stopped(instance, state, event.chance, now)
+            if state.killed or state.rung < 0:
+                return _state(instance, state), (Kill(),) if state.killed else ()
+            # What the leader left behind gets the rest of the same rung, and its signal.
+            return _state(instance, state), (Signal(_rung_signal(instance, state)),)
+        case _:
+            return instance, ()
+
+
+def _emptied(instance: Instance, now: Instant) -> Step:
+    match instance.state:
+        case Clearing(exit=exit, chance=chance):
+            return _ended(instance, exit, chance, now)
+        case Stopping(leader=None) as state:
+            return _stopped(instance, state, 0.5, now)
+        case _:
+            return instance, ()
+
+
+def _fired(instance: Instance, event: Fired, now: Instant) -> Step:
+    match instance.state:
+        case Backoff(timer=timer) if timer == event.timer:
+            return replace(instance, state=Waiting(), restarts=instance.restarts + 1), ()
+        case Starting(process=process, settle=settle) if settle == event.timer:
+            return _state(instance, Running(process)), ()
+        case Starting(process=process, deadline=deadline) if deadline == event.timer:
+            limit = instance.component.start_timeout
+            return _bring_down(
+                instance, process, Result.TIMEOUT_START, f"not ready within {limit:g}s"
+            )
+        case Stopping(timer=timer) as state if timer == event.timer:
+            if state.killed:
+                following, again = _timer(instance)
+                state = replace(state, timer=again)
+                return _state(following, state), (Kill(), Arm(again, KILL_AGAIN))
+            return _next_rung(instance, state)
+        case Clearing(timer=timer) as state if timer == event.timer:
+            following, again = _timer(instance)
+            state = replace(state, timer=again)
+            return _state(following, state), (Kill(), Arm(again, KILL_AGAIN))
+        case _:
+            return instance, ()
+
+
+def _reset(instance: Instance) -> Step:
+    instance = replace(instance, failures=0, attempt=0)
+    if isinstance(instance.state, Down) and instance.state.phase is Phase.FAILED:
+        return _state(instance, Down(Phase.STOPPED)), ()
+    return instance, ()
+
+
+# ------------------------------------------------------------------ stopping
+
+
+def _bring_down(instance: Instance, process: Process, result: Result, message: str) -> Step:
+    """Begin the stop of a living process, for whatever reason."""
+    if message:
+        instance = replace(instance, end=End(result, None, message))
+    if instance.component.stop.command:
+        instance, timer = _timer(instance)
+        state = Stopping(process, -1, timer, result)
+        return _state(instance, state), (RunStopCommand(), Arm(timer, COMMAND_TIMEOUT))
+    return _next_rung(instance, Stopping(process, -1, 0, result))
+
+
+def _next_rung(instance: Instance, state: Stopping) -> Step:
+    ladder = instance.component.stop.ladder
+    number = state.rung + 1
+    if number >= len(ladder):
+        return _killing(instance, state)
+    instance, timer = _timer(instance)
+    rung = ladder[number]
+    return (
+        _state(instance, replace(state, rung=number, timer=timer)),
+        (Signal(rung.signal), Arm(timer, rung.wait)),
+    )
+
+
+def _killing(instance: Instance, state: Stopping) -> Step:
+    instance, timer = _timer(instance)
+    rung = len(instance.component.stop.ladder)
+    state = replace(state, rung=rung, timer=timer, killed=True)
+    return _state(instance, state), (Kill(), Arm(timer, KILL_AGAIN))
+
+
+def _rung_signal(instance: Instance, state: Stopping) -> str:
+    return instance.component.stop.ladder[state.rung].signal
+
+
+def _stopped(instance: Instance, state: Stopping, chance: float, now: Instant) -> Step:
+    """The tree of a stop is gone: report it, or let policy judge what was a failure."""
+    if state.result is Result.REQUESTED:
+        result = Result.TIMEOUT_STOP if state.killed else Result.REQUESTED
+        return _down(instance, Phase.STOPPED, End(result, state.exit)), ()
+    message = instance.end.message if instance.end else ""
+    instance = replace(instance, end=End(state.result, state.exit, message))
+    return _judge(instance, clean=False, chance=chance, now=now)
+
+
+# ------------------------------------------------------------------ policy
+
+
+def _ended(instance: Instance, exit: Exit, chance: float, now: Instant) -> Step:
+    """The process ended by itself and its tree is gone."""
+    result = policy.result_of(exit, instance.component)
+    instance = replace(instance, end=End(result, exit))
+    return _judge(instance, clean=result is Result.SUCCESS, chance=chance, now=now)
+
+
+def _judge(instance: Instance, *, clean: bool, chance: float, now: Instant) -> Step:
+    component = instance.component
+    if not policy.wants_restart(component, clean=clean):
+        return _state(instance, Down(Phase.EXITED if clean else Phase.FAILED)), ()
+    if now - instance.spawned_at >= component.backoff.reset_after:
+        # A healthy life: the first restart after it is immediate and begins a new series.
+        fresh = replace(instance, failures=1, attempt=0, restarts=instance.restarts + 1)
+        return _state(fresh, Waiting()), ()
+    return _back_off(instance, chance, now)
+
+
+def _back_off(instance: Instance, chance: float, now: Instant) -> Step:
+    component = instance.component
+    failures = instance.failures + 1
+    if component.limit.failures and failures >= component.limit.failures:
+        last = instance.end
+        message = f"{failures} failures in a row"
+        if last is not None and (last.exit or last.message):
+            message += f", the last: {last.message or last.exit}"
+        end = End(Result.START_LIMIT, last.exit if last else None, message)
+        return replace(instance, state=Down(Phase.FAILED), failures=failures, end=end), ()
+    pause = policy.delay(component.backoff, instance.attempt, chance)
+    instance = replace(instance, failures=failures, attempt=instance.attempt + 1)
+    if pause == 0:
+        return replace(instance, state=Waiting(), restarts=instance.restarts + 1), ()
+    instance, timer = _timer(instance)
+    return _state(instance, Backoff(timer, now + pause)), (Arm(timer, pause),)
+
+
+# ------------------------------------------------------------------ small parts
+
+replace = dataclasses.replace
+
+
+def _state(instance: Instance, state: State) -> Instance:
+    return replace(instance, state=state)
+
+
+def _down(instance: Instance, phase: Phase, end: End | None) -> Instance:
+    return replace(instance, state=Down(phase), end=end)
+
+
+def _requested(instance: Instance) -> End:
+    return End(Result.REQUESTED, instance.end.exit if instance.end else None)
+
+
+def _timer(instance: Instance) -> tuple[Instance, int]:
+    number = instance.timers + 1
+    return replace(instance, timers=number), number
