@@ -95,7 +95,7 @@ def on_place(args, to_send, states, config):
     )
     print(
         f"{args['trader']} {args['side']} {args['quantity']} {args['symbol']}"
-        f" at {args['price']}: {len(fills)} fills"
+        f" at {args['price']}: filled {args['quantity'] - rest}"
     )
     return {"fills": fills, "resting": rest}
 

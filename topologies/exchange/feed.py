@@ -52,15 +52,15 @@ def tick(row):
 
 
 def wait_until_seen(to_send, sequence, patience):
-    """Wait until each consumer has seen the tick of this number."""
+    """Wait until each consumer has seen the tick of this number, and every one before it."""
     deadline = time.monotonic() + patience
     for consumer in CONSUMERS:
-        while to_send("connection", consumer, {})["sequence"] < sequence:
+        while (seen := to_send("connection", consumer, {}))["sequence"] < sequence:
             if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"cannot go on: {consumer} has not seen tick {sequence} in {patience} s"
-                )
+                raise TimeoutError(f"cannot go on: {consumer} stays at {seen} of {sequence}")
             pause()
+        if seen["lost"]:
+            raise RuntimeError(f"cannot go on: {consumer} has lost {seen['lost']} ticks")
 
 
 def pause():
@@ -75,7 +75,7 @@ config_model = {
 
 progress = {
     "connection_type": "requester",
-    "required_return_arguments": {"sequence": int},
+    "required_return_arguments": {"sequence": int, "lost": int},
 }
 
 connection_models = {
