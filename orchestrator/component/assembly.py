@@ -168,7 +168,7 @@ def _open(
     # Binders first: a component may be connected to itself.
     for end in sorted(ends, key=lambda end: not end.binds):
         if end.type.side == "in":
-            kind = zmq.ROUTER if end.type.name == "replyer" else zmq.SUB
+            kind = zmq.REP if end.type.name == "replyer" else zmq.SUB
             inbound[end] = sockets.open_socket(context, kind)
             sockets.attach(inbound[end], end, wired[end])
         else:
@@ -192,17 +192,15 @@ def _open(
 def _output(
     end: End, endpoints: tuple[str, ...], instance: Instance, flow: Flow, context: sockets.Context
 ) -> Outbound:
-    output: Outbound
     match end.type.name:
         case "requester":
-            socket = sockets.open_socket(context, zmq.DEALER)
-            output = Requester(end, socket, flow, endpoints)
+            return Requester(end, context, flow, endpoints)
         case "publisher":
             told = instance.expected.get(end.name, (0, ""))[0]
             expected = max(told, end.options.get("min_subscribers", 0))
             socket = sockets.open_socket(context, Publisher.kind(expected=expected))
-            output = Publisher(end, socket, flow, expected=expected)
+            publisher = Publisher(end, socket, flow, expected=expected)
+            sockets.attach(socket, end, endpoints)
+            return publisher
         case _:
             return ExternalRequest(end)
-    sockets.attach(socket, end, endpoints)
-    return output

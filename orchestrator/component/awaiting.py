@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -68,20 +69,22 @@ class _Requests:
 
     def __init__(self, requester: Requester, loop: asyncio.AbstractEventLoop) -> None:
         self._requester = requester
-        self._receive = requester.socket.recv_multipart
+        self._socket = requester.dealer()
+        self._numbers = itertools.count(1)
         self._replies: dict[bytes, bytes | None] = {}
-        self._signs = _Signs(requester.socket, loop)
-        requester.stray = self._deliver
+        self._signs = _Signs(self._socket, loop)
 
     async def send(self, arguments: Any) -> dict[str, Any]:
         """Send a request and await its reply; cancelling forgets the reply, the peer is not told."""
         requester = self._requester
-        number, frame = requester.prepare(arguments)
+        frame = requester.frame(arguments)
+        # In the envelope, as REQ_CORRELATE has it: peers send it back untouched.
+        number = next(self._numbers).to_bytes(8)
         sent = False
         self._replies[number] = None
         try:
             async with asyncio.timeout(requester.timeout):
-                while not (sent := requester.transmit(number, frame)):
+                while not (sent := self._transmit(number, frame)):
                     await self._signs.next()
                 while (payload := self._reply(number)) is None:
                     await self._signs.next()
@@ -91,20 +94,30 @@ class _Requests:
             del self._replies[number]
         return requester.opened(payload)
 
+    def _transmit(self, number: bytes, frame: bytes) -> bool:
+        """Send a request if a replyer is connected, and tell whether one is."""
+        send = self._socket.send
+        try:
+            send(number, zmq.NOBLOCK | zmq.SNDMORE)
+        except zmq.Again:
+            return False
+        send(b"", zmq.NOBLOCK | zmq.SNDMORE)
+        send(frame, zmq.NOBLOCK)
+        return True
+
     def _reply(self, number: bytes) -> bytes | None:
         """Return the reply to a request if it is there, having read all that is."""
+        others = False
         with contextlib.suppress(zmq.Again):
             while True:
-                frames = self._receive(zmq.NOBLOCK)
-                if len(frames) == 3:
-                    self._deliver(frames[0], frames[2])
-        return self._replies[number]
-
-    def _deliver(self, number: bytes, payload: bytes) -> None:
-        if number in self._replies:
-            self._replies[number] = payload
-            # Its owner may wait for a sign that has just been used up.
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                if len(frames) == 3 and frames[0] in self._replies:
+                    self._replies[frames[0]] = frames[2]
+                    others = others or frames[0] != number
+        if others:
+            # Their owners may wait for a sign that has just been used up.
             self._signs.wake()
+        return self._replies[number]
 
 
 class _Publications:
@@ -115,7 +128,7 @@ class _Publications:
     async def send(self, arguments: Any) -> dict[str, Any]:
         """Publish, awaiting slow subscribers."""
         publisher = self._publisher
-        frame = publisher.prepare(arguments)
+        frame = publisher.frame(arguments)
         if not publisher.transmit(frame):
             try:
                 async with asyncio.timeout(publisher.timeout):

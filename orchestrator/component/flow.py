@@ -11,7 +11,7 @@ import uuid
 
 
 class Flow:
-    """The workflow in hand; `current` is None between messages."""
+    """The workflow in hand; `current` is None between messages, and set so by who has handled one."""
 
     __slots__ = ("_new", "_sent", "current")
 
@@ -24,10 +24,6 @@ class Flow:
         """Take a message in hand; without an id it begins a chain."""
         self.current = workflow_id or next(self._new)
         self._sent = 0
-
-    def end(self) -> None:
-        """Put the message down."""
-        self.current = None
 
     def next(self) -> str:
         """Return the id of the next message to send."""

@@ -180,6 +180,9 @@ def _hook(
         function = namespace.get(name)
         if function is None:
             continue
+        if calls.is_async(function) and name != "main":
+            mistakes.append(f"{origin.place(name)}: a hook must be a plain function, not async")
+            continue
         try:
             return calls.adapt(function, forms)
         except TypeError as error:

@@ -4,8 +4,9 @@ Sending is synchronous. A request waits on its own socket, with a deadline, and 
 meanwhile: that is what functions which never run in parallel mean. `orchestrator.component.awaiting` does the same
 for async functions, over the same sockets.
 
-Requests are numbered in an envelope frame before the empty delimiter. REP and ROUTER peers send that frame back
-untouched, so a reply that comes after its deadline is recognised and dropped instead of answering the next request.
+REQ_CORRELATE numbers requests in an envelope frame, which REP and ROUTER peers send back untouched: a reply that comes
+after its deadline is recognised and dropped instead of answering the next request. REQ_RELAXED allows that next
+request.
 
 A publisher never drops: when a subscriber has `sockets.HIGH_WATER_MARK` messages waiting, publishing waits for it,
 and raises after its timeout. A subscriber that is gone holds nobody up.
@@ -13,14 +14,13 @@ and raises after its timeout. A subscriber that is gone holds nobody up.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import zmq
 
-from orchestrator.component import calls, connections
+from orchestrator.component import calls, connections, sockets
 from orchestrator.component.connections import End
 from orchestrator.component.errors import (
     ModelMismatch,
@@ -32,11 +32,10 @@ from orchestrator.component.errors import (
 )
 from orchestrator.component.flow import Flow
 from orchestrator.component.models import Arguments
-from orchestrator.component.sockets import Socket
+from orchestrator.component.sockets import Context, Socket
 from orchestrator.wire import messages, values
 
 _NOBLOCK = zmq.NOBLOCK
-_NOBLOCK_MORE = zmq.NOBLOCK | zmq.SNDMORE
 
 
 class Outbound(Protocol):
@@ -51,21 +50,35 @@ class Outbound(Protocol):
 class Requester:
     """Asks the replyers at its endpoints in turn, each request to one that is connected."""
 
-    def __init__(self, end: End, socket: Socket, flow: Flow, endpoints: tuple[str, ...]) -> None:
+    def __init__(self, end: End, context: Context, flow: Flow, endpoints: tuple[str, ...]) -> None:
         self.end = end
-        self.socket = socket
         self.timeout = float(end.options.get("timeout", connections.REQUEST_TIMEOUT))
-        self.stray: Callable[[bytes, bytes], None] | None = None
-        """Takes replies to other requests than the one waited for."""
+        self.frame = _frames(end, flow, "request")
+        """Checks arguments and makes their frame."""
         assert end.returns is not None
         self._returns = end.returns
-        self._endpoints = " or ".join(endpoints)
-        self._frame = _frames(end, flow, "request")
-        self._numbers = itertools.count(1)
+        self._context = context
+        self._endpoints = endpoints
+        self._socket = self.open_socket(zmq.REQ)
+        self._socket.set(zmq.REQ_CORRELATE, 1)
+        self._socket.set(zmq.REQ_RELAXED, 1)
         self._milliseconds = max(1, round(self.timeout * 1000))
+        self._socket.set(zmq.RCVTIMEO, self._milliseconds)
+        sockets.attach(self._socket, end, endpoints)
+        self._transmit, self._receive = self._socket.send, self._socket.recv
+
+    def open_socket(self, kind: int) -> Socket:
+        """Return a socket for requests, not yet connected."""
+        socket = sockets.open_socket(self._context, kind)
         # Without this a request would be queued for a replyer that is not there.
         socket.set(zmq.IMMEDIATE, 1)
-        socket.set(zmq.RCVTIMEO, self._milliseconds)
+        return socket
+
+    def dealer(self) -> Socket:
+        """Return a connected socket on which many requests may be under way."""
+        socket = self.open_socket(zmq.DEALER)
+        sockets.attach(socket, self.end, self._endpoints)
+        return socket
 
     def send(self, arguments: Any) -> dict[str, Any]:
         """Send a request and wait for its reply.
@@ -75,28 +88,16 @@ class Requester:
             RequestTimeout: No reply came in time. The request may have been carried out.
             RemoteError: The peer answered with an error.
         """
-        number, frame = self.prepare(arguments)
-        deadline = time.monotonic() + self.timeout
-        while not self.transmit(number, frame):
-            left = round((deadline - time.monotonic()) * 1000)
-            if left <= 0 or not self.socket.poll(left, zmq.POLLOUT):
-                raise self.expired(sent=False)
-        return self.opened(self._reply(number, deadline))
-
-    def prepare(self, arguments: Any) -> tuple[bytes, bytes]:
-        """Return the number and the frame of a new request."""
-        return next(self._numbers).to_bytes(8), self._frame(arguments)
-
-    def transmit(self, number: bytes, frame: bytes) -> bool:
-        """Send a request if a replyer is connected, and tell whether one is."""
-        send = self.socket.send
+        frame = self.frame(arguments)
         try:
-            send(number, _NOBLOCK_MORE)
+            self._transmit(frame, _NOBLOCK)
         except zmq.Again:
-            return False
-        send(b"", _NOBLOCK_MORE)
-        send(frame, _NOBLOCK)
-        return True
+            return self._send_patiently(frame)
+        try:
+            payload = self._receive()
+        except zmq.Again:
+            raise self.expired(sent=True) from None
+        return self.opened(payload)
 
     def opened(self, payload: bytes) -> dict[str, Any]:
         """Return the arguments of a reply."""
@@ -112,36 +113,32 @@ class Requester:
     def expired(self, *, sent: bool) -> RequestTimeout:
         """Return the error for a request that has waited long enough."""
         start = f"cannot complete the request {self.end.name!r}"
+        where = " or ".join(self._endpoints)
         if sent:
             return RequestTimeout(
-                f"{start}: no reply from {self._endpoints} within {self.timeout:g} s; "
-                "it may have been carried out"
+                f"{start}: no reply from {where} within {self.timeout:g} s; it may have been carried out"
             )
         return RequestTimeout(
-            f"{start}: nobody was connected at {self._endpoints} for {self.timeout:g} s; "
+            f"{start}: nobody was connected at {where} for {self.timeout:g} s; "
             "is the component that replies running?"
         )
 
-    def _reply(self, number: bytes, deadline: float) -> bytes:
-        receive = self.socket.recv_multipart
-        shortened = False
-        try:
-            while True:
-                frames = receive()
-                if len(frames) == 3 and frames[0] == number:
-                    return frames[2]
-                if self.stray is not None and len(frames) == 3:
-                    self.stray(frames[0], frames[2])
-                left = round((deadline - time.monotonic()) * 1000)
-                if left <= 0:
-                    raise self.expired(sent=True)
-                self.socket.set(zmq.RCVTIMEO, left)
-                shortened = True
-        except zmq.Again:
-            raise self.expired(sent=True) from None
-        finally:
-            if shortened:
-                self.socket.set(zmq.RCVTIMEO, self._milliseconds)
+    def _send_patiently(self, frame: bytes) -> dict[str, Any]:
+        """Send a request when a replyer is connected; both waits share the deadline."""
+        socket, deadline = self._socket, time.monotonic() + self.timeout
+        while True:
+            left = round((deadline - time.monotonic()) * 1000)
+            if left <= 0 or not socket.poll(left, zmq.POLLOUT):
+                raise self.expired(sent=False)
+            try:
+                self._transmit(frame, _NOBLOCK)
+            except zmq.Again:
+                continue
+            break
+        left = round((deadline - time.monotonic()) * 1000)
+        if left <= 0 or not socket.poll(left, zmq.POLLIN):
+            raise self.expired(sent=True)
+        return self.opened(self._receive())
 
 
 class Publisher:
@@ -154,7 +151,8 @@ class Publisher:
         self.timeout = float(end.options.get("timeout", connections.SEND_TIMEOUT))
         self.subscribers = 0
         self._topic = messages.prefix(end.topic)
-        self._frame = _frames(end, flow, "message", self._topic)
+        self.frame = _frames(end, flow, "message", self._topic)
+        """Checks arguments and makes their frame."""
         self._transmit = socket.send
         socket.set(zmq.XPUB_NODROP, 1)
         if expected:
@@ -173,16 +171,12 @@ class Publisher:
             ModelMismatch: The arguments break the model.
             SendTimeout: A subscriber was too slow; nobody has got the message.
         """
-        frame = self._frame(arguments)
+        frame = self.frame(arguments)
         try:
             self._transmit(frame, _NOBLOCK)
         except zmq.Again:
             self._send_patiently(frame)
         return {}
-
-    def prepare(self, arguments: Any) -> bytes:
-        """Return the frame of a publication."""
-        return self._frame(arguments)
 
     def transmit(self, frame: bytes) -> bool:
         """Publish if all subscribers have room, and tell whether they had."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from orchestrator.component import assembly, instance, logs, notify
+from orchestrator.component import assembly, instance, logs, notify, serving
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.errors import SetupError
 from orchestrator.component.flow import Flow
@@ -74,7 +74,7 @@ def _run(name: str, describe: Callable[[], Instance]) -> int:
     # Lines of user code reach a log file when they are printed, not when a buffer is full.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    for known in (signal.SIGTERM, signal.SIGINT):
+    for known in serving.SIGNALS:
         signal.signal(known, _leave)
     try:
         described = describe()
@@ -91,20 +91,15 @@ def _work(described: Instance, ready: Assembly) -> int:
     linger = LINGER_AFTER_STOP
     try:
         main = ready.handler.main if described.main_mode else None
-        # Only what needs an event loop pays for importing one.
-        serving = None
-        if main is None or main.is_async:
-            serving = importlib.import_module("orchestrator.component.serving")
+        is_async = main.is_async if main else ready.has_async()
+        # Only what awaits pays for importing asyncio, and does so before it is called ready.
+        concurrent = importlib.import_module(f"{__package__}.concurrent") if is_async else None
         notify.send("READY=1")
         ready.wait_for_subscribers(described.expected)
         if main is None:
-            assert serving is not None
-            serving.serve(ready)
-        elif serving is not None:
-            serving.run_main(ready)
-            linger = LINGER_AFTER_MAIN
+            (concurrent or serving).serve(ready)
         else:
-            _run_main(ready)
+            concurrent.run_main(ready) if concurrent else _run_main(ready)
             linger = LINGER_AFTER_MAIN
     except Exception as error:  # main is user code
         logger.critical("The component failed", exc_info=_cause(error))
@@ -118,19 +113,12 @@ def _run_main(ready: Assembly) -> None:
     """Run a plain main function; a signal calls the hook and ends it where it stands."""
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
-        for known in (signal.SIGTERM, signal.SIGINT):
+        for known in serving.SIGNALS:
             signal.signal(known, signal.SIG_DFL)
-        notify.send("STOPPING=1")
-        logger.info("Stopping on %s", signal.Signals(signum).name)
-        hook = ready.signal_hook(signum)
-        if hook is not None:
-            try:
-                hook(signum, frame, ready.to_send, ready.states, ready.config)
-            except Exception:
-                logger.exception("The signal hook failed")
+        serving.stopping(ready, signum, frame)
         sys.exit(ExitCode.DONE)
 
-    for known in (signal.SIGTERM, signal.SIGINT):
+    for known in serving.SIGNALS:
         signal.signal(known, stop)
     assert ready.handler.main is not None
     ready.handler.main.call(ready.to_send, ready.states, ready.config)

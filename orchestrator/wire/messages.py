@@ -110,22 +110,6 @@ def decode_reply(frame: bytes) -> tuple[Any, str | None, Error | None]:
     return message.get("return_args"), workflow_id, None if error is None else _error(error)
 
 
-def envelope_of(frames: list[bytes]) -> tuple[list[bytes], bytes]:
-    """Split what a ROUTER received into the way back, the empty delimiter included, and the payload.
-
-    A REQ peer sends [identity, empty, payload]. Frames between identity and delimiter are the peer's own (our
-    requesters number their requests there) and go back untouched, as a REP socket does it too.
-
-    Raises:
-        MalformedMessage: There is no delimiter, or not exactly one frame behind it.
-    """
-    if len(frames) < 3 or frames[-2]:
-        raise values.MalformedMessage(
-            f"cannot read a request of {len(frames)} frames: expected an empty delimiter, then one payload"
-        )
-    return frames[:-1], frames[-1]
-
-
 def _error(found: Any) -> Error:
     if not isinstance(found, dict):
         return Error(Failure.HANDLER, "", str(found))

@@ -1,0 +1,123 @@
+"""A component with async functions at work: the same turns as in `serving`, on asyncio.
+
+A plain function runs where its message was read. An async one is handed to one task; until it ends, sockets that
+have something are held, for functions never run in parallel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from orchestrator.component import awaiting, sending, serving, sockets
+from orchestrator.component.assembly import Assembly
+from orchestrator.component.inbound import Inbound
+from orchestrator.component.sending import ToSend
+
+logger = logging.getLogger(__name__)
+
+
+def serve(assembly: Assembly) -> None:
+    """Handle messages until SIGTERM or SIGINT; the message in hand is finished, the hook called."""
+    asyncio.run(_Service(assembly).run())
+
+
+def run_main(assembly: Assembly) -> None:
+    """Run an async main function; a signal cancels it, and then the hook is called."""
+    asyncio.run(_run_main(assembly))
+
+
+class _Service:
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        self._held: dict[Inbound, None] = {}
+        self._busy = False
+        self._stopped = False
+
+    async def run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._idle = asyncio.Event()
+        self._handed: asyncio.Future[Coroutine[Any, Any, None]] = self._loop.create_future()
+        stop = _signalled(self._loop)
+        inbound = self._assembly.inbound(_awaitable(self._assembly, self._loop))
+        async with asyncio.TaskGroup() as tasks:
+            worker = tasks.create_task(self._work(), name="async functions")
+            for end in inbound:
+                self._loop.add_reader(sockets.descriptor(end.socket), self._drain, end)
+                # What came before the watch began gives no sign.
+                self._drain(end)
+            signum = await stop
+            self._stopped = True
+            if self._busy:
+                await self._idle.wait()
+            worker.cancel()
+        for end in inbound:
+            self._loop.remove_reader(sockets.descriptor(end.socket))
+        serving.stopping(self._assembly, signum)
+
+    def _drain(self, end: Inbound) -> None:
+        if self._stopped:
+            return
+        if self._busy:
+            self._held[end] = None
+            return
+        take = end.take
+        for _ in range(serving.BUDGET):
+            step = take()
+            if step is True:
+                continue
+            if step is not False:
+                self._busy = True
+                self._held[end] = None
+                self._handed.set_result(step)
+            return
+        self._loop.call_soon(self._drain, end)
+
+    async def _work(self) -> None:
+        while True:
+            await (await self._handed)
+            self._handed = self._loop.create_future()
+            self._busy = False
+            self._idle.set()
+            self._idle.clear()
+            held, self._held = self._held, {}
+            for end in held:
+                self._loop.call_soon(self._drain, end)
+
+
+async def _run_main(assembly: Assembly) -> None:
+    loop = asyncio.get_running_loop()
+    stop = _signalled(loop)
+    assert assembly.handler.main is not None
+    call = assembly.handler.main.call
+    to_send = _awaitable(assembly, loop)
+    async with asyncio.TaskGroup() as tasks:
+        main = tasks.create_task(call(to_send, assembly.states, assembly.config), name="main")
+        main.add_done_callback(lambda _: stop.cancel())
+        try:
+            signum = await stop
+        except asyncio.CancelledError:
+            return
+        main.cancel()
+    serving.stopping(assembly, signum)
+
+
+def _signalled(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
+    """Return a future for the first signal; a second one has its default effect."""
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def take(signum: int) -> None:
+        for known in serving.SIGNALS:
+            loop.remove_signal_handler(known)
+        if not stop.done():
+            stop.set_result(signum)
+
+    for known in serving.SIGNALS:
+        loop.add_signal_handler(known, take, known)
+    return stop
+
+
+def _awaitable(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> ToSend:
+    return sending.make(awaiting.sends(assembly.outputs, loop))

@@ -1,0 +1,74 @@
+"""A small event loop for components whose functions are all plain: epoll, and nothing else.
+
+It waits for file descriptors and signals and calls back. Where nothing is awaited, asyncio would double the cost of
+each message and take longer to import than all the rest; where something is, `serving` uses asyncio instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections import deque
+from collections.abc import Callable
+
+_READ = 4096
+
+
+class Loop:
+    """Calls back when descriptors are readable, until stopped by a signal or by `stop`."""
+
+    def __init__(self) -> None:
+        self._readers: dict[int, Callable[[], object]] = {}
+        self._soon: deque[Callable[[], object]] = deque()
+        self._stopped = 0
+
+    def add_reader(self, descriptor: int, call: Callable[[], object]) -> None:
+        """Call `call` whenever the descriptor is readable."""
+        self._readers[descriptor] = call
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Call `call` after the descriptors that are readable now had their turn."""
+        self._soon.append(call)
+
+    def run(self, signals: tuple[signal.Signals, ...]) -> int:
+        """Run until one of the signals comes, and return it; a second one has its default effect."""
+        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        previous = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        poll = select.epoll()
+        try:
+            for known in signals:
+                signal.signal(known, self._take(signals))
+            self._readers[woken] = lambda: _empty(woken)
+            for descriptor in self._readers:
+                poll.register(descriptor, select.EPOLLIN)
+            self._turn(poll)
+        finally:
+            poll.close()
+            signal.set_wakeup_fd(previous)
+            os.close(woken)
+            os.close(wake)
+        return self._stopped
+
+    def _turn(self, poll: select.epoll) -> None:
+        readers, soon, wait = self._readers, self._soon, poll.poll
+        while not self._stopped:
+            for descriptor, _ in wait(0 if soon else -1):
+                readers[descriptor]()
+            for _ in range(len(soon)):
+                soon.popleft()()
+
+    def _take(self, signals: tuple[signal.Signals, ...]) -> Callable[..., None]:
+        def take(signum: int, _: object) -> None:
+            self._stopped = signum
+            for known in signals:
+                signal.signal(known, signal.SIG_DFL)
+
+        return take
+
+
+def _empty(descriptor: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(descriptor, _READ):
+            pass
