@@ -198,7 +198,6 @@ class Component:
     replicas: int = _live(1)
     handler: str | None = _restart(None)
     command: tuple[str, ...] = _restart(())
-    shell: bool = _restart(False)
     mode: Mode = _restart(Mode.SERVICE)
     enabled: bool = _live(True)
     depends_on: Mapping[str, Dependency] = _live({})

@@ -1,0 +1,114 @@
+"""The files of a built system: a pure function of the Lock, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.model import plain, topology
+from orchestrator.model.topology import Component, Lock, Wiring
+
+LOCK_FILE = "topology.lock.json"
+"""The lock with its digest; what `up` gave the daemon can be compared with it."""
+
+FORMAT = 1
+"""The version of `__info__.json`."""
+
+PUBLIC, PRIVATE = 0o640, 0o600
+"""Modes: the environment may hold what came from an env file, and the lock holds it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to write: its path within the base directory, its text and its mode."""
+
+    path: str
+    text: str
+    mode: int = PUBLIC
+
+
+def files_of(lock: Lock) -> tuple[File, ...]:
+    """Return every file of a built system, the lock itself first."""
+    made = [File(LOCK_FILE, lock_text(lock), PRIVATE)]
+    if Path(lock.base_dir).name.startswith(".orch"):
+        made.append(File(".gitignore", "*\n"))
+    for component in lock.components.values():
+        made.extend(_of_component(component))
+    return tuple(made)
+
+
+def lock_text(lock: Lock) -> str:
+    """Return the text of a lock file: the plain lock and its digest, canonical."""
+    encoded = plain.encode(lock)
+    whole = {"digest": topology.digest(encoded), "lock": encoded}
+    return topology.canonical(whole).decode() + "\n"
+
+
+def read_lock(text: str) -> Lock:
+    """Return the Lock of a lock file's text.
+
+    Raises:
+        ValueError: It is no lock file, or its digest is not that of its lock.
+    """
+    try:
+        whole = json.loads(text)
+        encoded, digest = whole["lock"], whole["digest"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"cannot read the lock: {error!r}; build it again") from error
+    if topology.digest(encoded) != digest:
+        raise ValueError("cannot use the lock: its digest does not fit, it was edited; build it again")
+    return plain.decode(Lock, encoded)
+
+
+def directory_of(component: Component) -> str:
+    """Return the configuration directory of an instance, within the base directory."""
+    return f"conf/{component.stem}"
+
+
+def _of_component(component: Component) -> list[File]:
+    place = directory_of(component)
+    made = [
+        File(f"{place}/__info__.json", _text(_info(component))),
+        File(f"{place}/config.json", _text(component.config)),
+        File(f"{place}/environment.json", _text(component.environment), PRIVATE),
+    ]
+    if component.handler is not None:
+        made.append(File(f"{place}/addresses.json", _text(_addresses(component))))
+    return made
+
+
+def _info(component: Component) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "format": FORMAT,
+        "name": component.name,
+        "service": component.service,
+        "component": component.component,
+        "instance": component.instance,
+        "working_dir": component.working_dir,
+    }
+    if component.handler is None:
+        return {**info, "command": list(component.command)}
+    return {
+        **info,
+        "handler": component.handler,
+        "mode": component.mode.value,
+        "python_path": list(component.python_path),
+    }
+
+
+def _addresses(component: Component) -> dict[str, Any]:
+    return {
+        "connections": _ends(component.connections),
+        "states": _ends(component.states),
+    }
+
+
+def _ends(wiring: Wiring) -> dict[str, Mapping[str, Any]]:
+    return {"in": dict(wiring.inward), "out": dict(wiring.outward)}
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -1,0 +1,148 @@
+"""From a topology file to a draft: everything that can be known without the handlers' code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import addresses, checks, load, paths, report, source, wiring
+from orchestrator.config.addresses import Table
+from orchestrator.config.components import Lowered, Lowering
+from orchestrator.config.document import Document
+from orchestrator.config.report import Report
+from orchestrator.errors import Diagnostic, UsageError
+from orchestrator.model import names
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A topology without mistakes of its own; `lock` makes a Lock of it.
+
+    `handlers` are the requests for the inspection of the handlers' models, one for each
+    handler component; `files` is every file that was read, as it is shown.
+    """
+
+    warnings: tuple[Diagnostic, ...]
+    handlers: tuple[dict[str, Any], ...]
+    files: tuple[str, ...]
+    name: str
+    key: str
+    topology: Path
+    base_dir: Path
+    runtime_dir: Path
+    document: Document
+    lowered: Mapping[str, Lowered]
+    table: Table
+    ends: tuple[wiring.End, ...]
+    mentioned: frozenset[str]
+
+
+def read(
+    path: Path,
+    *,
+    environment: Mapping[str, str],
+    project: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    scale: Mapping[str, int] | None = None,
+) -> Draft:
+    """Read a topology with its includes and check all that needs no handler code.
+
+    Args:
+        path: The topology file; a relative path is shown in diagnostics as it is given.
+        environment: The caller's environment: for `${NAME}` and for what components inherit.
+        project: Tells systems from the same file apart; names the system, when given.
+        settings: Values of settings, as texts, from the command line.
+        scale: Numbers of instances by component, over those of the file.
+
+    Raises:
+        TopologyError: The topology has mistakes; it carries all of them, and the warnings.
+        UsageError: `project`, `settings` or `scale` ask for what cannot be.
+    """
+    if project is not None and not names.is_name(project):
+        raise UsageError(
+            f"cannot use {project!r} as a project: use lower-case letters, digits and inner hyphens"
+        )
+    with source.collector_off():
+        return _read(path, dict(environment), project, settings or {}, scale or {})
+
+
+def _read(
+    path: Path, environment: Mapping[str, str], project: str | None, settings: Mapping[str, str],
+    scale: Mapping[str, int],
+) -> Draft:  # fmt: skip
+    found = Report()
+    loaded = load.load(path, settings=settings, environment=environment, found=found)
+    complete = not found.has_errors()
+    runtime_dir = paths.runtime_dir(path, project, environment)
+    table = addresses.table(
+        loaded.addresses,
+        key=paths.key(path, project),
+        runtime_dir=str(runtime_dir),
+        texts=[one.text for one in loaded.sources],
+        found=found,
+    )
+    numbers = _scaled(loaded, scale, complete=complete)
+    lowering = Lowering(environment, found)
+    lowered = {
+        base: lowering.lower(declared, numbers.get(base))
+        for base, declared in loaded.components.items()
+        if isinstance(declared.owner.value, dict)
+    }
+    checks.presence(loaded, [one.file for one in loaded.sources if one.value is None], found)
+    checks.dependencies(loaded, lowered, found)
+    checks.effects(loaded, lowered, found)
+    mentioned = checks.references(loaded, table, found)
+    ends = wiring.ends(lowered, table, found)
+    complete = complete and not table.broken
+    wiring.check_shape(ends, table, mentioned, complete=complete, found=found)
+    return Draft(
+        warnings=found.finish(loaded.files),
+        handlers=tuple(_request(component) for component in lowered.values() if component.handler),
+        files=loaded.files,
+        name=project or loaded.name,
+        key=table.key,
+        topology=Path(os.path.realpath(path)),
+        base_dir=paths.base_dir(path, loaded.top.get("base_dir"), project),
+        runtime_dir=runtime_dir,
+        document=loaded,
+        lowered=lowered,
+        table=table,
+        ends=tuple(ends),
+        mentioned=mentioned,
+    )
+
+
+def _request(component: Lowered) -> dict[str, Any]:
+    return {
+        "name": component.base,
+        "handler": component.handler,
+        "python_path": list(component.python_path),
+        "mode": str(component.mode),
+    }
+
+
+def _scaled(loaded: Document, scale: Mapping[str, int], *, complete: bool) -> dict[str, int]:
+    """Return the numbers of instances by full component name.
+
+    Raises:
+        UsageError: A name means no component, or several; or a number is below 1.
+    """
+    numbers: dict[str, int] = {}
+    for word, number in scale.items():
+        meant = [
+            base for base in loaded.components if word in {base, base.partition(".")[2]}
+        ]
+        if len(meant) > 1 and word not in meant:
+            raise UsageError(f"cannot scale {word!r}: it may be {report.listed(meant)}; name one")
+        if not meant:
+            if not complete:
+                continue
+            hint = report.did_you_mean(word, loaded.components)
+            raise UsageError(f"cannot scale {word!r}: there is no such component; {hint}".rstrip("; "))
+        if number < 1:
+            raise UsageError(f"cannot scale {word!r} to {number}: at least 1 instance runs")
+        numbers[word if word in meant else meant[0]] = number
+    return numbers

@@ -1,0 +1,427 @@
+"""Files to a document: reading, includes, settings, interpolation, the schema's verdict.
+
+References are replaced before the schema judges, so that `replicas: ${N}` is a number; what
+is known only later (addresses, `self`, secrets) stays a `Template`, which every check sees as
+the text it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import document, interpolate, report, schema, source, validate
+from orchestrator.config.document import Declared, Document, Entry, Layer, Setting, Templated
+from orchestrator.config.interpolate import BadReference, Reference, Template
+from orchestrator.config.report import Place, Report
+from orchestrator.config.source import Container, Source
+from orchestrator.errors import UsageError
+
+SETTING_VARIABLE = "ORCH_SETTING_"
+"""Prefix of the environment variables that give settings."""
+
+_ROOT_ONLY = ("name", "base_dir", "start_concurrency")
+
+
+def load(
+    path: Path, *, settings: Mapping[str, str], environment: Mapping[str, str], found: Report
+) -> Document:
+    """Read a topology and all it includes; report every mistake of form.
+
+    Raises:
+        UsageError: `settings` names one that the topology does not have.
+    """
+    loader = _Loader(environment, found)
+    loader.read(path.absolute(), str(path), ())
+    loaded = Document(loader.sources[0], loader.sources)
+    loader.settings_of(loaded, settings)
+    broken = [loader.interpolate(one, loaded) for one in loaded.sources]
+    for one, places in zip(loaded.sources, broken, strict=True):
+        if isinstance(one.value, dict):
+            loader.judge(one, places)
+    for one in loaded.sources:
+        loader.collect(one, loaded)
+    loader.components(loaded)
+    loader.templates(loaded)
+    return loaded
+
+
+@dataclass(slots=True)
+class _Loader:
+    environment: Mapping[str, str]
+    found: Report
+    sources: list[Source] = field(default_factory=list)
+    seen: dict[str, Source] = field(default_factory=dict)
+    deferred: list[tuple[Source, Container, str | int]] = field(default_factory=list)
+    unreadable: bool = False
+
+    def read(self, path: Path, file: str, chain: tuple[Path, ...]) -> None:
+        """Read a file and, after it, its includes; a file that two others include is read once."""
+        real = Path(os.path.realpath(path))
+        one = source.read(path, file)
+        self.sources.append(one)
+        self.seen[str(real)] = one
+        self.found.found.extend(one.diagnostics)
+        if one.value is None and one.diagnostics:
+            self.unreadable = True
+            return
+        whole = Place(one, {}, "")
+        if one.value is None:
+            self.found.error("ORC008", f"{file} is empty", whole, hint="a topology has `services`")
+            return
+        if not isinstance(one.value, dict):
+            kind = validate.kind_of(one.value)
+            self.found.error("ORC101", f"a topology must be a map, not {kind}", whole)
+            return
+        for place in self.includes(one):
+            self.include(place, (*chain, real))
+
+    def includes(self, one: Source) -> Iterator[Place]:
+        """Yield the places of the files that a file includes, variables replaced."""
+        value = one.value.get("include")
+        container, keys = (value, range(len(value))) if isinstance(value, list) else (one.value, ["include"])
+        for key in keys:
+            if isinstance(container, list) or "include" in container:
+                self.replace(one, container, key, self.early)
+                if isinstance(container[key], str):
+                    yield Place(one, container, key)
+
+    def include(self, place: Place, chain: tuple[Path, ...]) -> None:
+        name = place.container[place.key]  # type: ignore[index]  # a key of its own container
+        path = place.source.path.parent / name
+        real = Path(os.path.realpath(path))
+        file = os.path.normpath(Path(place.source.file).parent / name)
+        if real in chain:
+            circle = [step.name for step in (*chain[chain.index(real) :], real)]
+            self.found.error("ORC010", f"includes go in a circle: {' → '.join(circle)}", place)
+        elif str(real) in self.seen:
+            return
+        elif not real.is_file():
+            hint = "it is a directory" if real.is_dir() else "includes count from the file that names them"
+            self.found.error("ORC001", f"cannot include {name!r}: there is no such file", place, hint=hint)
+            self.unreadable = True
+        else:
+            self.read(path, file, chain)
+
+    def early(self, reference: Reference) -> Any:
+        """Give the value of a reference where only the environment can be used."""
+        if reference.namespace == "env":
+            return self.environment.get(reference.rest)
+        message = f"${{{reference.name}}} cannot be used here"
+        raise BadReference("ORC028", message, reference.text, "only variables of the environment can")
+
+    def settings_of(self, loaded: Document, given: Mapping[str, str]) -> None:
+        """Find the settings of all files and their values."""
+        for one in loaded.sources:
+            section = one.value.get("settings") if isinstance(one.value, dict) else None
+            if not isinstance(section, dict):
+                continue
+            inside = {id(section), *(id(item) for item in section.values() if isinstance(item, dict))}
+            for container, key in one.dollars:
+                if id(container) in inside:
+                    self.replace(one, container, key, self.early)
+            one.dollars[:] = [place for place in one.dollars if id(place[0]) not in inside]
+            for name in section:
+                entry = Entry(one, section, name)
+                if name in loaded.settings:
+                    self.duplicate("setting", name, entry, loaded.settings[name].entry)
+                else:
+                    loaded.settings[name] = self.setting(entry, given)
+        for name in given:
+            if name not in loaded.settings and not self.unreadable:
+                hint = report.did_you_mean(name, loaded.settings)
+                raise UsageError(f"cannot set {name!r}: the topology has no such setting; {hint or 'declare it under settings'}")
+
+    def setting(self, entry: Entry, given: Mapping[str, str]) -> Setting:
+        raw = entry.value
+        described = raw if isinstance(raw, dict) else {"default": raw}
+        default, secret = described.get("default"), described.get("secret") is True
+        name, variable = entry.key, SETTING_VARIABLE + entry.key
+        text = given.get(name, self.environment.get(variable))
+        if text is not None:
+            try:
+                return Setting(name, _as_type_of(default, text), secret, entry)
+            except ValueError as error:
+                origin = f"--set {name}" if name in given else variable
+                shown = "its value" if secret else repr(text)
+                self.found.error("ORC026", f"setting {name!r}: {shown} from {origin} is {error}", entry.place)
+                return Setting(name, default, secret, entry)
+        if default is None and described.get("required") is True:
+            hint = f"give it: --set {name}=…, or the environment variable {variable}"
+            self.found.error("ORC025", f"setting {name!r} is required and has no value", entry.place, hint=hint)
+            return Setting(name, interpolate.LATER, secret, entry)
+        return Setting(name, default if isinstance(default, (str, int, float)) else None, secret, entry)
+
+    def interpolate(self, one: Source, loaded: Document) -> set[tuple[int, str | int]]:
+        """Replace the references of a file; return the places that could not be replaced."""
+        declared = self.declared_addresses(loaded)
+
+        def lookup(reference: Reference) -> Any:
+            return _lookup(reference, self.environment, loaded.settings, declared)
+
+        return {
+            (id(container), key)
+            for container, key in one.dollars
+            if not self.replace(one, container, key, lookup)
+        }
+
+    @staticmethod
+    def declared_addresses(loaded: Document) -> dict[str, None]:
+        every: dict[str, None] = {}
+        for one in loaded.sources:
+            section = one.value.get("addresses") if isinstance(one.value, dict) else None
+            every.update(dict.fromkeys(section if isinstance(section, dict) else ()))
+        return every
+
+    def replace(self, one: Source, container: Any, key: Any, lookup: interpolate.Lookup) -> bool:
+        """Replace the references in one text; report those that cannot be."""
+        try:
+            text = container[key]
+        except (KeyError, IndexError):
+            return True  # the place of a duplicate key, which has been reported
+        if not isinstance(text, str) or "$" not in text:
+            return True
+        place = Place(one, container, key)
+        good = True
+        try:
+            parts = interpolate.parse(text)
+        except BadReference as error:
+            self.found.error(error.code, error.message, place.of(error.fragment), hint=error.hint)
+            return False
+        seen: dict[str, int] = {}
+        for part in parts:
+            if isinstance(part, str):
+                continue
+            nth = seen[part.text] = seen.get(part.text, -1) + 1
+            try:
+                interpolate.expand(part.text, lookup)
+            except BadReference as error:
+                at = place.of(error.fragment, nth if error.fragment == part.text else 0)
+                self.found.error(error.code, error.message, at, hint=error.hint)
+                good = False
+        if not good:
+            return False
+        value = interpolate.expand(text, lookup)
+        if isinstance(value, Template):
+            self.deferred.append((one, container, key))
+            value = str(value)
+        container[key] = value
+        return True
+
+    def judge(self, one: Source, broken: set[tuple[int, str | int]]) -> None:
+        """Let the schema judge a file, and take out what does not fit."""
+        if one.dollars:
+            self.coerce(one)
+        paths = validate.check(one, self.found, ignore=broken)
+        if broken:
+            places = _paths(one.value)
+            paths += [(*places[number], key) for number, key in broken if number in places]
+        validate.prune(one.value, paths)
+
+    @staticmethod
+    def coerce(one: Source) -> None:
+        """Give replaced texts the type that the schema wants: `replicas: ${N}` is a number."""
+        places = _paths(one.value)
+        for container, key in one.dollars:
+            value = container[key] if id(container) in places and _has(container, key) else None
+            if not isinstance(value, str) or "${" in value:
+                continue
+            wanted = schema.at((*places[id(container)], key), one.value).get("type", ())
+            if wanted and "string" not in wanted:
+                try:
+                    container[key] = source.scalar(value)  # type: ignore[index]  # its own key
+                except ValueError:
+                    continue
+
+    def collect(self, one: Source, loaded: Document) -> None:
+        """Add what a file declares to the document."""
+        if not isinstance(one.value, dict):
+            return
+        if one is not loaded.root:
+            for key in _ROOT_ONLY:
+                if key in one.value:
+                    place = Place(one, one.value, key, at_key=True)
+                    self.found.warn("ORC012", f"`{key}` has no effect in an included file", place)
+        tables: tuple[tuple[str, str, dict[str, Entry]], ...] = (
+            ("address", "addresses", loaded.addresses),
+            ("service", "services", loaded.services),
+        )
+        for what, section, table in tables:
+            for name in one.value.get(section, {}):
+                entry = Entry(one, one.value[section], name)
+                if name in table:
+                    self.duplicate(what, name, entry, table[name])
+                else:
+                    table[name] = entry
+
+    def duplicate(self, what: str, name: str, second: Entry, first: Entry) -> None:
+        related = (first.place.related(f"{name!r} is first declared here"),)
+        self.found.error("ORC011", f"the {what} {name!r} is declared in two files", second.place, related=related)
+
+    @staticmethod
+    def components(loaded: Document) -> None:
+        root = loaded.root
+        for service, entry in loaded.services.items():
+            origins = [entry.source] if entry.source is root else [entry.source, root]
+            tops = [one for one in origins if isinstance(one.value, dict)]
+            defaults = [Layer(one, one.value["defaults"]) for one in tops if "defaults" in one.value]
+            configs = [Layer(one, one.value["config"]) for one in tops if "config" in one.value]
+            for name, owner in document.components_of(entry):
+                own = Layer(owner.source, owner.value if isinstance(owner.value, dict) else {})
+                group = () if owner is entry else (Layer(entry.source, entry.value),)
+                loaded.components[f"{service}.{name}"] = Declared(
+                    service,
+                    name,
+                    owner,
+                    (own, *defaults),
+                    (*_inner((own, *group), "config"), *configs),
+                    _inner((own, *group, *defaults), "environment"),
+                )
+
+    def templates(self, loaded: Document) -> None:
+        """Mark the texts with references that are resolved later, where there can be such."""
+        if not self.deferred:
+            return
+        allowed: dict[int, str] = {}
+        for component in loaded.components.values():
+            for layer in component.layers:
+                allowed.setdefault(id(layer.fields), "fields")
+                for name in _TEMPLATED:
+                    _mark(layer.fields.get(name), name, allowed)
+            for layer in component.configs:
+                _mark(layer.fields, "config", allowed)
+            for layer in component.environments:
+                _mark(layer.fields, "environment", allowed)
+        for one, container, key in self.deferred:
+            if not _has(container, key):
+                continue
+            place = Place(one, container, key)
+            text = container[key]  # type: ignore[index]  # its own key
+            kind = allowed.get(id(container), "")
+            name = str(key) if kind == "fields" else kind
+            if name in _TEMPLATED:
+                container[key] = Template(text)  # type: ignore[index]  # its own key
+                loaded.templates.append(Templated(place, name))
+                self.secrets(loaded, place, text, name)
+            else:
+                for reference in interpolate.references(text):
+                    if reference.namespace != "env":
+                        message = f"${{{reference.name}}} cannot be used here"
+                        hint = f"it can in {report.listed(sorted(_TEMPLATED))}"
+                        self.found.error("ORC028", message, place.of(reference.text), hint=hint)
+
+
+    def secrets(self, loaded: Document, place: Place, text: str, name: str) -> None:
+        """Refuse secrets where others can read them: in command lines, paths and probes."""
+        if name in {"config", "environment"}:
+            return
+        for reference in interpolate.references(text):
+            setting = loaded.settings.get(reference.rest)
+            if reference.namespace == "settings" and setting is not None and setting.secret:
+                message = f"the secret {setting.name!r} would be visible in `{name}`"
+                hint = "`ps` shows every command line; pass it in `environment`"
+                self.found.error("ORC027", message, place.of(reference.text), hint=hint)
+
+
+_TEMPLATED = ("command", "config", "environment", "ready", "stop", "working_dir")
+"""The fields in which addresses, `self` and secrets may be named."""
+
+
+def _mark(value: Any, name: str, allowed: dict[int, str]) -> None:
+    """Note every container in a field's value as one where references may stay."""
+    todo = [value]
+    while todo:
+        container = todo.pop()
+        if isinstance(container, (dict, list)) and id(container) not in allowed:
+            allowed[id(container)] = name
+            todo.extend(container.values() if isinstance(container, dict) else container)
+
+
+def _inner(layers: tuple[Layer, ...], name: str) -> tuple[Layer, ...]:
+    return tuple(Layer(one.source, one.fields[name]) for one in layers if name in one.fields)
+
+
+def _lookup(
+    reference: Reference, environment: Mapping[str, str], settings: Mapping[str, Setting],
+    addresses: Mapping[str, None],
+) -> Any:  # fmt: skip
+    name, text = reference.rest, reference.text
+    match reference.namespace:
+        case "env":
+            value = environment.get(name)
+            if value is None and not reference.operator and "." not in reference.name:
+                for space, known in (("settings", settings), ("addresses", addresses)):
+                    if name in known:
+                        hint = f"did you mean ${{{space}.{name}}}?"
+                        raise BadReference("ORC021", f"the variable {name} is not set", text, hint)
+            return value
+        case "settings":
+            if name not in settings:
+                hint = report.did_you_mean(name, settings)
+                raise BadReference("ORC022", f"there is no setting {name!r}", text, hint)
+            setting = settings[name]
+            if setting.value is None and not reference.operator:
+                hint = f"give it a default, or --set {name}=…"
+                raise BadReference("ORC022", f"the setting {name!r} has no value", text, hint)
+            return interpolate.LATER if setting.secret and setting.value is not None else setting.value
+        case "addresses":
+            base = name.partition(".")[0]
+            if base not in addresses:
+                hint = report.did_you_mean(base, addresses)
+                raise BadReference("ORC023", f"there is no address {base!r}", text, hint)
+            return interpolate.LATER
+        case "self":
+            if name in interpolate.SELF:
+                return interpolate.LATER
+            hint = f"self has {report.listed(interpolate.SELF)}"
+            raise BadReference("ORC028", f"self has no {name!r}", text, hint)
+    spaces = interpolate.NAMESPACES
+    hint = report.did_you_mean(reference.namespace, spaces) or f"there are {report.listed(spaces)}"
+    raise BadReference("ORC028", f"there is no namespace {reference.namespace!r}", text, hint)
+
+
+def _as_type_of(default: Any, text: str) -> Any:
+    """Return a given text as a value of the default's type; without one it is text.
+
+    Raises:
+        ValueError: It is no such value; the message goes on from "is".
+    """
+    if isinstance(default, bool):
+        value = source.scalar(text)
+        if not isinstance(value, bool):
+            raise ValueError("neither true nor false")
+        return value
+    if isinstance(default, int):
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError("no whole number") from None
+    if isinstance(default, float):
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError("no number") from None
+    return text
+
+
+def _paths(value: Any) -> dict[int, validate.Path]:
+    """Return the path of every container; where aliases share one, the first path."""
+    paths: dict[int, validate.Path] = {id(value): ()}
+    todo = [value]
+    while todo:
+        container = todo.pop()
+        items = container.items() if isinstance(container, dict) else enumerate(container)
+        for key, item in items:
+            if isinstance(item, (dict, list)) and id(item) not in paths:
+                paths[id(item)] = (*paths[id(container)], key)
+                todo.append(item)
+    return paths
+
+
+def _has(container: Container, key: str | int) -> bool:
+    if isinstance(container, dict):
+        return key in container
+    return isinstance(key, int) and key < len(container)

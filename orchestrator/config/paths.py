@@ -1,0 +1,33 @@
+"""Where a system's directories are. Arithmetic on names; creates nothing, imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+KEY_LENGTH = 12
+
+
+def key(topology: Path, project: str | None) -> str:
+    """Return what names a system on this machine: a digest of its file's real path and project."""
+    real = os.path.realpath(topology)
+    name = os.fsencode(real) + b"\0" + (project or "").encode()
+    return hashlib.sha256(name).hexdigest()[:KEY_LENGTH]
+
+
+def runtime_dir(topology: Path, project: str | None, environment: Mapping[str, str]) -> Path:
+    """Return the private directory of a system's sockets, `<runtime root>/orch/<key>`."""
+    root = environment.get("XDG_RUNTIME_DIR") or f"/tmp/orch-{os.getuid()}"  # noqa: S108
+    return Path(root) / "orch" / key(topology, project)
+
+
+def base_dir(topology: Path, declared: str | None, project: str | None) -> Path:
+    """Return where built files, logs and the journal of a system go.
+
+    Systems from one file that differ by project never share it.
+    """
+    beside = topology.absolute().parent
+    name = declared or ".orch"
+    return Path(os.path.normpath(beside / (f"{name.rstrip('/')}-{project}" if project else name)))

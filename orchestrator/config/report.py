@@ -1,0 +1,131 @@
+"""Collecting what is wrong: places in sources, and the diagnostics that point at them.
+
+Every check reports and goes on, so that one run shows every mistake.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from orchestrator.config.source import Container, Source, Span
+from orchestrator.errors import Diagnostic, Related, Severity, TopologyError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A key or a value in a source; with `fragment`, the part of the value that reads so.
+
+    `nth` counts equal fragments from 0.
+    """
+
+    source: Source
+    container: Container
+    key: str | int
+    at_key: bool = False
+    fragment: str = ""
+    nth: int = 0
+
+    def span(self) -> Span:
+        """Return where the place is in the text of its source."""
+        if self.at_key:
+            return self.source.key_span(self.container, self.key)
+        span = self.source.value_span(self.container, self.key)
+        if not self.fragment:
+            return span
+        start = span.start - 1
+        for _ in range(self.nth + 1):
+            found = self.source.text.find(self.fragment, start + 1, span.end)
+            if found < 0:
+                return span
+            start = found
+        return Span(start, start + len(self.fragment))
+
+    def of_key(self) -> Place:
+        """Return the place of the key instead of the value."""
+        return replace(self, at_key=True, fragment="")
+
+    def of(self, fragment: str, nth: int = 0) -> Place:
+        """Return the place of a fragment of the value."""
+        return replace(self, at_key=False, fragment=fragment, nth=nth)
+
+    def related(self, message: str) -> Related:
+        """Return the place as the second place of a diagnostic."""
+        return Related(self.source.position(self.span().start), message)
+
+
+@dataclass(slots=True)
+class Report:
+    """The diagnostics found so far, in the order of discovery."""
+
+    found: list[Diagnostic] = field(default_factory=list)
+
+    def error(
+        self, code: str, message: str, place: Place, *, hint: str = "",
+        related: Iterable[Related] = (),
+    ) -> None:  # fmt: skip
+        """Add an error."""
+        self._add(Severity.ERROR, code, message, place, hint, tuple(related))
+
+    def warn(
+        self, code: str, message: str, place: Place, *, hint: str = "",
+        related: Iterable[Related] = (),
+    ) -> None:  # fmt: skip
+        """Add a warning."""
+        self._add(Severity.WARNING, code, message, place, hint, tuple(related))
+
+    def has_errors(self) -> bool:
+        """Tell whether anything found makes the topology unusable."""
+        return any(one.severity is Severity.ERROR for one in self.found)
+
+    def finish(self, files: Iterable[str]) -> tuple[Diagnostic, ...]:
+        """Return the warnings, when there is nothing worse.
+
+        Raises:
+            TopologyError: There are errors. It carries the warnings too, sorted by file, in
+                the order of `files`, and by position.
+        """
+        ordered = _sorted(self.found, files)
+        if self.has_errors():
+            raise TopologyError(ordered)
+        return ordered
+
+    def _add(
+        self, severity: Severity, code: str, message: str, place: Place, hint: str,
+        related: tuple[Related, ...],
+    ) -> None:  # fmt: skip
+        self.found.append(
+            place.source.diagnostic(
+                code, message, place.span(), severity=severity, hint=hint, related=related
+            )
+        )
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return `did you mean 'x'?` for the nearest of `names`, or nothing when none is near."""
+    near = difflib.get_close_matches(word, [str(name) for name in names], n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def listed(names: Iterable[str], limit: int = 12) -> str:
+    """Return names for a sentence: `a, b and c`; the rest of a long list is counted."""
+    some = [str(name) for name in names]
+    if len(some) > limit:
+        return ", ".join(some[:limit]) + f" and {len(some) - limit} more"
+    return " and ".join(filter(None, [", ".join(some[:-1]), *some[-1:]]))
+
+
+def _sorted(found: Iterable[Diagnostic], files: Iterable[str]) -> tuple[Diagnostic, ...]:
+    order = {file: number for number, file in enumerate(files)}
+    unique = dict.fromkeys(found)
+    return tuple(
+        sorted(
+            unique,
+            key=lambda one: (
+                order.get(one.position.file, len(order)),
+                one.position.line,
+                one.position.column,
+            ),
+        )
+    )

@@ -1,0 +1,241 @@
+"""From a draft to a Lock: wiring by the models, one component per instance, nothing left open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from orchestrator.config import checks, interpolate, source, wiring
+from orchestrator.config.components import Lowered
+from orchestrator.config.draft import Draft
+from orchestrator.config.interpolate import Reference, Template
+from orchestrator.config.report import Report
+from orchestrator.config.wiring import Model, Wired
+from orchestrator.errors import Diagnostic
+from orchestrator.model import names
+from orchestrator.model.topology import Component, Dependency, Lock, Ready, Stop, Wiring
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A lock, the secrets that it names and does not hold, and what to warn of."""
+
+    lock: Lock
+    secrets: Mapping[str, str]
+    warnings: tuple[Diagnostic, ...]
+
+
+def lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
+    """Return the Lock of a draft.
+
+    Args:
+        draft: What `read` returned.
+        models: The answers of the handlers' inspection by component name; None judges the
+            wiring by its shape alone, and gives each address one endpoint.
+
+    Raises:
+        TopologyError: The models do not fit the wiring, or a handler cannot be loaded.
+    """
+    with source.collector_off():
+        return _lock(draft, models)
+
+
+def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
+    found = Report(list(draft.warnings))
+    wired = Wired(list(draft.ends))
+    if models is not None:
+        wiring.check_models(draft.lowered, models, found)
+        wired = wiring.connect(draft.ends, models, draft.table, draft.mentioned, found)
+    warnings = found.finish(draft.files)
+    resolver = _Resolver(draft, wired)
+    components = {
+        made.name: made
+        for component in draft.lowered.values()
+        for made in resolver.instances(component)
+    }
+    locked = Lock(
+        name=draft.name,
+        key=draft.key,
+        topology=str(draft.topology),
+        base_dir=str(draft.base_dir),
+        runtime_dir=str(draft.runtime_dir),
+        components=components,
+        start_concurrency=draft.document.top.get("start_concurrency", 64),
+    )
+    return Locked(locked, draft.document.secrets(), warnings)
+
+
+@dataclass(slots=True)
+class _Resolver:
+    draft: Draft
+    wired: Wired
+    ends: dict[str, list[wiring.End]] = field(default_factory=dict)
+    subscribers: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for end in self.wired.ends:
+            self.ends.setdefault(end.component.base, []).append(end)
+        for spot in sorted(self.wired.plugs):
+            # The ports of all instances are settled in one order, whoever asks first.
+            for number in range(self.wired.binders(spot)):
+                self.draft.table.endpoint(*spot, number + 1)
+        for (base, group, direction, name), plugs in self.wired.by_end.items():
+            for plug in plugs:
+                if group == "connections" and direction == "out" and plug.socket == "publisher":
+                    count = self.wired.subscribers(plug.spot)
+                    if count:
+                        self.subscribers.setdefault(base, {})[name] = count
+
+    def instances(self, component: Lowered) -> list[Component]:
+        return [self.instance(component, number + 1) for number in range(component.replicas)]
+
+    def instance(self, component: Lowered, number: int) -> Component:
+        declared = component.declared
+        context = _Context(self, component, number)
+        options = component.options
+        if context.is_needed:
+            options = context.options(options)
+        working_dir = context.text(component.working_dir)
+        if isinstance(component.working_dir, Template):
+            working_dir = os.path.normpath(declared.directory / working_dir)
+        return Component(
+            service=declared.service,
+            component=declared.component,
+            instance=number,
+            replicas=component.replicas,
+            handler=component.handler,
+            command=context.command(component.command),
+            mode=component.mode,
+            enabled=component.enabled,
+            depends_on=_sorted(component.depends_on),
+            connections=self.wiring(component, "connections", number),
+            states=self.wiring(component, "states", number),
+            expect_subscribers=self.subscribers.get(component.base, {}),
+            config=context.value(component.config),
+            environment=context.value(component.environment),
+            secrets=tuple(sorted(context.secrets)),
+            python_path=component.python_path,
+            working_dir=working_dir,
+            **options,
+        )
+
+    def wiring(self, component: Lowered, group: str, number: int) -> Wiring:
+        sides: dict[str, dict[str, Any]] = {"in": {}, "out": {}}
+        for end in self.ends.get(component.base, ()):
+            if end.group != group:
+                continue
+            plugs = self.wired.by_end.get((component.base, group, end.direction, end.name))
+            if plugs is not None:
+                sides[end.direction][end.name] = {
+                    plug.socket: self.endpoint(plug, number) for plug in plugs
+                }
+            elif "" in end.sockets:
+                sides[end.direction][end.name] = self.draft.table.endpoint(*end.sockets[""])
+            else:
+                sides[end.direction][end.name] = {
+                    socket: self.draft.table.endpoint(*spot) for socket, spot in end.sockets.items()
+                }
+        if not sides["in"] and not sides["out"]:
+            return _UNWIRED
+        return Wiring(sides["in"], sides["out"])
+
+    def endpoint(self, plug: wiring.Plug, number: int) -> str | list[str]:
+        """Return what a socket of an instance uses: its own to bind, all to connect."""
+        table, spot = self.draft.table, plug.spot
+        if plug.binds:
+            return table.endpoint(*spot, number)
+        count = self.wired.binders(spot)
+        if count == 1:
+            return table.endpoint(*spot)
+        return [table.endpoint(*spot, one + 1) for one in range(count)]
+
+    def address(self, rest: str, text: str) -> str:
+        """Return what `${addresses.REST}` means."""
+        name, *steps = rest.split(".")
+        known = self.draft.table.declared[name].parts
+        part = steps[0] if steps and steps[0] in known else ""
+        return checks.resolve_address(rest, text, self.draft.table, self.wired.binders((name, part)))
+
+
+_UNWIRED = Wiring()
+
+
+class _Context:
+    """What the references in the texts of one instance mean."""
+
+    def __init__(self, resolver: _Resolver, component: Lowered, number: int) -> None:
+        self.resolver = resolver
+        self.component = component
+        self.number = number
+        self.secrets: set[str] = set()
+        self.is_needed = bool(resolver.draft.document.templates)
+
+    def lookup(self, reference: Reference) -> Any:
+        declared = self.component.declared
+        match reference.namespace, reference.rest:
+            case "settings", name:
+                self.secrets.add(name)
+                return f"${{settings.{name}}}"
+            case "addresses", rest:
+                return self.resolver.address(rest, reference.text)
+            case "self", "instance":
+                return self.number
+            case "self", "name":
+                return names.instance_name(
+                    declared.service, declared.component, self.number, self.component.replicas
+                )
+            case "self", "run_dir":
+                return str(self.resolver.draft.runtime_dir)
+        raise AssertionError(f"internal error: {reference.text!r} was not settled before")
+
+    def text(self, text: str) -> str:
+        if not isinstance(text, Template):
+            return text
+        return interpolate.as_text(interpolate.expand(text, self.lookup))
+
+    def value(self, value: Any) -> Any:
+        """Return a value with the texts in it resolved; itself when nothing has to be."""
+        if not self.is_needed:
+            return value
+        if isinstance(value, Template):
+            return interpolate.expand(value, self.lookup)
+        if isinstance(value, dict):
+            return {key: self.value(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        return value
+
+    def words(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple([self.text(word) for word in words])
+
+    def command(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the words of a command; a program's path counts from the declaring file."""
+        if not self.is_needed:
+            return words
+        made = self.words(words)
+        if made and isinstance(words[0], Template) and "/" in made[0]:
+            return (os.path.normpath(self.component.declared.directory / made[0]), *made[1:])
+        return made
+
+    def options(self, options: dict[str, Any]) -> dict[str, Any]:
+        made = dict(options)
+        ready, stop = options.get("ready"), options.get("stop")
+        if isinstance(ready, Ready):
+            made["ready"] = replace(
+                ready,
+                exec=self.command(ready.exec),
+                **{
+                    name: self.text(text).removeprefix("tcp://" if name == "tcp" else "")
+                    for name in ("http", "tcp", "log")
+                    if (text := getattr(ready, name)) is not None
+                },
+            )
+        if isinstance(stop, Stop):
+            made["stop"] = replace(stop, command=self.command(stop.command))
+        return made
+
+
+def _sorted(needs: Mapping[str, Dependency]) -> dict[str, Dependency]:
+    return dict(sorted(needs.items()))

@@ -1,0 +1,354 @@
+"""Both ends of every edge: who binds, who connects, and whether they understand each other.
+
+Without handler code only the shape can be judged: an address needs somebody inward and
+somebody outward, and several on both sides cannot all be served by one binder. With the
+handlers' models it is known which socket binds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import addresses, report
+from orchestrator.config.addresses import Address, Table
+from orchestrator.config.components import Lowered
+from orchestrator.config.document import Declared
+from orchestrator.config.report import Place, Report
+from orchestrator.config.source import Source, Span
+from orchestrator.model.topology import Mode
+
+Model = Mapping[str, Any]
+"""What the inspection of a handler answered."""
+
+Spot = tuple[str, str]
+"""An address and a part of it ('' for the only one)."""
+
+_PAIRS = {
+    "replyer": "requester",
+    "requester": "replyer",
+    "publisher": "subscriber",
+    "subscriber": "publisher",
+}
+_STATE_PARTS = {
+    "in": {"subscriber": "data", "requester": "snapshot"},
+    "out": {"publisher": "data", "replyer": "snapshot"},
+}
+"""Which part of an address `{data, snapshot}` each socket of a state uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A wired end of a component. `sockets` maps socket names, '' while unknown, to spots."""
+
+    component: Lowered
+    group: str
+    direction: str
+    name: str
+    place: Place
+    sockets: Mapping[str, Spot]
+
+    @property
+    def label(self) -> str:
+        """The end as messages name it."""
+        return f"{self.component.base} {self.group}.{self.direction}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plug:
+    """One socket of an end whose model is known."""
+
+    end: End
+    socket: str
+    spot: Spot
+    binds: bool
+
+
+@dataclass(slots=True)
+class Wired:
+    """What is known of the edges: the ends, and with models the plugs at each spot."""
+
+    ends: list[End] = field(default_factory=list)
+    plugs: dict[Spot, list[Plug]] = field(default_factory=dict)
+    by_end: dict[tuple[str, str, str, str], list[Plug]] = field(default_factory=dict)
+
+    def binders(self, spot: Spot) -> int:
+        """Return how many instances bind at a spot; 1 where it is not known."""
+        for plug in self.plugs.get(spot, ()):
+            if plug.binds:
+                return plug.end.component.replicas
+        return 1
+
+    def subscribers(self, spot: Spot) -> int:
+        """Return how many instances subscribe at a spot."""
+        return sum(
+            plug.end.component.replicas
+            for plug in self.plugs.get(spot, ())
+            if plug.socket == "subscriber" and plug.end.component.enabled
+        )
+
+
+def ends(lowered: Mapping[str, Lowered], table: Table, found: Report) -> list[End]:
+    """Return the wired ends of all components; report references to what is no address."""
+    made: list[End] = []
+    for component in lowered.values():
+        declared = component.declared
+        for group in ("connections", "states"):
+            for direction, name, raw, holder in _declared_ends(declared, group):
+                place = Place(declared.owner.source, holder, name)
+                if component.mode is Mode.MAIN and direction == "in":
+                    message = f"{component.base!r} is in main mode, which takes nothing in"
+                    found.error("ORC221", message, place.of_key(), hint="leave `mode: main` out, or this end")
+                sockets = _sockets(raw, group, direction, table, place, found)
+                if sockets is not None:
+                    made.append(End(component, group, direction, name, place, sockets))
+    return made
+
+
+def _declared_ends(declared: Declared, group: str) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
+    raw = declared.own.get(group)
+    for direction in ("in", "out"):
+        holder = raw.get(direction) if isinstance(raw, dict) else None
+        for name, value in (holder or {}).items():
+            yield direction, name, value, holder
+
+
+def _sockets(
+    raw: Any, group: str, direction: str, table: Table, place: Place, found: Report
+) -> dict[str, Spot] | None:
+    if isinstance(raw, dict):
+        sockets: dict[str, Spot] = {}
+        for socket, word in raw.items():
+            at = Place(place.source, raw, socket)
+            meant = addresses.refer(word, table, at, found)
+            if meant is None:
+                return None
+            if meant[1] not in meant[0].parts:
+                _report_parts(meant[0], f"the {socket} socket", at, found)
+                return None
+            sockets[socket] = (meant[0].name, meant[1])
+        return sockets
+    meant = addresses.refer(raw, table, place, found)
+    if meant is None:
+        return None
+    address, part = meant
+    if part in address.parts:
+        return {"": (address.name, part)}
+    if group == "connections" or "data" not in address.parts:
+        _report_parts(address, f"the end {place.key!r}", place, found)
+        return None
+    return {
+        socket: (address.name, known)
+        for socket, known in _STATE_PARTS[direction].items()
+        if known in address.parts
+    }
+
+
+def _report_parts(address: Address, who: str, place: Place, found: Report) -> None:
+    named = report.listed(f"{address.name}.{part}" for part in address.parts)
+    message = f"address {address.name!r} has several parts, and {who} needs one endpoint"
+    found.error("ORC219", message, place, hint=f"name one of {named}")
+
+
+def check_shape(
+    every: Iterable[End], table: Table, mentioned: frozenset[str], *, complete: bool, found: Report
+) -> None:
+    """Judge what can be judged without models: someone at both ends, no two binders.
+
+    `mentioned` addresses are used by texts too, so that their other end may be any program.
+    With `complete` false some components are at fault, and no end can be called missing.
+    """
+    sides: dict[Spot, dict[str, list[End]]] = {}
+    for end in every:
+        for spot in end.sockets.values():
+            sides.setdefault(spot, {"in": [], "out": []})[end.direction].append(end)
+        for name in {name for name, _ in end.sockets.values()}:
+            _check_clear(end, table.declared[name], found)
+    for name, address in table.declared.items():
+        used = [spot for spot in sides if spot[0] == name]
+        if not used and name not in mentioned and not address.external and complete:
+            found.warn("ORC220", f"nothing uses the address {name!r}", address.entry.place)
+        for spot in used:
+            inward, outward = sides[spot]["in"], sides[spot]["out"]
+            free = address.external or name in mentioned or not complete
+            if not (inward and outward) and not free:
+                _report_alone(inward or outward, addresses.label_of(*spot), found)
+            elif len(inward) > 1 and len(outward) > 1:
+                _report_crowd(inward, outward, addresses.label_of(*spot), found)
+
+
+def _check_clear(end: End, address: Address, found: Report) -> None:
+    if address.insecure or all(meant.is_local for meant in address.parts.values()):
+        return
+    message = f"{end.label} would speak in clear text beyond this machine, at address {address.name!r}"
+    hint = "use a loopback host, or write {address: …, insecure: true}"
+    where = address.place(next(iter(address.parts))).related("the address")
+    found.error("ORC224", message, end.place, hint=hint, related=(where,))
+
+
+def _report_alone(present: list[End], label: str, found: Report) -> None:
+    side, other = ("inward", "outward") if present[0].direction == "in" else ("outward", "inward")
+    who = report.listed(end.label for end in present)
+    message = f"nobody is at the other end of {label!r}: {who} is {side}, nothing is {other}"
+    hint = "wire a component to it, or mark the address `external: true`"
+    found.error("ORC214", message, present[0].place, hint=hint)
+
+
+def _report_crowd(inward: list[End], outward: list[End], label: str, found: Report) -> None:
+    related = [end.place.related(f"{end.label}") for end in (*inward[1:], *outward)]
+    message = (
+        f"{label!r} has {len(inward)} inward and {len(outward)} outward ends: "
+        "on one side they bind, and only one can"
+    )
+    found.error("ORC215", message, inward[0].place, hint="use an address for each", related=related)
+
+
+def connect(
+    every: Iterable[End], models: Mapping[str, Model], table: Table, mentioned: frozenset[str],
+    found: Report,
+) -> Wired:  # fmt: skip
+    """Judge the ends by the handlers' models, and return the sockets that meet at each spot."""
+    wired = Wired(list(every))
+    unknown: set[Spot] = set()
+    for end in wired.ends:
+        model = models.get(end.component.base)
+        if model is None or model.get("error"):
+            unknown.update(end.sockets.values())
+            continue
+        plugs = _plugs(end, model, found)
+        if plugs is None:
+            unknown.update(end.sockets.values())
+            continue
+        wired.by_end[end.component.base, end.group, end.direction, end.name] = plugs
+        for plug in plugs:
+            wired.plugs.setdefault(plug.spot, []).append(plug)
+    for spot, plugs in wired.plugs.items():
+        if spot not in unknown:
+            _check_spot(spot, plugs, table, free=spot[0] in mentioned, found=found)
+    return wired
+
+
+def check_models(lowered: Mapping[str, Lowered], models: Mapping[str, Model], found: Report) -> None:
+    """Judge each handler by its own model: it imports, has its main, and its ends are wired."""
+    for component in lowered.values():
+        model = models.get(component.base)
+        if model is None or component.handler is None:
+            continue
+        if error := model.get("error"):
+            _report_import(component, error, found)
+            continue
+        if component.mode is Mode.MAIN and not model.get("main"):
+            message = f"{component.base!r} is in main mode, but its handler has no function `main`"
+            found.error("ORC221", message, component.declared.at("mode"))
+        for group in ("connections", "states"):
+            for direction in ("in", "out"):
+                _check_unwired(component, group, direction, model, found)
+
+
+def _check_unwired(
+    component: Lowered, group: str, direction: str, model: Model, found: Report
+) -> None:
+    raw = component.declared.own.get(group)
+    given = raw.get(direction) or {} if isinstance(raw, dict) else {}
+    for name, end in model.get(group, {}).get(direction, {}).items():
+        if component.mode is Mode.MAIN and direction == "in":
+            message = f"{component.base!r} is in main mode, but its handler declares {group}.in.{name}"
+            found.error("ORC221", message, component.declared.at("mode"))
+        elif name not in given and end.get("sockets"):
+            line = f", line {end['line']} of its handler" if end.get("line") else ""
+            message = f"{component.base!r} declares {group}.{direction}.{name} ({end['type']}{line}), which is not wired"
+            hint = f"add {group}: {{{direction}: {{{name}: ADDRESS}}}}"
+            found.error("ORC218", message, component.declared.at(group), hint=hint)
+
+
+def _report_import(component: Lowered, error: Mapping[str, Any], found: Report) -> None:
+    """Report at the line of the handler that failed, where that is known, else at its name."""
+    place = component.declared.at("handler")
+    said = str(error.get("message") or "it failed").strip()
+    message = f"cannot load the handler of {component.base!r}: {said}"
+    file, line = error.get("file"), error.get("line")
+    code = _code(str(file)) if file and line else None
+    if code is None or not 0 < int(line or 0) <= len(code.starts()):
+        found.error("ORC222", message, place)
+        return
+    text = code.excerpt(int(line or 0))
+    start = code.starts()[int(line or 0) - 1] + len(text) - len(text.lstrip())
+    span = Span(start, start + len(text.strip()))
+    related = (place.related(f"{component.base!r} names this handler"),)
+    found.found.append(code.diagnostic("ORC222", message, span, related=related))
+
+
+def _code(file: str) -> Source | None:
+    path = Path(file)
+    try:
+        return Source(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else file, path, path.read_text())
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _plugs(end: End, model: Model, found: Report) -> list[Plug] | None:
+    """Return the sockets of a wired end by its model; None, reported, when they do not fit."""
+    known = model.get(end.group, {}).get(end.direction, {})
+    declared = known.get(end.name)
+    if declared is None:
+        hint = report.did_you_mean(end.name, known)
+        if not hint and known:
+            hint = f"it has {report.listed(known)}"
+        message = f"the handler of {end.component.base!r} has no {end.group}.{end.direction}.{end.name}"
+        found.error("ORC217", message, end.place.of_key(), hint=hint)
+        return None
+    sockets = tuple(declared.get("sockets", ()))
+    given = dict(end.sockets)
+    if "" in given:
+        if len(sockets) != 1:
+            said = "takes no address" if not sockets else f"has the sockets {report.listed(sockets)}"
+            hint = "give the address the parts {data: …, snapshot: …}" if sockets else "leave it out"
+            message = f"{end.label} ({declared['type']}) {said}, and is wired to one endpoint"
+            found.error("ORC219", message, end.place, hint=hint)
+            return None
+        given = {sockets[0]: given[""]}
+    missing = [socket for socket in sockets if socket not in given]
+    surplus = [socket for socket in end.sockets if socket and socket not in sockets]
+    is_written = isinstance(end.place.container[end.place.key], dict)  # type: ignore[index,call-overload]
+    if missing or (surplus and is_written):
+        said = f"has no address for {report.listed(missing)}" if missing else f"has no socket {surplus[0]}"
+        found.error("ORC219", f"{end.label} ({declared['type']}) {said}", end.place)
+        return None
+    binds = declared.get("binds", ())
+    return [Plug(end, socket, given[socket], socket in binds) for socket in sockets]
+
+
+def _check_spot(spot: Spot, plugs: list[Plug], table: Table, *, free: bool, found: Report) -> None:
+    address, label = table.declared[spot[0]], addresses.label_of(*spot)
+    binders = [plug for plug in plugs if plug.binds]
+    connectors = [plug for plug in plugs if not plug.binds]
+    for plug in binders[1:]:
+        message = f"{plug.end.label} ({plug.socket}) binds {label!r}, which {binders[0].end.label} binds already"
+        related = (binders[0].end.place.related(f"{binders[0].end.label} ({binders[0].socket})"),)
+        found.error("ORC215", message, plug.end.place, hint="use an address for each", related=related)
+    if not (address.external or free):
+        if not binders:
+            who = report.listed(f"{plug.end.label} ({plug.socket})" for plug in connectors)
+            hint = "wire the component that serves it, or mark the address `external: true`"
+            found.error("ORC214", f"nobody binds {label!r}: {who} only connects", plugs[0].end.place, hint=hint)
+        elif not connectors and len(binders) == 1:
+            who = f"{binders[0].end.label} ({binders[0].socket})"
+            hint = "wire a component to it, or mark the address `external: true`"
+            found.error("ORC214", f"nobody connects to {label!r}, which {who} binds", plugs[0].end.place, hint=hint)
+    for plug in connectors if binders else connectors[1:]:
+        partner = (binders or connectors)[0]
+        fits = _PAIRS.get(plug.socket) == partner.socket if binders else plug.socket == partner.socket
+        if not fits:
+            message = f"{plug.end.label} is a {plug.socket}, which cannot speak with the {partner.socket} {partner.end.label}"
+            hint = f"a {plug.socket} needs a {_PAIRS.get(plug.socket, 'peer')}"
+            related = (partner.end.place.related(f"{partner.end.label} ({partner.socket})"),)
+            found.error("ORC216", message, plug.end.place, hint=hint, related=related)
+    for plug in binders[:1]:
+        replicas = plug.end.component.replicas
+        if replicas > 1 and not address.parts[spot[1]].is_auto:
+            message = f"{replicas} instances of {plug.end.component.base!r} cannot all bind {address.parts[spot[1]]}"
+            related = (address.place(spot[1]).related(f"address {label!r}"),)
+            found.error("ORC223", message, plug.end.place, hint="make the address `auto` or `auto:tcp`", related=related)

@@ -1,0 +1,335 @@
+"""Files and directories: written whole or not at all, private where they must be.
+
+The errors of the kernel become ours here: they name the path and what would help. The quick
+path of the command line imports this module, so that it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from orchestrator.config import paths
+from orchestrator.errors import OrchestratorError
+
+if TYPE_CHECKING:
+    from orchestrator.config.build import File
+
+MANIFEST = ".orch-build.json"
+"""Lists what `write_tree` wrote, so that it can remove what is no longer wanted."""
+
+DIRECTORY_MODE = 0o750
+
+_HELP = {
+    errno.ENOSPC: "free some space and try again; the file that was there is unchanged",
+    errno.EDQUOT: "the quota is used up; the file that was there is unchanged",
+    errno.EACCES: "is it owned by another user?",
+    errno.EPERM: "is it owned by another user?",
+    errno.EROFS: "choose another base_dir",
+    errno.ENOTDIR: "a file stands where a directory must be",
+    errno.EISDIR: "a directory stands where the file must be",
+    errno.EEXIST: "a file stands where a directory must be",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+class FileError(OrchestratorError):
+    """A file or a directory could not be used. `path` is which, `errno` the kernel's reason."""
+
+    def __init__(self, action: str, path: Path, error: OSError) -> None:
+        reason = (error.strerror or str(error)).lower()
+        help_ = _HELP.get(error.errno or 0, "")
+        super().__init__(f"cannot {action} {path}: {reason}" + (f"; {help_}" if help_ else ""))
+        self.path = path
+        self.errno = error.errno
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What `write_tree` did, as paths within the root."""
+
+    written: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a file differs from what a build would write: missing, changed or stale."""
+
+    path: str
+    kind: str
+    diff: str
+
+
+def runtime_dir(topology: Path, project: str | None, environment: Mapping[str, str]) -> Path:
+    """Return the private directory of a system's sockets; `private_dir` makes it."""
+    return paths.runtime_dir(topology, project, environment)
+
+
+def private_dir(path: Path) -> Path:
+    """Make a directory that only its owner can enter, its parents too where they are missing.
+
+    Raises:
+        OrchestratorError: It cannot be made, or it is another's, or others can enter it.
+    """
+    missing = [one for one in (path, *path.parents) if not _exists(one)]
+    try:
+        for one in reversed(missing):
+            with suppress(FileExistsError):
+                one.mkdir(mode=0o700)
+        found = os.stat(path, follow_symlinks=False)
+    except OSError as error:
+        raise FileError("make the directory", path, error) from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise OrchestratorError(f"cannot use {path}: it is no directory; remove it")
+    if found.st_uid != os.getuid():
+        raise OrchestratorError(
+            f"cannot use {path}: it belongs to user {found.st_uid}, not to {os.getuid()}; "
+            "set XDG_RUNTIME_DIR to a directory of your own"
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise OrchestratorError(
+            f"cannot use {path}: others can enter it (mode {stat.S_IMODE(found.st_mode):04o}); chmod 700 it"
+        )
+    return path
+
+
+def make_dir(path: Path, mode: int = DIRECTORY_MODE) -> Path:
+    """Make a directory and its missing parents.
+
+    Raises:
+        OrchestratorError: It cannot be made.
+    """
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError("make the directory", path, error) from error
+    return path
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o640) -> None:
+    """Write a file so that readers see the old bytes or the new, never a part.
+
+    Not synced to the disk: after a power failure a build is repeated, it is not repaired.
+
+    Raises:
+        OrchestratorError: It cannot be written; what was there is unchanged.
+    """
+    temporary = f"{path}.{os.getpid()}.new"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            os.fchmod(descriptor, mode)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise FileError("write", path, error) from error
+
+
+def write_tree(root: Path, files: Iterable[File]) -> Changes:
+    """Make the files under `root` be these: write what differs, remove what it wrote before.
+
+    Files that are as wanted are not touched, so that their times tell of real changes. Files
+    that an earlier call did not write are never removed.
+
+    Raises:
+        OrchestratorError: Something cannot be written or removed.
+    """
+    wanted = {file.path: file for file in files}
+    make_dir(root)
+    before = _manifest(root)
+    made: set[str] = set()
+    written: list[str] = []
+    unchanged: list[str] = []
+    for path, file in wanted.items():
+        data = file.text.encode()
+        target = f"{root}/{path}"
+        if _read(target, file.mode) == data:
+            unchanged.append(path)
+            continue
+        parent = path.rpartition("/")[0]
+        if parent and parent not in made:
+            make_dir(root / parent)
+            made.add(parent)
+        write_atomic(Path(target), data, file.mode)
+        written.append(path)
+    removed = [path for path in before if path not in wanted and _remove(root, path)]
+    listing = json.dumps({"format": 1, "files": sorted(wanted)}, indent=0).encode() + b"\n"
+    if _read(f"{root}/{MANIFEST}", 0o640) != listing:
+        write_atomic(root / MANIFEST, listing)
+    return Changes(tuple(written), tuple(unchanged), tuple(removed))
+
+
+def compare_tree(root: Path, files: Iterable[File]) -> tuple[Difference, ...]:
+    """Return how the tree under `root` differs from these files; changes nothing.
+
+    Raises:
+        OrchestratorError: A file is there and cannot be read.
+    """
+    found: list[Difference] = []
+    wanted = {file.path: file.text for file in files}
+    for path, text in wanted.items():
+        data = _read(f"{root}/{path}")
+        if data is None:
+            found.append(Difference(path, "missing", _diff(path, "", text)))
+        elif data != text.encode():
+            found.append(Difference(path, "changed", _diff(path, data.decode(errors="replace"), text)))
+    for path in _manifest(root):
+        data = _read(f"{root}/{path}") if path not in wanted else None
+        if data is not None:
+            found.append(Difference(path, "stale", _diff(path, data.decode(errors="replace"), "")))
+    return tuple(found)
+
+
+class FileLock:
+    """A lock that the kernel keeps for as long as this object, or a child with it, lives."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    def fileno(self) -> int:
+        """Return the file descriptor, to be inherited."""
+        return self.descriptor
+
+    def release(self) -> None:
+        """Give the lock up; the file stays, since removing it would race with the next owner."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def try_lock(path: Path, note: str = "") -> FileLock | None:
+    """Take the lock of a file at once and write `note` into it; None when another has it.
+
+    Raises:
+        OrchestratorError: The file cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FileError("open the lock", path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, note.encode(), 0)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError as error:
+        os.close(descriptor)
+        raise FileError("take the lock", path, error) from error
+    return FileLock(path, descriptor)
+
+
+def read_note(path: Path) -> str:
+    """Return what the owner of a lock wrote into it; nothing when there is no such file."""
+    return (_read(str(path)) or b"").decode(errors="replace")
+
+
+@contextmanager
+def locked(path: Path, refuse: Callable[[str], NoReturn], note: str = "") -> Iterator[FileLock]:
+    """Hold a lock; call `refuse` with its owner's note when another has it.
+
+    Raises:
+        OrchestratorError: The file cannot be opened, or what `refuse` raises.
+    """
+    held = try_lock(path, note)
+    if held is None:
+        refuse(read_note(path))
+    with held:
+        yield held
+
+
+def _exists(path: Path) -> bool:
+    try:
+        os.lstat(path)
+    except OSError:
+        return False
+    return True
+
+
+def _read(path: str, mode: int | None = None) -> bytes | None:
+    """Return a file's bytes; None when it is not there, or when it has not the mode."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise FileError("read", Path(path), error) from error
+    try:
+        found = os.fstat(descriptor)
+        if mode is not None and stat.S_IMODE(found.st_mode) != mode:
+            return None
+        data = os.read(descriptor, found.st_size + 1)
+        while len(data) < found.st_size and (more := os.read(descriptor, found.st_size)):
+            data += more
+        return data
+    except OSError as error:
+        raise FileError("read", Path(path), error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _manifest(root: Path) -> tuple[str, ...]:
+    """Return what an earlier build wrote; a manifest that cannot be read lists nothing."""
+    data = _read(f"{root}/{MANIFEST}")
+    try:
+        listing: Any = json.loads(data or b"{}")
+        names = [name for name in listing.get("files", ()) if isinstance(name, str)]
+    except (ValueError, AttributeError, TypeError):
+        return ()
+    return tuple(name for name in names if _is_inside(name))
+
+
+def _is_inside(name: str) -> bool:
+    return bool(name) and not name.startswith("/") and ".." not in name.split("/")
+
+
+def _remove(root: Path, name: str) -> bool:
+    """Remove a file and the directories that it leaves empty; tell whether it was there."""
+    path = root / name
+    try:
+        path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise FileError("remove", path, error) from error
+    for parent in path.parents:
+        if parent == root:
+            break
+        try:
+            parent.rmdir()
+        except OSError:
+            break
+    return True
+
+
+def _diff(path: str, before: str, after: str) -> str:
+    import difflib
+
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), f"built/{path}", f"wanted/{path}", lineterm=""
+    )
+    return "\n".join(lines)
