@@ -394,11 +394,11 @@ class Client:
         event = message.get("event")
         if isinstance(event, dict) and number in self._streams:
             self._streams[number].append(cast("Event", event))
+        elif "error" in message and not number:
+            # Without the number of a request: the daemon could not read our line at all.
+            _result(message)
         elif isinstance(number, int) and ("result" in message or "error" in message):
             self._replies[number] = message
-        elif "error" in message:
-            # Without a number: the daemon could not read our line at all.
-            _result(message)
         else:
             raise ProtocolError("cannot understand the daemon: neither reply nor event")
 

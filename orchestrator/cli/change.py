@@ -85,13 +85,13 @@ def reset(
     no_wait: bool,
     wait_timeout: Seconds,
 ) -> int:
-    """Clear the failures of instances and wait until those that are wanted are ready."""
+    """Forget the failures of instances; done when none of them counts as failed."""
     words = _chosen(names, everything=everything)
     daemon = session.connect()
     _changed(session, daemon, "reset", words)
     if no_wait:
         return ExitCode.DONE
-    return _follow(session, daemon, words, until=_recovered, what="ready", timeout=wait_timeout)
+    return _follow(session, daemon, words, until=_unfailed, what="reset", timeout=wait_timeout)
 
 
 def kill(session: Session, *, names: tuple[str, ...], everything: bool, signal: str) -> int:
@@ -179,8 +179,8 @@ def exit_code(row: Row) -> int:
     return ExitCode.FAILED if row["phase"] == "failed" else ExitCode.DONE
 
 
-def _recovered(row: Row) -> client.Verdict:
-    return client.ready(row) if row["wanted"] == "up" else client.Verdict.DONE
+def _unfailed(row: Row) -> client.Verdict:
+    return client.Verdict.PENDING if row["phase"] == "failed" else client.Verdict.DONE
 
 
 def _chosen(names: tuple[str, ...], *, everything: bool) -> tuple[str, ...]:

@@ -151,7 +151,11 @@ COMMANDS: tuple[Command, ...] = (
                 metavar="FILE|NAME",
             ),
             _flag("detach", "-d --detach", "Return when nothing waits to be started any more."),
-            _flag("wait", "--wait", "Return when everything is ready or has ended well."),
+            _flag(
+                "wait",
+                "--wait",
+                "Return when all is ready or has ended well; else, without -d, stop it again.",
+            ),
             _option(
                 "wait_timeout",
                 "--wait-timeout",
@@ -255,7 +259,7 @@ COMMANDS: tuple[Command, ...] = (
             ),
         ),
     ),
-    _change("reset", "Forget the failures of instances and start those that gave up."),
+    _change("reset", "Forget the failures of instances that gave up; start tries again."),
     Command(
         "wait",
         "Wait for instances.",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
+from orchestrator.cli import logfiles
 from orchestrator.cli.inotify import Notices
 from orchestrator.cli.logfiles import LogFile
 from orchestrator.cli.loglines import Style, Writer
@@ -36,8 +37,8 @@ class Follower:
     def __init__(
         self,
         style: Mapping[str, Style],
-        start: Callable[[Path], int],
         *,
+        start: Callable[[Path], int] = logfiles.beginning,
         split: bool = False,
         streams: tuple[str, ...] = _STREAMS,
     ) -> None:
@@ -58,6 +59,19 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         self._notices.__exit__()
+
+    def from_now(self, *directories: Path) -> None:
+        """Show of files that are new to the follower only what is written from now on.
+
+        Args:
+            directories: Where such files may be; by default where those it knows are.
+        """
+        sizes = {
+            path: path.stat().st_size
+            for directory in directories or self._watched
+            for path in directory.glob("*")
+        }
+        self._start = lambda path: sizes.get(path, 0)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a file has grown."""

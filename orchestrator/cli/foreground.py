@@ -223,8 +223,9 @@ class Foreground:
 
 def _follower(session: Session, directory: Path) -> Follower:
     """Return a follower that shows what is written from now on, whoever wrote before."""
-    sizes = {path: path.stat().st_size for path in directory.glob("*")}
     out = logs.style_of(session, prefix=True, coloured=session.screen.out_coloured)
     coloured = wants_colour(sys.stderr, session.options.color, session.environment)
     err = logs.style_of(session, prefix=True, coloured=coloured)
-    return Follower({"stdout": out, "stderr": err}, lambda path: sizes.get(path, 0), split=True)
+    follower = Follower({"stdout": out, "stderr": err}, split=True)
+    follower.from_now(directory)
+    return follower

@@ -171,8 +171,8 @@ _CONVERSIONS: Mapping[Kind, Callable[[Parameter, str], object]] = {
 def _near(text: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
     import difflib  # noqa: PLC0415 - only a mistake needs it
 
-    near = difflib.get_close_matches(text, known, n=2)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    near = difflib.get_close_matches(text, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def rest_pairs(texts: tuple[str, ...]) -> dict[str, str]:

@@ -92,7 +92,7 @@ class Writer:
 
     def _prefixed(self, text: bytes, width: int) -> bytes:
         style = self._style
-        label = f"{self._name:<{width}} |"
+        label = f"{self._name:<{width}}  |"
         colour = screen.colour_of(self._name.partition(".")[0])
         prefix = screen.paint(label, colour, on=style.coloured).encode() + b" "
         if style.terminal:

@@ -46,7 +46,7 @@ def logs(
 
     streams = ("stderr",) if stderr else ("stdout", "stderr")
     styles = {"stdout": style, "stderr": style}
-    with Follower(styles, start, streams=streams) as follower:
+    with Follower(styles, start=start, streams=streams) as follower:
         daemon = session.try_connect()
         if daemon is None:
             _offline(session, follower, names, streams)
@@ -79,6 +79,7 @@ def _live(daemon: Client, follower: Follower, names: Sequence[str]) -> None:
     """Follow until the system has stopped; a daemon that dies is awaited, its logs go on."""
     watch = daemon.watch(names)
     _begin(follower, watch.rows)
+    follower.from_now()
     is_over = False
     while True:
         _wait(follower, daemon, watch)

@@ -17,8 +17,6 @@ from typing import Any
 from orchestrator import config, files, process
 from orchestrator.cli import diagnostics
 from orchestrator.cli.session import Session
-from orchestrator.config import Locked, codes
-from orchestrator.config import build as building
 from orchestrator.config import schema as schemas
 from orchestrator.errors import Diagnostic, ExitCode, OrchestratorError, TopologyError, UsageError
 from orchestrator.model import plain
@@ -35,7 +33,7 @@ _INSPECT = (sys.executable, "-m", "orchestrator.component.inspect")
 class Wanted:
     """A lock that is good, and its plain form for the daemon."""
 
-    locked: Locked
+    locked: config.Locked
     plain: dict[str, Any]
 
 
@@ -65,7 +63,7 @@ def read(
 
 def write(session: Session, lock: Lock) -> None:
     """Write the files of every instance below the system's base directory."""
-    changes = files.write_tree(base_dir_of(lock), building.files_of(lock))
+    changes = files.write_tree(base_dir_of(lock), config.build.files_of(lock))
     if session.options.verbose and (changes.written or changes.removed):
         session.screen.note(
             f"orch: {len(changes.written)} files written, {len(changes.removed)} removed "
@@ -175,7 +173,7 @@ def build(
     warn(session, wanted.locked.warnings)
     lock = wanted.locked.lock
     root = Path(output) if output is not None else base_dir_of(lock)
-    tree = building.files_of(lock)
+    tree = config.build.files_of(lock)
     stale = files.compare(root, tree)
     if diff:
         for path in (*stale.written, *stale.removed):
@@ -211,7 +209,7 @@ def _print_diff(session: Session, root: Path, path: str, new: str) -> None:
 
 def explain(session: Session, *, code: str) -> int:
     """Explain the code of a diagnostic."""
-    text = codes.explain(code.upper())
+    text = config.codes.explain(code.upper())
     if text is None:
         raise UsageError(f"unknown code {code!r}; codes look like ORC101")
     session.screen.data(text)
@@ -220,5 +218,5 @@ def explain(session: Session, *, code: str) -> int:
 
 def schema(session: Session) -> int:
     """Print the JSON Schema of topology files."""
-    session.screen.data(schemas.text().rstrip("\n"))
+    session.screen.data(schemas.text("topology").rstrip("\n"))
     return ExitCode.DONE

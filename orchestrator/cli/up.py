@@ -22,6 +22,7 @@ from orchestrator.errors import (
     ExitCode,
     OrchestratorError,
     UsageError,
+    WaitTimeout,
 )
 from orchestrator.model import names as naming
 from orchestrator.model import units
@@ -77,7 +78,7 @@ def up(
         condition = client.ready if wait else client.settled
         default = commands.WAIT_TIMEOUT if wait else commands.UP_TIMEOUT
         timeout = units.parse_duration(default) if wait_timeout is None else wait_timeout
-        return _detached(session, request, condition, timeout)
+        return _detached(session, request, condition, timeout, stays=detach)
     policy = foreground.Policy(words, watched, abort_on_failure)
     return _attached(session, request, policy)
 
@@ -103,20 +104,29 @@ def _plan(session: Session, request: _Request) -> int:
     return ExitCode.DONE
 
 
-def _detached(session: Session, request: _Request, condition: Condition, timeout: Seconds) -> int:
-    with _daemon(session, request.wanted.locked.lock) as (daemon, _is_ours):
-        _tell(session, _apply(daemon, request))
-    transitions = progress.Transitions(session.screen)
-    outcome = daemon.wait_until(
-        condition,
-        timeout,
-        what="ready" if condition is client.ready else "started",
-        names=request.names,
-        at_first_failure=condition is client.ready,
-        seen=transitions.see,
-    )
-    for row in outcome.failed:
-        session.screen.say(f"orch: {client.failure(row)}")
+def _detached(
+    session: Session, request: _Request, condition: Condition, timeout: Seconds, *, stays: bool
+) -> int:
+    """Apply, wait until the condition holds, and leave the system to its daemon.
+
+    Unless it `stays`, a system that was started here and does not come up is brought down.
+    """
+    lock = request.wanted.locked.lock
+    with _daemon(session, lock, keeps=stays) as (daemon, is_ours):
+        _tell(session, _apply_first(daemon, request, is_ours=is_ours))
+        transitions = progress.Transitions(session.screen)
+        outcome = daemon.wait_until(
+            condition,
+            timeout,
+            what="ready" if condition is client.ready else "started",
+            names=request.names,
+            at_first_failure=condition is client.ready,
+            seen=transitions.see,
+        )
+        for row in outcome.failed:
+            session.screen.say(f"orch: {client.failure(row)}")
+        if outcome.failed and is_ours and not stays:
+            _abandon(daemon)
     return ExitCode.FAILED if outcome.failed else ExitCode.DONE
 
 
@@ -126,16 +136,17 @@ def _attached(session: Session, request: _Request, policy: foreground.Policy) ->
         with _daemon(session, lock) as (daemon, is_ours):
             if attached.was_interrupted:
                 raise KeyboardInterrupt
-            steps = _apply(daemon, request)
+            steps = _apply_first(daemon, request, is_ours=is_ours)
         _tell(session, steps)
         return attached.follow(daemon, is_ours=is_ours)
 
 
 @contextlib.contextmanager
-def _daemon(session: Session, lock: Lock) -> Iterator[tuple[Client, bool]]:
+def _daemon(session: Session, lock: Lock, *, keeps: bool = False) -> Iterator[tuple[Client, bool]]:
     """Give the client of the daemon, started if need be, and whether it was.
 
-    A daemon that was started here is brought down again when the block fails.
+    A daemon that was started here is brought down again when the block fails; with `keeps`
+    only a refusal does that, not a wait that ended without what it waited for.
     """
     topology.write(session, lock)
     daemon = session.try_connect()
@@ -144,19 +155,17 @@ def _daemon(session: Session, lock: Lock) -> Iterator[tuple[Client, bool]]:
         daemon = session.connect()
     try:
         yield daemon, is_ours
-    except DaemonUnreachable as problem:
-        if not is_ours:
-            raise
-        log = topology.base_dir_of(lock) / "logging" / "orch.log"
-        lines = client.last_lines(log, 1)
-        why = f"{lines[-1]} (see {log})" if lines else str(problem)
-        raise DaemonUnreachable(f"cannot start the daemon: {why}") from problem
-    except BaseException:
-        if is_ours:
-            with contextlib.suppress(OrchestratorError):
-                daemon.down(kill=True)
-                daemon.wait_closed(_GIVE_UP)
+    except BaseException as problem:
+        if is_ours and not (keeps and isinstance(problem, (WaitTimeout, KeyboardInterrupt))):
+            _abandon(daemon)
         raise
+
+
+def _abandon(daemon: Client) -> None:
+    """Stop everything at once: what was started here does not stay half-started."""
+    with contextlib.suppress(OrchestratorError):
+        daemon.down(kill=True)
+        daemon.wait_closed(_GIVE_UP)
 
 
 def _start(session: Session, lock: Lock) -> bool:
@@ -187,6 +196,18 @@ def _apply(daemon: Client, request: _Request, *, plan: bool = False) -> list[Ste
         no_deps=request.no_deps,
         remove_orphans=request.remove_orphans,
     )
+
+
+def _apply_first(daemon: Client, request: _Request, *, is_ours: bool) -> list[Step]:
+    """Apply to a daemon that may have just been started; tell why when it could not start."""
+    try:
+        return _apply(daemon, request)
+    except DaemonUnreachable as problem:
+        log = topology.base_dir_of(request.wanted.locked.lock) / "logging" / "orch.log"
+        lines = client.last_lines(log, 1) if is_ours else []
+        if not lines:
+            raise
+        raise DaemonUnreachable(f"cannot start the daemon: {lines[-1]} (see {log})") from problem
 
 
 def _tell(session: Session, steps: list[Step]) -> None:
