@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from collections.abc import Iterator
 
 
 class Flow:
@@ -35,15 +36,9 @@ class Flow:
         return f"{current}_{sent}" if sent else current
 
 
-class _ids:  # noqa: N801 - an iterator, used like a generator function
-    """UUID texts of version 4 that differ in their last twelve digits: a system call for each would cost more."""
-
-    __slots__ = ("_count", "_prefix")
-
-    def __init__(self) -> None:
-        whole = uuid.uuid4()
-        self._prefix = str(whole)[:24]
-        self._count = itertools.count(whole.node)
-
-    def __next__(self) -> str:
-        return f"{self._prefix}{next(self._count) & 0xFFFFFFFFFFFF:012x}"
+def _ids() -> Iterator[str]:
+    """Yield UUID texts of version 4 that differ in their end: a system call for each would cost more."""
+    whole = uuid.uuid4()
+    prefix = str(whole)[:24]
+    for number in itertools.count(whole.node >> 1):
+        yield f"{prefix}{number:012x}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import reprlib
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -98,12 +99,13 @@ def _split(
     return quick, slow
 
 
-def having(fields: Mapping[str, Kind]) -> Callable[[Any], bool]:
-    """Return a test for dicts that have at least these fields."""
+def having(fields: Mapping[str, Kind], *, exactly: bool = False) -> Callable[[Any], bool]:
+    """Return a test for dicts that have at least these fields, or exactly these."""
     quick, slow = _split(fields)
+    most = len(fields) if exactly else sys.maxsize
 
     def accepts(value: Any) -> bool:
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or len(value) > most:
             return False
         try:
             for name, cls in quick:

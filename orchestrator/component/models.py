@@ -118,7 +118,9 @@ def _named(fields: Mapping[Any, Any] | None, *, wire: bool, strict: bool) -> dic
 def _accept_arguments(
     required: dict[str, Kind], optional: dict[str, Kind]
 ) -> Callable[[Any], bool]:
-    complete = kinds.having(required)
+    complete = kinds.having(required, exactly=not optional)
+    if not optional:
+        return complete
     count, must = len(required), required.keys()
     tests = {name: kind.accepts for name, kind in optional.items()}
 

@@ -19,6 +19,8 @@ from typing import Any
 
 from orchestrator.wire import values
 
+_encode, _decode = values.encode, values.decode
+
 MAX_SIZE = 64 * 1024 * 1024
 """How large one frame may be, in bytes; larger ones are neither sent nor accepted."""
 
@@ -48,12 +50,12 @@ def prefix(topic: str) -> bytes:
 
 def encode_request(arguments: object, workflow_id: str | None) -> bytes:
     """Return the frame of a request, or of a publication without a topic."""
-    return values.encode({"args": arguments, "workflow_id": workflow_id})
+    return _encode({"args": arguments, "workflow_id": workflow_id})
 
 
 def encode_reply(arguments: object, workflow_id: str | None) -> bytes:
     """Return the frame of a reply."""
-    return values.encode({"return_args": arguments, "workflow_id": workflow_id})
+    return _encode({"return_args": arguments, "workflow_id": workflow_id})
 
 
 def encode_error(error: Error, workflow_id: str | None) -> bytes:
@@ -68,7 +70,7 @@ def decode_request(frame: bytes) -> tuple[Any, str | None]:
     Raises:
         MalformedMessage: The frame is no request.
     """
-    message = values.decode(frame)
+    message = _decode(frame)
     try:
         arguments = message["args"]
         workflow_id = message.get("workflow_id")
@@ -98,7 +100,7 @@ def decode_reply(frame: bytes) -> tuple[Any, str | None, Error | None]:
     Raises:
         MalformedMessage: The frame is no reply.
     """
-    message = values.decode(frame)
+    message = _decode(frame)
     if not isinstance(message, dict) or not ("return_args" in message or "error" in message):
         raise values.MalformedMessage(
             f"cannot read a reply: expected a map with 'return_args', got {message!r:.200}"

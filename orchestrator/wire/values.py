@@ -31,8 +31,8 @@ import msgpack
 
 from orchestrator.errors import OrchestratorError, ProtocolError
 
-MAX_DEPTH = 64
-"""How deep lists and maps may be nested in one message."""
+MAX_DEPTH = 200
+"""How deep lists and maps may be nested in one message: well within the recursion limit of Python."""
 
 MARKERS = frozenset(("__decimal__", "__set__", "__uuid__", "__datetime__", "__map__"))
 
@@ -74,7 +74,11 @@ def decode(data: bytes) -> Any:
         MalformedMessage: It holds none, more than one, a broken marker, or one nested too deep.
     """
     try:
-        value = msgpack.unpackb(data, object_hook=_unmark, strict_map_key=False)
+        if b"__" in data:
+            value = _unpack(data, object_hook=_unmark, strict_map_key=False)
+        else:
+            # No marker, so no need to be asked about each map.
+            value = _unpack(data, strict_map_key=False)
     except MalformedMessage:
         raise
     except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
@@ -128,6 +132,8 @@ def _mark(value: object) -> dict[str, object]:
         return {"__uuid__": True, "as_str": str(value)}
     if isinstance(value, datetime):
         return {"__datetime__": True, "as_str": value.isoformat()}
+    if isinstance(value, int):
+        raise CannotEncode("cannot send an integer of more than 64 bits; send it as a Decimal")
     raise CannotEncode(
         f"cannot send a value of type {type(value).__name__}; what can be sent: None, bool, int, float, str, "
         "bytes, Decimal, datetime, UUID, and dict, list, tuple and set of these"
@@ -194,3 +200,4 @@ def _deeper_than(value: Any, depth: int) -> bool:
 
 
 _pack = msgpack.Packer(default=_mark).pack
+_unpack = msgpack.unpackb
