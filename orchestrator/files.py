@@ -11,11 +11,11 @@ import fcntl
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.config import paths
 from orchestrator.errors import OrchestratorError
@@ -86,7 +86,7 @@ def private_dir(path: Path) -> Path:
         for one in reversed(missing):
             with suppress(FileExistsError):
                 one.mkdir(mode=0o700)
-        found = os.stat(path, follow_symlinks=False)
+        found = path.lstat()
     except OSError as error:
         raise FileError("make the directory", path, error) from error
     if not stat.S_ISDIR(found.st_mode):
@@ -98,7 +98,8 @@ def private_dir(path: Path) -> Path:
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise OrchestratorError(
-            f"cannot use {path}: others can enter it (mode {stat.S_IMODE(found.st_mode):04o}); chmod 700 it"
+            f"cannot use {path}: others can enter it (mode {stat.S_IMODE(found.st_mode):04o}); "
+            f"chmod 700 it"
         )
     return path
 
@@ -134,10 +135,10 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o640) -> None:
                 view = view[os.write(descriptor, view) :]
         finally:
             os.close(descriptor)
-        os.rename(temporary, path)
+        Path(temporary).rename(path)
     except OSError as error:
         with suppress(OSError):
-            os.unlink(temporary)
+            Path(temporary).unlink()
         raise FileError("write", path, error) from error
 
 
@@ -188,7 +189,9 @@ def compare_tree(root: Path, files: Iterable[File]) -> tuple[Difference, ...]:
         if data is None:
             found.append(Difference(path, "missing", _diff(path, "", text)))
         elif data != text.encode():
-            found.append(Difference(path, "changed", _diff(path, data.decode(errors="replace"), text)))
+            found.append(
+                Difference(path, "changed", _diff(path, data.decode(errors="replace"), text))
+            )
     for path in _manifest(root):
         data = _read(f"{root}/{path}") if path not in wanted else None
         if data is not None:
@@ -213,7 +216,7 @@ class FileLock:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def __enter__(self) -> FileLock:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -248,20 +251,6 @@ def read_note(path: Path) -> str:
     return (_read(str(path)) or b"").decode(errors="replace")
 
 
-@contextmanager
-def locked(path: Path, refuse: Callable[[str], NoReturn], note: str = "") -> Iterator[FileLock]:
-    """Hold a lock; call `refuse` with its owner's note when another has it.
-
-    Raises:
-        OrchestratorError: The file cannot be opened, or what `refuse` raises.
-    """
-    held = try_lock(path, note)
-    if held is None:
-        refuse(read_note(path))
-    with held:
-        yield held
-
-
 def _exists(path: Path) -> bool:
     try:
         os.lstat(path)
@@ -285,11 +274,11 @@ def _read(path: str, mode: int | None = None) -> bytes | None:
         data = os.read(descriptor, found.st_size + 1)
         while len(data) < found.st_size and (more := os.read(descriptor, found.st_size)):
             data += more
-        return data
     except OSError as error:
         raise FileError("read", Path(path), error) from error
     finally:
         os.close(descriptor)
+    return data
 
 
 def _manifest(root: Path) -> tuple[str, ...]:
@@ -327,7 +316,7 @@ def _remove(root: Path, name: str) -> bool:
 
 
 def _diff(path: str, before: str, after: str) -> str:
-    import difflib
+    import difflib  # noqa: PLC0415  # only where there is a difference
 
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), f"built/{path}", f"wanted/{path}", lineterm=""

@@ -13,7 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.config import build, codes
+    import orchestrator.config.build as build  # noqa: PLR0402  # a module cannot import from itself
+    import orchestrator.config.codes as codes  # noqa: PLR0402
     from orchestrator.config.draft import Draft, read
     from orchestrator.config.resolve import Locked, lock
 

@@ -90,9 +90,13 @@ def parse(text: str) -> Endpoint:
             raise ValueError(f"the path of {text!r} is not absolute; write ipc:///path/to/socket")
         return Endpoint("ipc", path=rest)
     if scheme == "inproc":
-        raise ValueError("inproc:// joins threads of one process, components are processes; write auto")
+        raise ValueError(
+            "inproc:// joins threads of one process, components are processes; write auto"
+        )
     if scheme != "tcp":
-        raise ValueError(f"there is no transport {scheme!r}; write tcp://HOST:PORT, ipc:///PATH or auto")
+        raise ValueError(
+            f"there is no transport {scheme!r}; write tcp://HOST:PORT, ipc:///PATH or auto"
+        )
     host, port = parse_host_port(rest)
     return Endpoint("tcp", host, port)
 
@@ -107,7 +111,8 @@ def parse_host_port(text: str) -> tuple[str, int]:
     if not colon or not host:
         raise ValueError(f"{text!r} is no HOST:PORT")
     if not _HOST.fullmatch(host) or (
-        re.fullmatch(r"[0-9.]+", host) and not re.fullmatch(r"((25[0-5]|2[0-4]\d|1?\d?\d)(\.|$)){4}", host)
+        re.fullmatch(r"[0-9.]+", host)
+        and not re.fullmatch(r"((25[0-5]|2[0-4]\d|1?\d?\d)(\.|$)){4}", host)
     ):
         raise ValueError(f"{host!r} is no host")
     if not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
@@ -159,13 +164,23 @@ def label_of(name: str, part: str, instance: int = 1) -> str:
 
 
 def table(
-    entries: Mapping[str, Entry], *, key: str, runtime_dir: str, texts: Iterable[str], found: Report
+    entries: Mapping[str, Entry],
+    *,
+    key: str,
+    runtime_dir: str,
+    texts: Iterable[str],
+    found: Report,
 ) -> Table:
     """Return the addresses of a document; report those that mean nothing or collide.
 
     `texts` are the files: automatic ports keep away from every number that they name.
     """
-    numbers = {int(word) for text in texts if "auto:tcp" in text for word in re.findall(r"\b[23]\d{4}\b", text)}
+    numbers = {
+        int(word)
+        for text in texts
+        if "auto:tcp" in text
+        for word in re.findall(r"\b[23]\d{4}\b", text)
+    }
     made = Table(key, runtime_dir, named_ports=frozenset(numbers))
     for name, entry in entries.items():
         address = _address(name, entry, found)
@@ -199,7 +214,9 @@ def _address(name: str, entry: Entry, found: Report) -> Address | None:
         try:
             parts[part] = parse(str(text))
         except ValueError as error:
-            found.error("ORC211", f"address {label_of(name, part)!r}: {error}", address.place(part))
+            found.error(
+                "ORC211", f"address {label_of(name, part)!r}: {error}", address.place(part)
+            )
             return None
         if external and parts[part].is_auto:
             message = f"address {name!r} is external, so that orch cannot choose its endpoint"
@@ -216,8 +233,15 @@ def _check_lengths(made: Table, found: Report) -> None:
             path = made.endpoint(name, part).removeprefix("ipc://")
             length = len(path.encode())
             if length > LONGEST_PATH:
-                message = f"the socket path of {label_of(name, part)!r} has {length} bytes, {LONGEST_PATH} fit: {path}"
-                hint = "use a shorter name or XDG_RUNTIME_DIR" if meant.is_auto else "use a shorter path"
+                label = label_of(name, part)
+                message = (
+                    f"the socket path of {label!r} has {length} bytes, {LONGEST_PATH} fit: {path}"
+                )
+                hint = (
+                    "use a shorter name or XDG_RUNTIME_DIR"
+                    if meant.is_auto
+                    else "use a shorter path"
+                )
                 found.error("ORC213", message, address.place(part), hint=hint)
 
 
@@ -233,15 +257,17 @@ def _check_collisions(made: Table, found: Report) -> None:
             if meant.scheme == "ipc":
                 if meant.path in paths:
                     first, other = paths[meant.path]
-                    related = (first.place(other).related(f"{label_of(first.name, other)!r} is here"),)
-                    message = f"{label!r} and {label_of(first.name, other)!r} have the same path {meant.path}"
+                    twin = label_of(first.name, other)
+                    related = (first.place(other).related(f"{twin!r} is here"),)
+                    message = f"{label!r} and {twin!r} have the same path {meant.path}"
                     found.error("ORC212", message, address.place(part), related=related)
                 paths.setdefault(meant.path, (address, part))
             elif meant.scheme == "tcp":
                 for first, other, before in ports.get(meant.port, ()):
                     if _overlap(meant.host, before.host):
-                        related = (first.place(other).related(f"{label_of(first.name, other)!r} is here"),)
-                        message = f"{label!r} and {label_of(first.name, other)!r} collide: {meant} and {before}"
+                        twin = label_of(first.name, other)
+                        related = (first.place(other).related(f"{twin!r} is here"),)
+                        message = f"{label!r} and {twin!r} collide: {meant} and {before}"
                         found.error("ORC212", message, address.place(part), related=related)
                 ports.setdefault(meant.port, []).append((address, part, meant))
 
@@ -256,9 +282,7 @@ def _same_host(host: str) -> str:
     return "127.0.0.1" if host.lower() == "localhost" else host.lower()
 
 
-def refer(
-    word: str, made: Table, place: Place, found: Report
-) -> tuple[Address, str] | None:
+def refer(word: str, made: Table, place: Place, found: Report) -> tuple[Address, str] | None:
     """Return the address and part (or '') that a reference names; report when there is none."""
     name, dot, part = word.partition(".")
     if name in made.broken:
@@ -267,7 +291,7 @@ def refer(
         if "://" in word or re.fullmatch(r"[^:]+:\d+", word):
             hint = "declare it under `addresses` and name it here"
         else:
-            hint = report.did_you_mean(name, [*made.declared, *made.broken])
+            hint = report.known(name, [*made.declared, *made.broken])
         found.error("ORC210", f"there is no address {name!r}", place, hint=hint)
         return None
     address = made.declared[name]

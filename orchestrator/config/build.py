@@ -59,7 +59,9 @@ def read_lock(text: str) -> Lock:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"cannot read the lock: {error!r}; build it again") from error
     if topology.digest(encoded) != digest:
-        raise ValueError("cannot use the lock: its digest does not fit, it was edited; build it again")
+        raise ValueError(
+            "cannot use the lock: its digest does not fit, it was edited; build it again"
+        )
     return plain.decode(Lock, encoded)
 
 

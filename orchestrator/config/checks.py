@@ -1,4 +1,4 @@
-"""Mistakes of meaning that need no handler code: dependencies, references, options without effect."""
+"""Mistakes of meaning that need no handler code: dependencies, references, idle options."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def dependencies(loaded: Document, lowered: Mapping[str, Lowered], found: Report
         raw = component.declared.own.get("depends_on")
         if not raw:
             continue
-        for key in raw if isinstance(raw, dict) else range(len(raw)):
+        keys: list[Any] = list(raw if isinstance(raw, dict) else range(len(raw)))
+        for key in keys:
             word = key if isinstance(raw, dict) else raw[key]
             place = Place(component.declared.owner.source, raw, key, at_key=True)
             meant = _dependency(raw[key]) if isinstance(raw, dict) else Dependency()
-            for target in _targets(word, component, loaded, lowered, place, found):
+            for target in _targets(word, component, loaded, lowered, place=place, found=found):
                 component.depends_on[target] = meant
                 edges[base][target] = place
                 _check_reachable(component, lowered[target], meant, place, found)
@@ -36,14 +37,21 @@ def dependencies(loaded: Document, lowered: Mapping[str, Lowered], found: Report
 
 def _dependency(raw: Any) -> Dependency:
     return Dependency(
-        Condition(raw.get("condition", "ready")), raw.get("required", True), raw.get("restart", False)
+        Condition(raw.get("condition", "ready")),
+        raw.get("required", True),
+        raw.get("restart", False),
     )
 
 
 def _targets(
-    word: str, component: Lowered, loaded: Document, lowered: Mapping[str, Lowered], place: Place,
+    word: str,
+    component: Lowered,
+    loaded: Document,
+    lowered: Mapping[str, Lowered],
+    *,
+    place: Place,
     found: Report,
-) -> tuple[str, ...]:  # fmt: skip
+) -> tuple[str, ...]:
     """Return the components that a dependency means: one, or all others of a service."""
     beside = f"{component.declared.service}.{word}"
     for base in (beside, word):
@@ -54,7 +62,11 @@ def _targets(
     if word in loaded.services:
         all_of = [base for base in lowered if base.partition(".")[0] == word]
         return tuple(base for base in all_of if base != component.base)
-    near = [base.partition(".")[2] for base in lowered if base.partition(".")[0] == component.declared.service]
+    near = [
+        base.partition(".")[2]
+        for base in lowered
+        if base.partition(".")[0] == component.declared.service
+    ]
     hint = report.did_you_mean(word, [*near, *loaded.services, *lowered])
     message = f"{component.base!r} depends on {word!r}, which does not exist"
     found.error("ORC200", message, place, hint=hint)
@@ -81,11 +93,17 @@ def _check_reachable(
 ) -> None:
     if not target.enabled and component.enabled:
         message = f"{component.base!r} waits for {target.base!r}, which is not enabled"
-        found.warn("ORC202", message, place, related=(target.declared.place.related("declared here"),))
+        found.warn(
+            "ORC202", message, place, related=(target.declared.place.related("declared here"),)
+        )
     completes = meant.condition in {Condition.COMPLETED, Condition.COMPLETED_SUCCESSFULLY}
     if completes and target.options.get("restart") is Restart.ALWAYS:
-        message = f"{component.base!r} waits for the end of {target.base!r}, which is always restarted"
-        found.warn("ORC202", message, place, related=(target.declared.place.related("declared here"),))
+        message = (
+            f"{component.base!r} waits for the end of {target.base!r}, which is always restarted"
+        )
+        found.warn(
+            "ORC202", message, place, related=(target.declared.place.related("declared here"),)
+        )
 
 
 def references(loaded: Document, table: Table, found: Report) -> frozenset[str]:
@@ -131,7 +149,9 @@ def resolve_address(rest: str, text: str, table: Table, instances: int) -> str:
         return ",".join(endpoints)
     if not endpoints[0].startswith("tcp://"):
         hint = "write auto:tcp for a loopback port" if address.parts[part].is_auto else ""
-        raise BadReference("ORC023", f"address {name!r} is {endpoints[0]}, without a {attribute}", text, hint)
+        raise BadReference(
+            "ORC023", f"address {name!r} is {endpoints[0]}, without a {attribute}", text, hint
+        )
     pairs = [addresses.parse_host_port(one.removeprefix("tcp://")) for one in endpoints]
     return ",".join(str(port) if attribute == "port" else host for host, port in pairs)
 
@@ -160,7 +180,9 @@ def effects(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> 
                 found.warn("ORC109", message, place)
             if setting.secret:
                 message = f"the secret {setting.name!r} is written in this file"
-                found.warn("ORC110", message, place, hint="make it required, and give it from outside")
+                found.warn(
+                    "ORC110", message, place, hint="make it required, and give it from outside"
+                )
     _traps(loaded, found)
 
 
@@ -199,4 +221,6 @@ def presence(loaded: Document, unreadable: Collection[str], found: Report) -> No
     if loaded.services or unreadable or not isinstance(loaded.root.value, dict):
         return
     place = Place(loaded.root, loaded.root.value, "services", at_key=True)
-    found.error("ORC103", "the topology declares no services", place, hint="a topology has `services`")
+    found.error(
+        "ORC103", "the topology declares no services", place, hint="a topology has `services`"
+    )

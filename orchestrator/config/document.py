@@ -112,7 +112,7 @@ class Declared:
         return merged
 
     def at(self, name: str, *path: str | int) -> Place:
-        """Return the place of a field's value, or of something inside it; else of the component."""
+        """Return the place of a field's value, or of something in it; else of the component."""
         for layer in self.layers:
             if name not in layer.fields:
                 continue
@@ -123,7 +123,9 @@ class Declared:
                 if isinstance(below, dict):
                     if step not in below:
                         break
-                elif not isinstance(below, list) or not (isinstance(step, int) and step < len(below)):
+                elif not isinstance(below, list) or not (
+                    isinstance(step, int) and step < len(below)
+                ):
                     break
                 container, key = below, step
             return Place(layer.source, container, key)
@@ -144,7 +146,7 @@ class Templated:
     @property
     def text(self) -> str:
         """The text."""
-        return str(self.place.container[self.place.key])  # type: ignore[index]  # its own key
+        return str(self.place.value)
 
 
 @dataclass(slots=True)

@@ -63,7 +63,8 @@ def read(
     """
     if project is not None and not names.is_name(project):
         raise UsageError(
-            f"cannot use {project!r} as a project: use lower-case letters, digits and inner hyphens"
+            f"cannot use {project!r} as a project: "
+            "use lower-case letters, digits and inner hyphens"
         )
     with source.collector_off():
         return _read(path, dict(environment), project, settings or {}, scale or {})
@@ -74,7 +75,7 @@ def _read(
     scale: Mapping[str, int],
 ) -> Draft:  # fmt: skip
     found = Report()
-    loaded = load.load(path, settings=settings, environment=environment, found=found)
+    loaded = load.load(path, given=settings, environment=environment, found=found)
     complete = not found.has_errors()
     runtime_dir = paths.runtime_dir(path, project, environment)
     table = addresses.table(
@@ -132,16 +133,16 @@ def _scaled(loaded: Document, scale: Mapping[str, int], *, complete: bool) -> di
     """
     numbers: dict[str, int] = {}
     for word, number in scale.items():
-        meant = [
-            base for base in loaded.components if word in {base, base.partition(".")[2]}
-        ]
+        meant = [base for base in loaded.components if word in {base, base.partition(".")[2]}]
         if len(meant) > 1 and word not in meant:
             raise UsageError(f"cannot scale {word!r}: it may be {report.listed(meant)}; name one")
         if not meant:
             if not complete:
                 continue
             hint = report.did_you_mean(word, loaded.components)
-            raise UsageError(f"cannot scale {word!r}: there is no such component; {hint}".rstrip("; "))
+            raise UsageError(
+                f"cannot scale {word!r}: there is no such component; {hint}".rstrip("; ")
+            )
         if number < 1:
             raise UsageError(f"cannot scale {word!r} to {number}: at least 1 instance runs")
         numbers[word if word in meant else meant[0]] = number

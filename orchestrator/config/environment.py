@@ -36,10 +36,11 @@ def inherited(caller: Mapping[str, str], which: bool | Iterable[str]) -> dict[st
 
 
 def parse_file(text: str) -> tuple[dict[str, str], tuple[BadLine, ...]]:
-    """Return the variables of an env file, and the lines that are none.
+    r"""Return the variables of an env file, and the lines that are none.
 
-    Lines are `NAME=value`, with `export ` allowed before. Single quotes keep everything as it
-    is, double quotes know \\n, \\t, \\" and \\\\; both may span lines. Unquoted values end at ` #`.
+    Lines are `NAME=value`, with `export ` allowed before. Single quotes keep everything as
+    it is, double quotes know \n, \t, \" and \\; both may span lines. Unquoted values end
+    at ` #`.
     """
     variables: dict[str, str] = {}
     bad: list[BadLine] = []
@@ -71,12 +72,14 @@ def parse_file(text: str) -> tuple[dict[str, str], tuple[BadLine, ...]]:
         first = text.index(value[0], begin + content.index("="))
         quoted = _quoted(text, first)
         if quoted is None:
-            bad.append(BadLine(f"the value of {name} begins with {value[0]} and does not end", span))
+            bad.append(
+                BadLine(f"the value of {name} begins with {value[0]} and does not end", span)
+            )
             continue
         variables[name], after = quoted
         rest = text.find("\n", after)
         at = len(text) if rest < 0 else rest + 1
-        trailing = text[after : at].strip()
+        trailing = text[after:at].strip()
         if trailing and not trailing.startswith("#"):
             bad.append(BadLine(f"{trailing!r} stands after the value of {name}", span))
     return variables, tuple(bad)

@@ -13,32 +13,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import document, interpolate, report, schema, source, validate
+from orchestrator.config import compose, document, interpolate, report, schema, settings, validate
 from orchestrator.config.document import Declared, Document, Entry, Layer, Setting, Templated
 from orchestrator.config.interpolate import BadReference, Reference, Template
 from orchestrator.config.report import Place, Report
 from orchestrator.config.source import Container, Source
 from orchestrator.errors import UsageError
 
-SETTING_VARIABLE = "ORCH_SETTING_"
-"""Prefix of the environment variables that give settings."""
-
 _ROOT_ONLY = ("name", "base_dir", "start_concurrency")
 
 
 def load(
-    path: Path, *, settings: Mapping[str, str], environment: Mapping[str, str], found: Report
+    path: Path, *, given: Mapping[str, str], environment: Mapping[str, str], found: Report
 ) -> Document:
     """Read a topology and all it includes; report every mistake of form.
 
     Raises:
-        UsageError: `settings` names one that the topology does not have.
+        UsageError: `given` names a setting that the topology does not have.
     """
     loader = _Loader(environment, found)
     loader.read(path.absolute(), str(path), ())
     loaded = Document(loader.sources[0], loader.sources)
-    loader.settings_of(loaded, settings)
-    broken = [loader.interpolate(one, loaded) for one in loaded.sources]
+    loader.settings_of(loaded, given)
+    broken = [loader.replace_all(one, loaded) for one in loaded.sources]
     for one, places in zip(loaded.sources, broken, strict=True):
         if isinstance(one.value, dict):
             loader.judge(one, places)
@@ -61,7 +58,7 @@ class _Loader:
     def read(self, path: Path, file: str, chain: tuple[Path, ...]) -> None:
         """Read a file and, after it, its includes; a file that two others include is read once."""
         real = Path(os.path.realpath(path))
-        one = source.read(path, file)
+        one = compose.read(path, file)
         self.sources.append(one)
         self.seen[str(real)] = one
         self.found.found.extend(one.diagnostics)
@@ -82,15 +79,16 @@ class _Loader:
     def includes(self, one: Source) -> Iterator[Place]:
         """Yield the places of the files that a file includes, variables replaced."""
         value = one.value.get("include")
-        container, keys = (value, range(len(value))) if isinstance(value, list) else (one.value, ["include"])
-        for key in keys:
-            if isinstance(container, list) or "include" in container:
-                self.replace(one, container, key, self.early)
-                if isinstance(container[key], str):
-                    yield Place(one, container, key)
+        places = [Place(one, one.value, "include")]
+        if isinstance(value, list):
+            places = [Place(one, value, number) for number in range(len(value))]
+        for place in places if value else ():
+            self.replace(one, place.container, place.key, self.early)
+            if isinstance(place.value, str):
+                yield place
 
     def include(self, place: Place, chain: tuple[Path, ...]) -> None:
-        name = place.container[place.key]  # type: ignore[index]  # a key of its own container
+        name = place.value
         path = place.source.path.parent / name
         real = Path(os.path.realpath(path))
         file = os.path.normpath(Path(place.source.file).parent / name)
@@ -100,8 +98,14 @@ class _Loader:
         elif str(real) in self.seen:
             return
         elif not real.is_file():
-            hint = "it is a directory" if real.is_dir() else "includes count from the file that names them"
-            self.found.error("ORC001", f"cannot include {name!r}: there is no such file", place, hint=hint)
+            hint = (
+                "it is a directory"
+                if real.is_dir()
+                else "includes count from the file that names them"
+            )
+            self.found.error(
+                "ORC001", f"cannot include {name!r}: there is no such file", place, hint=hint
+            )
             self.unreadable = True
         else:
             self.read(path, file, chain)
@@ -111,7 +115,9 @@ class _Loader:
         if reference.namespace == "env":
             return self.environment.get(reference.rest)
         message = f"${{{reference.name}}} cannot be used here"
-        raise BadReference("ORC028", message, reference.text, "only variables of the environment can")
+        raise BadReference(
+            "ORC028", message, reference.text, "only variables of the environment can"
+        )
 
     def settings_of(self, loaded: Document, given: Mapping[str, str]) -> None:
         """Find the settings of all files and their values."""
@@ -119,7 +125,10 @@ class _Loader:
             section = one.value.get("settings") if isinstance(one.value, dict) else None
             if not isinstance(section, dict):
                 continue
-            inside = {id(section), *(id(item) for item in section.values() if isinstance(item, dict))}
+            inside = {
+                id(section),
+                *(id(item) for item in section.values() if isinstance(item, dict)),
+            }
             for container, key in one.dollars:
                 if id(container) in inside:
                     self.replace(one, container, key, self.early)
@@ -132,35 +141,41 @@ class _Loader:
                     loaded.settings[name] = self.setting(entry, given)
         for name in given:
             if name not in loaded.settings and not self.unreadable:
-                hint = report.did_you_mean(name, loaded.settings)
-                raise UsageError(f"cannot set {name!r}: the topology has no such setting; {hint or 'declare it under settings'}")
+                hint = report.did_you_mean(name, loaded.settings) or "declare it under settings"
+                raise UsageError(f"cannot set {name!r}: the topology has no such setting; {hint}")
 
     def setting(self, entry: Entry, given: Mapping[str, str]) -> Setting:
         raw = entry.value
         described = raw if isinstance(raw, dict) else {"default": raw}
         default, secret = described.get("default"), described.get("secret") is True
-        name, variable = entry.key, SETTING_VARIABLE + entry.key
+        name, variable = entry.key, settings.VARIABLE + entry.key
         text = given.get(name, self.environment.get(variable))
         if text is not None:
             try:
-                return Setting(name, _as_type_of(default, text), secret, entry)
+                return Setting(name, settings.as_type_of(default, text), secret, entry)
             except ValueError as error:
                 origin = f"--set {name}" if name in given else variable
                 shown = "its value" if secret else repr(text)
-                self.found.error("ORC026", f"setting {name!r}: {shown} from {origin} is {error}", entry.place)
+                self.found.error(
+                    "ORC026", f"setting {name!r}: {shown} from {origin} is {error}", entry.place
+                )
                 return Setting(name, default, secret, entry)
         if default is None and described.get("required") is True:
             hint = f"give it: --set {name}=…, or the environment variable {variable}"
-            self.found.error("ORC025", f"setting {name!r} is required and has no value", entry.place, hint=hint)
+            self.found.error(
+                "ORC025", f"setting {name!r} is required and has no value", entry.place, hint=hint
+            )
             return Setting(name, interpolate.LATER, secret, entry)
-        return Setting(name, default if isinstance(default, (str, int, float)) else None, secret, entry)
+        return Setting(
+            name, default if isinstance(default, (str, int, float)) else None, secret, entry
+        )
 
-    def interpolate(self, one: Source, loaded: Document) -> set[tuple[int, str | int]]:
+    def replace_all(self, one: Source, loaded: Document) -> set[tuple[int, str | int]]:
         """Replace the references of a file; return the places that could not be replaced."""
         declared = self.declared_addresses(loaded)
 
         def lookup(reference: Reference) -> Any:
-            return _lookup(reference, self.environment, loaded.settings, declared)
+            return settings.lookup(reference, self.environment, loaded.settings, declared)
 
         return {
             (id(container), key)
@@ -226,13 +241,16 @@ class _Loader:
         """Give replaced texts the type that the schema wants: `replicas: ${N}` is a number."""
         places = _paths(one.value)
         for container, key in one.dollars:
-            value = container[key] if id(container) in places and _has(container, key) else None
+            if id(container) not in places or not _has(container, key):
+                continue
+            place = Place(one, container, key)
+            value = place.value
             if not isinstance(value, str) or "${" in value:
                 continue
             wanted = schema.at((*places[id(container)], key), one.value).get("type", ())
             if wanted and "string" not in wanted:
                 try:
-                    container[key] = source.scalar(value)  # type: ignore[index]  # its own key
+                    place.put(compose.scalar(value))
                 except ValueError:
                     continue
 
@@ -259,7 +277,12 @@ class _Loader:
 
     def duplicate(self, what: str, name: str, second: Entry, first: Entry) -> None:
         related = (first.place.related(f"{name!r} is first declared here"),)
-        self.found.error("ORC011", f"the {what} {name!r} is declared in two files", second.place, related=related)
+        self.found.error(
+            "ORC011",
+            f"the {what} {name!r} is declared in two files",
+            second.place,
+            related=related,
+        )
 
     @staticmethod
     def components(loaded: Document) -> None:
@@ -267,7 +290,9 @@ class _Loader:
         for service, entry in loaded.services.items():
             origins = [entry.source] if entry.source is root else [entry.source, root]
             tops = [one for one in origins if isinstance(one.value, dict)]
-            defaults = [Layer(one, one.value["defaults"]) for one in tops if "defaults" in one.value]
+            defaults = [
+                Layer(one, one.value["defaults"]) for one in tops if "defaults" in one.value
+            ]
             configs = [Layer(one, one.value["config"]) for one in tops if "config" in one.value]
             for name, owner in document.components_of(entry):
                 own = Layer(owner.source, owner.value if isinstance(owner.value, dict) else {})
@@ -299,11 +324,11 @@ class _Loader:
             if not _has(container, key):
                 continue
             place = Place(one, container, key)
-            text = container[key]  # type: ignore[index]  # its own key
+            text = place.value
             kind = allowed.get(id(container), "")
             name = str(key) if kind == "fields" else kind
             if name in _TEMPLATED:
-                container[key] = Template(text)  # type: ignore[index]  # its own key
+                place.put(Template(text))
                 loaded.templates.append(Templated(place, name))
                 self.secrets(loaded, place, text, name)
             else:
@@ -312,7 +337,6 @@ class _Loader:
                         message = f"${{{reference.name}}} cannot be used here"
                         hint = f"it can in {report.listed(sorted(_TEMPLATED))}"
                         self.found.error("ORC028", message, place.of(reference.text), hint=hint)
-
 
     def secrets(self, loaded: Document, place: Place, text: str, name: str) -> None:
         """Refuse secrets where others can read them: in command lines, paths and probes."""
@@ -342,69 +366,6 @@ def _mark(value: Any, name: str, allowed: dict[int, str]) -> None:
 
 def _inner(layers: tuple[Layer, ...], name: str) -> tuple[Layer, ...]:
     return tuple(Layer(one.source, one.fields[name]) for one in layers if name in one.fields)
-
-
-def _lookup(
-    reference: Reference, environment: Mapping[str, str], settings: Mapping[str, Setting],
-    addresses: Mapping[str, None],
-) -> Any:  # fmt: skip
-    name, text = reference.rest, reference.text
-    match reference.namespace:
-        case "env":
-            value = environment.get(name)
-            if value is None and not reference.operator and "." not in reference.name:
-                for space, known in (("settings", settings), ("addresses", addresses)):
-                    if name in known:
-                        hint = f"did you mean ${{{space}.{name}}}?"
-                        raise BadReference("ORC021", f"the variable {name} is not set", text, hint)
-            return value
-        case "settings":
-            if name not in settings:
-                hint = report.did_you_mean(name, settings)
-                raise BadReference("ORC022", f"there is no setting {name!r}", text, hint)
-            setting = settings[name]
-            if setting.value is None and not reference.operator:
-                hint = f"give it a default, or --set {name}=…"
-                raise BadReference("ORC022", f"the setting {name!r} has no value", text, hint)
-            return interpolate.LATER if setting.secret and setting.value is not None else setting.value
-        case "addresses":
-            base = name.partition(".")[0]
-            if base not in addresses:
-                hint = report.did_you_mean(base, addresses)
-                raise BadReference("ORC023", f"there is no address {base!r}", text, hint)
-            return interpolate.LATER
-        case "self":
-            if name in interpolate.SELF:
-                return interpolate.LATER
-            hint = f"self has {report.listed(interpolate.SELF)}"
-            raise BadReference("ORC028", f"self has no {name!r}", text, hint)
-    spaces = interpolate.NAMESPACES
-    hint = report.did_you_mean(reference.namespace, spaces) or f"there are {report.listed(spaces)}"
-    raise BadReference("ORC028", f"there is no namespace {reference.namespace!r}", text, hint)
-
-
-def _as_type_of(default: Any, text: str) -> Any:
-    """Return a given text as a value of the default's type; without one it is text.
-
-    Raises:
-        ValueError: It is no such value; the message goes on from "is".
-    """
-    if isinstance(default, bool):
-        value = source.scalar(text)
-        if not isinstance(value, bool):
-            raise ValueError("neither true nor false")
-        return value
-    if isinstance(default, int):
-        try:
-            return int(text)
-        except ValueError:
-            raise ValueError("no whole number") from None
-    if isinstance(default, float):
-        try:
-            return float(text)
-        except ValueError:
-            raise ValueError("no number") from None
-    return text
 
 
 def _paths(value: Any) -> dict[int, validate.Path]:

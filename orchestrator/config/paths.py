@@ -1,4 +1,4 @@
-"""Where a system's directories are. Arithmetic on names; creates nothing, imports nothing heavy."""
+"""Where a system's directories are. Arithmetic on names; makes nothing, imports little."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEY_LENGTH = 12
 
 
 def key(topology: Path, project: str | None) -> str:
-    """Return what names a system on this machine: a digest of its file's real path and project."""
+    """Return what names a system here: a digest of its file's real path and project."""
     real = os.path.realpath(topology)
     name = os.fsencode(real) + b"\0" + (project or "").encode()
     return hashlib.sha256(name).hexdigest()[:KEY_LENGTH]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from orchestrator.config.source import Container, Source, Span
 from orchestrator.errors import Diagnostic, Related, Severity, TopologyError
@@ -26,6 +27,17 @@ class Place:
     at_key: bool = False
     fragment: str = ""
     nth: int = 0
+
+    @property
+    def value(self) -> Any:
+        """The value at the place."""
+        container: Any = self.container
+        return container[self.key]
+
+    def put(self, value: Any) -> None:
+        """Put another value at the place."""
+        container: Any = self.container
+        container[self.key] = value
 
     def span(self) -> Span:
         """Return where the place is in the text of its source."""
@@ -66,14 +78,21 @@ class Report:
         related: Iterable[Related] = (),
     ) -> None:  # fmt: skip
         """Add an error."""
-        self._add(Severity.ERROR, code, message, place, hint, tuple(related))
+        self.found.append(
+            place.source.diagnostic(code, message, place.span(), hint=hint, related=tuple(related))
+        )
 
     def warn(
         self, code: str, message: str, place: Place, *, hint: str = "",
         related: Iterable[Related] = (),
     ) -> None:  # fmt: skip
         """Add a warning."""
-        self._add(Severity.WARNING, code, message, place, hint, tuple(related))
+        warning, span = Severity.WARNING, place.span()
+        self.found.append(
+            place.source.diagnostic(
+                code, message, span, severity=warning, hint=hint, related=tuple(related)
+            )
+        )
 
     def has_errors(self) -> bool:
         """Tell whether anything found makes the topology unusable."""
@@ -91,21 +110,18 @@ class Report:
             raise TopologyError(ordered)
         return ordered
 
-    def _add(
-        self, severity: Severity, code: str, message: str, place: Place, hint: str,
-        related: tuple[Related, ...],
-    ) -> None:  # fmt: skip
-        self.found.append(
-            place.source.diagnostic(
-                code, message, place.span(), severity=severity, hint=hint, related=related
-            )
-        )
-
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return `did you mean 'x'?` for the nearest of `names`, or nothing when none is near."""
     near = difflib.get_close_matches(word, [str(name) for name in names], n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def known(word: str, names: Iterable[str], *, most: int = 8) -> str:
+    """Return `did you mean …?`, or else the names there are when they are few."""
+    every = [str(name) for name in names]
+    near = did_you_mean(word, every)
+    return near or (f"there is {listed(every)}" if 0 < len(every) <= most else "")
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:

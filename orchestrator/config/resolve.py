@@ -110,8 +110,8 @@ class _Resolver:
             mode=component.mode,
             enabled=component.enabled,
             depends_on=_sorted(component.depends_on),
-            connections=self.wiring(component, "connections", number),
-            states=self.wiring(component, "states", number),
+            connections=self.wiring_of(component, "connections", number),
+            states=self.wiring_of(component, "states", number),
             expect_subscribers=self.subscribers.get(component.base, {}),
             config=context.value(component.config),
             environment=context.value(component.environment),
@@ -121,7 +121,7 @@ class _Resolver:
             **options,
         )
 
-    def wiring(self, component: Lowered, group: str, number: int) -> Wiring:
+    def wiring_of(self, component: Lowered, group: str, number: int) -> Wiring:
         sides: dict[str, dict[str, Any]] = {"in": {}, "out": {}}
         for end in self.ends.get(component.base, ()):
             if end.group != group:
@@ -135,7 +135,8 @@ class _Resolver:
                 sides[end.direction][end.name] = self.draft.table.endpoint(*end.sockets[""])
             else:
                 sides[end.direction][end.name] = {
-                    socket: self.draft.table.endpoint(*spot) for socket, spot in end.sockets.items()
+                    socket: self.draft.table.endpoint(*spot)
+                    for socket, spot in end.sockets.items()
                 }
         if not sides["in"] and not sides["out"]:
             return _UNWIRED
@@ -156,7 +157,9 @@ class _Resolver:
         name, *steps = rest.split(".")
         known = self.draft.table.declared[name].parts
         part = steps[0] if steps and steps[0] in known else ""
-        return checks.resolve_address(rest, text, self.draft.table, self.wired.binders((name, part)))
+        return checks.resolve_address(
+            rest, text, self.draft.table, self.wired.binders((name, part))
+        )
 
 
 _UNWIRED = Wiring()
@@ -188,6 +191,8 @@ class _Context:
                 )
             case "self", "run_dir":
                 return str(self.resolver.draft.runtime_dir)
+            case _:
+                pass
         raise AssertionError(f"internal error: {reference.text!r} was not settled before")
 
     def text(self, text: str) -> str:
@@ -226,11 +231,9 @@ class _Context:
             made["ready"] = replace(
                 ready,
                 exec=self.command(ready.exec),
-                **{
-                    name: self.text(text).removeprefix("tcp://" if name == "tcp" else "")
-                    for name in ("http", "tcp", "log")
-                    if (text := getattr(ready, name)) is not None
-                },
+                http=None if ready.http is None else self.text(ready.http),
+                tcp=None if ready.tcp is None else self.text(ready.tcp).removeprefix("tcp://"),
+                log=None if ready.log is None else self.text(ready.log),
             )
         if isinstance(stop, Stop):
             made["stop"] = replace(stop, command=self.command(stop.command))

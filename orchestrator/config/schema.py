@@ -12,7 +12,7 @@ Schema = dict[str, Any]
 
 
 def directory() -> Path:
-    """Return the directory of the schemas: inside the wheel, or beside the package in a checkout."""
+    """Return the schemas' directory: inside the wheel, beside the package in a checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "schemas"
     return inside if inside.is_dir() else package.parent / "schemas"
@@ -70,7 +70,10 @@ def _chosen(schema: Schema, value: Any) -> Schema:
     needed = schema["if"].get("required", ())
     holds = isinstance(value, dict) and all(key in value for key in needed)
     branch = resolved(schema["then" if holds else "else"])
-    return {**branch, **{key: word for key, word in schema.items() if key not in {"if", "then", "else"}}}
+    return {
+        **branch,
+        **{key: word for key, word in schema.items() if key not in {"if", "then", "else"}},
+    }
 
 
 def _below(schema: Schema, step: str | int) -> Any:

@@ -98,7 +98,7 @@ def prune(value: Any, paths: Iterable[Path]) -> None:
 
 @functools.cache
 def _validator() -> Any:
-    import jsonschema_rs
+    import jsonschema_rs  # noqa: PLC0415  # 20 ms, which a build of nothing need not pay
 
     return jsonschema_rs.Draft202012Validator(schema.topology())
 
@@ -135,7 +135,8 @@ def _is_named(path: Path) -> bool:
             return True
         case ("services", _, "components", _):
             return True
-    return False
+        case _:
+            return False
 
 
 def _place(source: Source, verdict: Verdict) -> Place:
@@ -185,7 +186,8 @@ def kind_of(value: Any) -> str:
             return f"the number {value}"
         case list():
             return "a list"
-    return "a map"
+        case _:
+            return "a map"
 
 
 def _name(path: Path) -> str:
@@ -204,6 +206,8 @@ def _owner(path: Path) -> str:
             return f"service {name!r}"
         case ("services", str(name), "components", str(component)):
             return f"component '{name}.{component}'"
+        case _:
+            pass
     return _name(path)
 
 
@@ -228,7 +232,8 @@ def _type_hint(kinds: list[str], value: Any) -> str:
             return f"{value!r} is text in YAML 1.2; write false"
     if isinstance(value, str) and {"integer", "number"} & set(kinds):
         if re.fullmatch(r"[-+]?0\d+", value):
-            return f"a leading zero makes it text; write {int(value)}, or 0o{value.lstrip('+-')} for octal"
+            octal = "0o" + value.lstrip("+-")
+            return f"a leading zero makes it text; write {int(value)}, or {octal} for octal"
         if re.fullmatch(r"[-+]?\d+", value):
             return "take the quotes away"
     if value is None:
@@ -255,7 +260,11 @@ def _additional(violation: Violation, value: Any) -> Iterator[Verdict]:
         names = [*known, "components"] if is_service else list(known)
         hint = report.did_you_mean(key, names) or _also(key, component, names)
         yield Verdict(
-            "ORC100", f"unknown key `{key}` in {_owner(violation.path)}", path, at_key=True, hint=hint
+            "ORC100",
+            f"unknown key `{key}` in {_owner(violation.path)}",
+            path,
+            at_key=True,
+            hint=hint,
         )
 
 
@@ -297,7 +306,9 @@ def _one_of(violation: Violation, value: Any) -> Iterator[Verdict]:
 
 def _enum(violation: Violation, value: Any) -> Iterator[Verdict]:
     allowed = [one for one in violation.schema["enum"] if one != "no"]
-    message = f"{_name(violation.path)} must be {' or '.join(map(str, allowed))}, not {kind_of(value)}"
+    message = (
+        f"{_name(violation.path)} must be {' or '.join(map(str, allowed))}, not {kind_of(value)}"
+    )
     hint = report.did_you_mean(value, allowed) if isinstance(value, str) else ""
     yield Verdict("ORC102", message, violation.path, hint=hint)
 
@@ -317,7 +328,9 @@ def _pattern(violation: Violation, value: Any) -> Iterator[Verdict]:
     unit = violation.schema.get("x-unit")
     if unit == "duration":
         message = f"{_name(violation.path)}: {value!r} is no duration"
-        yield Verdict("ORC106", message, violation.path, hint="write one as 500ms, 1.5s, 2m or 1h30m")
+        yield Verdict(
+            "ORC106", message, violation.path, hint="write one as 500ms, 1.5s, 2m or 1h30m"
+        )
     elif unit == "size":
         message = f"{_name(violation.path)}: {value!r} is no size"
         yield Verdict("ORC106", message, violation.path, hint="write one as 4096, 50MB or 512MiB")
@@ -325,7 +338,9 @@ def _pattern(violation: Violation, value: Any) -> Iterator[Verdict]:
         said = violation.schema.get("description", "").rstrip(".")
         if re.search(violation.schema["pattern"], value.upper()):
             said = f"did you mean {value.upper()!r}?"
-        yield Verdict("ORC102", f"{_name(violation.path)} cannot be {value!r}", violation.path, hint=said)
+        yield Verdict(
+            "ORC102", f"{_name(violation.path)} cannot be {value!r}", violation.path, hint=said
+        )
 
 
 def _names(violation: Violation, value: Any) -> Iterator[Verdict]:
@@ -338,13 +353,17 @@ def _names(violation: Violation, value: Any) -> Iterator[Verdict]:
         if len(key) < rules.get("minLength", 0):
             yield Verdict("ORC107", "a key cannot be empty", path, at_key=True)
         elif key in taken:
-            message = f"{key!r} cannot be the name of a part: it would hide the address's own {key}"
+            message = (
+                f"{key!r} cannot be the name of a part: it would hide the address's own {key}"
+            )
             yield Verdict("ORC107", message, path, at_key=True)
         elif len(key) > longest:
             message = f"the name {key!r} is longer than {longest} characters"
             yield Verdict("ORC107", message, path, at_key=True)
         elif not re.search(pattern, key):
-            yield Verdict("ORC107", f"{key!r} is no valid name", path, True, _name_hint(pattern, key))
+            yield Verdict(
+                "ORC107", f"{key!r} is no valid name", path, True, _name_hint(pattern, key)
+            )
 
 
 def _name_hint(pattern: str, key: str) -> str:
@@ -357,8 +376,10 @@ def _name_hint(pattern: str, key: str) -> str:
 
 def _range(violation: Violation, value: Any) -> Iterator[Verdict]:
     low, high = violation.schema.get("minimum"), violation.schema.get("maximum")
-    said = f"between {low} and {high}" if low is not None and high is not None else (
-        f"at least {low}" if high is None else f"at most {high}"
+    said = (
+        f"between {low} and {high}"
+        if low is not None and high is not None
+        else (f"at least {low}" if high is None else f"at most {high}")
     )
     yield Verdict("ORC108", f"{_name(violation.path)} must be {said}, not {value}", violation.path)
 

@@ -101,23 +101,30 @@ def ends(lowered: Mapping[str, Lowered], table: Table, found: Report) -> list[En
                 place = Place(declared.owner.source, holder, name)
                 if component.mode is Mode.MAIN and direction == "in":
                     message = f"{component.base!r} is in main mode, which takes nothing in"
-                    found.error("ORC221", message, place.of_key(), hint="leave `mode: main` out, or this end")
-                sockets = _sockets(raw, group, direction, table, place, found)
+                    found.error(
+                        "ORC221",
+                        message,
+                        place.of_key(),
+                        hint="leave `mode: main` out, or this end",
+                    )
+                sockets = _sockets(raw, group, direction, table, place=place, found=found)
                 if sockets is not None:
                     made.append(End(component, group, direction, name, place, sockets))
     return made
 
 
-def _declared_ends(declared: Declared, group: str) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
+def _declared_ends(
+    declared: Declared, group: str
+) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
     raw = declared.own.get(group)
     for direction in ("in", "out"):
-        holder = raw.get(direction) if isinstance(raw, dict) else None
-        for name, value in (holder or {}).items():
+        holder: dict[str, Any] = (raw.get(direction) if isinstance(raw, dict) else None) or {}
+        for name, value in holder.items():
             yield direction, name, value, holder
 
 
 def _sockets(
-    raw: Any, group: str, direction: str, table: Table, place: Place, found: Report
+    raw: Any, group: str, direction: str, table: Table, *, place: Place, found: Report
 ) -> dict[str, Spot] | None:
     if isinstance(raw, dict):
         sockets: dict[str, Spot] = {}
@@ -183,7 +190,9 @@ def check_shape(
 def _check_clear(end: End, address: Address, found: Report) -> None:
     if address.insecure or all(meant.is_local for meant in address.parts.values()):
         return
-    message = f"{end.label} would speak in clear text beyond this machine, at address {address.name!r}"
+    message = (
+        f"{end.label} would speak in clear text beyond this machine, at address {address.name!r}"
+    )
     hint = "use a loopback host, or write {address: …, insecure: true}"
     where = address.place(next(iter(address.parts))).related("the address")
     found.error("ORC224", message, end.place, hint=hint, related=(where,))
@@ -203,7 +212,9 @@ def _report_crowd(inward: list[End], outward: list[End], label: str, found: Repo
         f"{label!r} has {len(inward)} inward and {len(outward)} outward ends: "
         "on one side they bind, and only one can"
     )
-    found.error("ORC215", message, inward[0].place, hint="use an address for each", related=related)
+    found.error(
+        "ORC215", message, inward[0].place, hint="use an address for each", related=related
+    )
 
 
 def connect(
@@ -231,7 +242,9 @@ def connect(
     return wired
 
 
-def check_models(lowered: Mapping[str, Lowered], models: Mapping[str, Model], found: Report) -> None:
+def check_models(
+    lowered: Mapping[str, Lowered], models: Mapping[str, Model], found: Report
+) -> None:
     """Judge each handler by its own model: it imports, has its main, and its ends are wired."""
     for component in lowered.values():
         model = models.get(component.base)
@@ -255,11 +268,14 @@ def _check_unwired(
     given = raw.get(direction) or {} if isinstance(raw, dict) else {}
     for name, end in model.get(group, {}).get(direction, {}).items():
         if component.mode is Mode.MAIN and direction == "in":
-            message = f"{component.base!r} is in main mode, but its handler declares {group}.in.{name}"
+            message = (
+                f"{component.base!r} is in main mode, but its handler declares {group}.in.{name}"
+            )
             found.error("ORC221", message, component.declared.at("mode"))
         elif name not in given and end.get("sockets"):
             line = f", line {end['line']} of its handler" if end.get("line") else ""
-            message = f"{component.base!r} declares {group}.{direction}.{name} ({end['type']}{line}), which is not wired"
+            what = f"{group}.{direction}.{name} ({end['type']}{line})"
+            message = f"{component.base!r} declares {what}, which is not wired"
             hint = f"add {group}: {{{direction}: {{{name}: ADDRESS}}}}"
             found.error("ORC218", message, component.declared.at(group), hint=hint)
 
@@ -284,7 +300,11 @@ def _report_import(component: Lowered, error: Mapping[str, Any], found: Report) 
 def _code(file: str) -> Source | None:
     path = Path(file)
     try:
-        return Source(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else file, path, path.read_text())
+        return Source(
+            os.path.relpath(path) if path.is_relative_to(Path.cwd()) else file,
+            path,
+            path.read_text(),
+        )
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -297,24 +317,34 @@ def _plugs(end: End, model: Model, found: Report) -> list[Plug] | None:
         hint = report.did_you_mean(end.name, known)
         if not hint and known:
             hint = f"it has {report.listed(known)}"
-        message = f"the handler of {end.component.base!r} has no {end.group}.{end.direction}.{end.name}"
+        message = (
+            f"the handler of {end.component.base!r} has no {end.group}.{end.direction}.{end.name}"
+        )
         found.error("ORC217", message, end.place.of_key(), hint=hint)
         return None
     sockets = tuple(declared.get("sockets", ()))
     given = dict(end.sockets)
     if "" in given:
         if len(sockets) != 1:
-            said = "takes no address" if not sockets else f"has the sockets {report.listed(sockets)}"
-            hint = "give the address the parts {data: …, snapshot: …}" if sockets else "leave it out"
+            said = (
+                "takes no address" if not sockets else f"has the sockets {report.listed(sockets)}"
+            )
+            hint = (
+                "give the address the parts {data: …, snapshot: …}" if sockets else "leave it out"
+            )
             message = f"{end.label} ({declared['type']}) {said}, and is wired to one endpoint"
             found.error("ORC219", message, end.place, hint=hint)
             return None
         given = {sockets[0]: given[""]}
     missing = [socket for socket in sockets if socket not in given]
     surplus = [socket for socket in end.sockets if socket and socket not in sockets]
-    is_written = isinstance(end.place.container[end.place.key], dict)  # type: ignore[index,call-overload]
+    is_written = isinstance(end.place.value, dict)
     if missing or (surplus and is_written):
-        said = f"has no address for {report.listed(missing)}" if missing else f"has no socket {surplus[0]}"
+        said = (
+            f"has no address for {report.listed(missing)}"
+            if missing
+            else f"has no socket {surplus[0]}"
+        )
         found.error("ORC219", f"{end.label} ({declared['type']}) {said}", end.place)
         return None
     binds = declared.get("binds", ())
@@ -326,29 +356,52 @@ def _check_spot(spot: Spot, plugs: list[Plug], table: Table, *, free: bool, foun
     binders = [plug for plug in plugs if plug.binds]
     connectors = [plug for plug in plugs if not plug.binds]
     for plug in binders[1:]:
-        message = f"{plug.end.label} ({plug.socket}) binds {label!r}, which {binders[0].end.label} binds already"
+        first = binders[0].end.label
+        message = f"{plug.end.label} ({plug.socket}) binds {label!r}, which {first} binds already"
         related = (binders[0].end.place.related(f"{binders[0].end.label} ({binders[0].socket})"),)
-        found.error("ORC215", message, plug.end.place, hint="use an address for each", related=related)
+        found.error(
+            "ORC215", message, plug.end.place, hint="use an address for each", related=related
+        )
     if not (address.external or free):
         if not binders:
             who = report.listed(f"{plug.end.label} ({plug.socket})" for plug in connectors)
             hint = "wire the component that serves it, or mark the address `external: true`"
-            found.error("ORC214", f"nobody binds {label!r}: {who} only connects", plugs[0].end.place, hint=hint)
+            found.error(
+                "ORC214",
+                f"nobody binds {label!r}: {who} only connects",
+                plugs[0].end.place,
+                hint=hint,
+            )
         elif not connectors and len(binders) == 1:
             who = f"{binders[0].end.label} ({binders[0].socket})"
             hint = "wire a component to it, or mark the address `external: true`"
-            found.error("ORC214", f"nobody connects to {label!r}, which {who} binds", plugs[0].end.place, hint=hint)
+            found.error(
+                "ORC214",
+                f"nobody connects to {label!r}, which {who} binds",
+                plugs[0].end.place,
+                hint=hint,
+            )
     for plug in connectors if binders else connectors[1:]:
         partner = (binders or connectors)[0]
-        fits = _PAIRS.get(plug.socket) == partner.socket if binders else plug.socket == partner.socket
+        fits = (
+            _PAIRS.get(plug.socket) == partner.socket if binders else plug.socket == partner.socket
+        )
         if not fits:
-            message = f"{plug.end.label} is a {plug.socket}, which cannot speak with the {partner.socket} {partner.end.label}"
+            other = f"the {partner.socket} {partner.end.label}"
+            message = f"{plug.end.label} is a {plug.socket}, which cannot speak with {other}"
             hint = f"a {plug.socket} needs a {_PAIRS.get(plug.socket, 'peer')}"
             related = (partner.end.place.related(f"{partner.end.label} ({partner.socket})"),)
             found.error("ORC216", message, plug.end.place, hint=hint, related=related)
     for plug in binders[:1]:
         replicas = plug.end.component.replicas
         if replicas > 1 and not address.parts[spot[1]].is_auto:
-            message = f"{replicas} instances of {plug.end.component.base!r} cannot all bind {address.parts[spot[1]]}"
+            who = f"{replicas} instances of {plug.end.component.base!r}"
+            message = f"{who} cannot all bind {address.parts[spot[1]]}"
             related = (address.place(spot[1]).related(f"address {label!r}"),)
-            found.error("ORC223", message, plug.end.place, hint="make the address `auto` or `auto:tcp`", related=related)
+            found.error(
+                "ORC223",
+                message,
+                plug.end.place,
+                hint="make the address `auto` or `auto:tcp`",
+                related=related,
+            )

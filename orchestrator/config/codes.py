@@ -1,0 +1,326 @@
+"""Every diagnostic code: a title, and the explanation that `orch explain` prints.
+
+Codes are stable: users name them in scripts and searches. A code is never given a new meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a code stands for."""
+
+    title: str
+    text: str
+
+
+CODES: dict[str, Code] = {
+    # Files and YAML
+    "ORC001": Code(
+        "file cannot be read",
+        "A topology or an included file is missing or not readable. Included names count "
+        "from the file that includes them.",
+    ),
+    "ORC002": Code(
+        "not UTF-8",
+        "Topology files are UTF-8, with or without a byte order mark. The position is that "
+        "of the first byte that is not. Convert the file with iconv.",
+    ),
+    "ORC003": Code(
+        "YAML syntax",
+        "The text is no YAML 1.2. After a mistake the reader leaves out the lines at fault "
+        "and goes on, to show the next one in the same run. Text with `: ` or ` #` in it, "
+        "or which begins with a special character, needs quotes; so does text with ${…} "
+        "inside [ ] or { }.",
+    ),
+    "ORC004": Code(
+        "duplicate key",
+        "A map has the same key twice. Many readers keep the last silently; here neither is"
+        " a safe guess. Keys that come from a merge (`<<`) may be given again.",
+    ),
+    "ORC005": Code(
+        "alias or nesting",
+        "An alias names an anchor that does not stand before it or that contains itself, "
+        "`<<` merges something that is no map, aliases expand to more than a million "
+        "values, or the nesting is deeper than 100 levels.",
+    ),
+    "ORC006": Code(
+        "reads differently elsewhere",
+        "A plain word means one thing in YAML 1.2 and another in older readers. `on`, "
+        "`off`, `yes` and `no` are text here, not booleans. A number with a leading zero, "
+        "as 0644, is text here: it is octal to some readers and decimal to others. `22:22` "
+        "is text. Quotes make the intent plain.",
+    ),
+    "ORC007": Code(
+        "value that JSON lacks",
+        "Keys are text; tags other than the core ones mean nothing; `.inf` and `.nan` are "
+        "no numbers of JSON.",
+    ),
+    "ORC008": Code(
+        "not one document",
+        "A file holds exactly one YAML document, which is a map. Split several into files "
+        "and `include` them.",
+    ),
+    "ORC010": Code(
+        "circular include",
+        "A file includes itself, directly or through others. The message shows the way round.",
+    ),
+    "ORC011": Code(
+        "declared in two files",
+        "Two files declare the same service, address or setting. Declarations are never "
+        "merged across files; the second place is shown too.",
+    ),
+    "ORC012": Code(
+        "no effect in an included file",
+        "`name`, `base_dir` and `start_concurrency` are the root file's alone. In an "
+        "included file they are allowed, so that it can be run by itself, and ignored.",
+    ),
+    # Interpolation and settings
+    "ORC020": Code(
+        "reference not readable",
+        "A `${` is not closed or does not hold a name. Write ${NAME}, ${NAME:-default} or "
+        "${NAME:?message}; $$ is a dollar sign.",
+    ),
+    "ORC021": Code(
+        "variable not set",
+        "A plain ${NAME} is a variable of the environment that orch is called in. It is not"
+        " set, and there is no default.",
+    ),
+    "ORC022": Code(
+        "setting unknown or without value",
+        "${settings.NAME} names a setting that no file declares, or one that has neither a "
+        "default nor a value.",
+    ),
+    "ORC023": Code(
+        "address reference",
+        "${addresses.NAME} names an address, or a part of one, that does not exist, or asks"
+        " for the host or port of an endpoint that has none.",
+    ),
+    "ORC024": Code(
+        "required reference",
+        "${NAME:?message} found no value; the message is the author's.",
+    ),
+    "ORC025": Code(
+        "required setting missing",
+        "A setting is `required` and was given no value. Give it by --set NAME=VALUE or by "
+        "the environment variable ORCH_SETTING_<NAME>; the command line wins.",
+    ),
+    "ORC026": Code(
+        "setting of the wrong type",
+        "A setting takes values of its default's type, and the given text is none.",
+    ),
+    "ORC027": Code(
+        "secret would be visible",
+        "A secret setting is named in a command line, a path or a probe, which every user "
+        "of the machine can read. Secrets belong in `environment` or `config`: there they "
+        "stay references in every file, and are replaced when the process starts.",
+    ),
+    "ORC028": Code(
+        "reference cannot stand here",
+        "The namespaces are settings, addresses, env and self (name, instance, run_dir). "
+        "Addresses, self and secrets are known only when a component is resolved: they can "
+        "stand in command, config, environment, ready, stop and working_dir.",
+    ),
+    # Shape
+    "ORC100": Code(
+        "unknown key",
+        "The key means nothing at this place. Keys of your own begin with x-.",
+    ),
+    "ORC101": Code(
+        "wrong type",
+        "The value is of another type than the key takes. `yes` and `on` are text in YAML "
+        "1.2; a number in quotes is text.",
+    ),
+    "ORC102": Code(
+        "value not allowed",
+        "The key takes a few values, and this is none of them.",
+    ),
+    "ORC103": Code(
+        "something is missing",
+        "A key that is needed here is not given, as the `handler` or `command` of a component.",
+    ),
+    "ORC104": Code(
+        "keys exclude each other",
+        "Several keys were given of which one can be: `handler` and `command`, two kinds of"
+        " `ready`, `components` beside the fields of a component.",
+    ),
+    "ORC105": Code(
+        "half-configured",
+        "The key has a meaning only beside another: `mode`, `connections` and `states` with"
+        " `handler`, `shell` and `settle` with `command`, `status` with `http`.",
+    ),
+    "ORC106": Code(
+        "no duration or size",
+        "Durations have units: 500ms, 1.5s, 2m, 1h30m. A bare number has meant seconds to "
+        "some and milliseconds to others. Sizes are 4096, 50MB (decimal) or 512MiB "
+        "(binary).",
+    ),
+    "ORC107": Code(
+        "invalid name",
+        "Systems, services and components have names of lower-case letters, digits and "
+        "inner hyphens, at most 48 characters. Addresses, settings and variables are words "
+        "of letters, digits and _.",
+    ),
+    "ORC108": Code(
+        "out of range",
+        "The number, or the length, is beyond what is allowed.",
+    ),
+    "ORC109": Code(
+        "no effect",
+        "The option changes nothing here, as `backoff` with `restart: never`. Remove it, or"
+        " the option that makes it idle.",
+    ),
+    "ORC110": Code(
+        "secret in the file",
+        "A secret setting has its value in the topology file, where whoever reads the file "
+        "reads it.",
+    ),
+    # References and wiring
+    "ORC200": Code(
+        "unknown dependency",
+        "`depends_on` names a component of the same service, SERVICE.COMPONENT, or a "
+        "service for all of its components.",
+    ),
+    "ORC201": Code(
+        "circular dependency",
+        "Components wait for each other in a circle, so that none could start. The message "
+        "shows the way round, with the place of each step. Wiring alone needs no order: "
+        "peers connect in any.",
+    ),
+    "ORC202": Code(
+        "dependency that may never be met",
+        "The component waits for one that is not enabled, or for the end of one that is "
+        "always restarted.",
+    ),
+    "ORC210": Code(
+        "unknown address",
+        "Ends of components are wired by names declared under `addresses`, or NAME.PART of "
+        "an address with parts.",
+    ),
+    "ORC211": Code(
+        "bad address",
+        "An endpoint is tcp://HOST:PORT, HOST:PORT, ipc:///PATH, auto or auto:tcp. inproc "
+        "joins threads of one process and cannot join components.",
+    ),
+    "ORC212": Code(
+        "colliding addresses",
+        "Two addresses have the same port on overlapping hosts, or the same path. A "
+        "wildcard host overlaps with every host.",
+    ),
+    "ORC213": Code(
+        "socket path too long",
+        "The kernel has room for 107 bytes in the path of a unix socket.",
+    ),
+    "ORC214": Code(
+        "nobody at the other end",
+        "An address is used from one side only. Wire a component to its other side, or mark"
+        " it `external: true` when that lives elsewhere. An address that a text mentions as"
+        " ${addresses.NAME} counts as used by any program.",
+    ),
+    "ORC215": Code(
+        "two binders",
+        "An endpoint is bound by one component, and others connect. Repliers and publishers"
+        " bind, requesters and subscribers connect.",
+    ),
+    "ORC216": Code(
+        "ends do not fit",
+        "A requester speaks with a replyer, a subscriber with a publisher.",
+    ),
+    "ORC217": Code(
+        "wired and not declared",
+        "The topology wires an end that the handler's models do not have.",
+    ),
+    "ORC218": Code(
+        "declared and not wired",
+        "The handler's models have an end that the topology wires to no address.",
+    ),
+    "ORC219": Code(
+        "parts do not fit",
+        "An end with one socket needs one endpoint; an end with several, as a delta update "
+        "state, needs an address with the parts data and snapshot, or one address for each "
+        "socket.",
+    ),
+    "ORC220": Code(
+        "unused address",
+        "Nothing is wired to the address, and no text mentions it.",
+    ),
+    "ORC221": Code(
+        "main mode",
+        "In main mode a handler runs its function `main` and takes nothing in: no inward "
+        "connections, no inward states.",
+    ),
+    "ORC222": Code(
+        "handler cannot be loaded",
+        "Importing the handler to read its models failed. The position is in the handler "
+        "where the failure has one. --no-import checks the rest.",
+    ),
+    "ORC223": Code(
+        "several instances on one endpoint",
+        "Each instance of what binds needs an endpoint of its own, and a fixed address is "
+        "only one. `auto` gives one to each.",
+    ),
+    "ORC224": Code(
+        "clear text beyond this machine",
+        "The address can be reached from other machines and carries clear text. Say "
+        "`insecure: true` when that is intended.",
+    ),
+    # Components
+    "ORC230": Code(
+        "file or directory missing",
+        "A handler, an env file or a working directory is not there. Relative paths count "
+        "from the file that declares them.",
+    ),
+    "ORC231": Code(
+        "reserved variable",
+        "orch itself sets NOTIFY_SOCKET, ORCH_INSTANCE and ORCH_LOG_LEVEL for every component.",
+    ),
+    "ORC232": Code(
+        "bad line in an env file",
+        "Lines are NAME=value, with `export` allowed before. Single quotes keep everything "
+        'as it is; double quotes know \\n, \\t, \\" and \\\\.',
+    ),
+    "ORC233": Code(
+        "program not found",
+        "The program is not there now. It may appear before the component starts, so that "
+        "this is a warning.",
+    ),
+    "ORC234": Code(
+        "bad command",
+        "A command is a list of words, or a text that is split as a shell splits words. "
+        "`shell: true` takes a text.",
+    ),
+    "ORC235": Code(
+        "a shell's word without a shell",
+        "The command is run without a shell, so that pipes, redirections and $NAME reach "
+        "the program as they are. `shell: true` runs it by /bin/sh -c.",
+    ),
+    "ORC236": Code(
+        "unknown signal",
+        "Signals are named as TERM or SIGTERM.",
+    ),
+    "ORC237": Code(
+        "bad regular expression",
+        "`ready.log` is a regular expression in Python's syntax.",
+    ),
+    "ORC238": Code(
+        "old spelling",
+        "The spelling is still understood and will not always be.",
+    ),
+    "ORC239": Code(
+        "no HOST:PORT",
+        "A host and a port between 1 and 65535, joined by a colon; IPv6 hosts in brackets.",
+    ),
+    "ORC240": Code(
+        "no umask",
+        "A umask has three octal digits, as 022. Its digits are octal however they are "
+        'written: 022, "022" and 0o22 are the same.',
+    ),
+}
+
+
+def explain(code: str) -> str | None:
+    """Return the title and the explanation of a code; None when there is no such code."""
+    found = CODES.get(code.upper())
+    return f"{code.upper()}: {found.title}\n\n{found.text}\n" if found else None

@@ -1,0 +1,227 @@
+"""Options of a component to the values of the model: texts to seconds, bytes and enums."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.config import addresses, commands, report
+from orchestrator.config.document import Declared
+from orchestrator.config.interpolate import Template
+from orchestrator.config.report import Place, Report
+from orchestrator.model import units
+from orchestrator.model.topology import (
+    AtEnd,
+    Backoff,
+    Kill,
+    Limit,
+    Logs,
+    Ready,
+    Restart,
+    Rung,
+    Stop,
+)
+
+UNLIMITED = -1
+"""How a limit without end is written in a lock; the value of RLIM_INFINITY."""
+
+_SIGNALS = tuple(one.name.removeprefix("SIG") for one in signal.Signals)
+_KINDS = ("notify", "http", "tcp", "exec", "log", "fd", "delay")
+_PROBES = frozenset({"http", "tcp", "exec"})
+_PROBE_OPTIONS = ("every", "failures", "successes", "timeout")
+
+
+def options(declared: Declared, *, is_server: bool, found: Report) -> dict[str, Any]:
+    """Return the fields of the model's Component that are given, by name.
+
+    `is_server` components (handlers that serve) are always restarted unless they say otherwise.
+    """
+    made: dict[str, Any] = {}
+    for name, convert in _CONVERTED.items():
+        if (value := declared.get(name)) is not None:
+            made[name] = convert(value)
+    for name, lower in _LOWERED.items():
+        if (value := declared.get(name)) is not None:
+            made[name] = lower(declared, value, found)
+    made.setdefault("restart", Restart.ALWAYS if is_server else Restart.ON_FAILURE)
+    return made
+
+
+def _restart(declared: Declared, value: str, found: Report) -> Restart:
+    if value == "no":
+        place = declared.at("restart")
+        found.warn("ORC238", "`restart: no` is an old spelling", place, hint="write never")
+        return Restart.NEVER
+    return Restart(value)
+
+
+def _umask(declared: Declared, value: str | int, found: Report) -> int:
+    """Return the mask; its digits are octal however they are written."""
+    layer = declared.layer("umask")
+    written = layer.source.spelling(layer.fields, "umask") if layer else None
+    digits = written if written and re.fullmatch(r"(0o?)?[0-7]+", written) else str(value)
+    try:
+        mask = int(digits.removeprefix("0o"), 8)
+    except ValueError:
+        mask = -1
+    if not 0 <= mask <= 0o777:
+        place = declared.at("umask")
+        found.error("ORC240", f"{digits} is no umask", place, hint="write 022 or 0o22")
+    return mask
+
+
+def _stop(declared: Declared, value: Any, found: Report) -> Stop:
+    if isinstance(value, list):
+        rungs = tuple(
+            Rung(
+                _signal(rung["signal"], declared.at("stop", number, "signal"), found),
+                units.parse_duration(rung["wait"]),
+            )
+            for number, rung in enumerate(value)
+        )
+        return Stop(rungs)
+    (rung,) = Stop().ladder
+    name = _signal(value.get("signal", rung.signal), declared.at("stop", "signal"), found)
+    wait = units.parse_duration(value["timeout"]) if "timeout" in value else rung.wait
+    words: tuple[str, ...] = ()
+    if command := value.get("command"):
+        words = commands.words(command, declared.at("stop", "command"), found)
+    ladder = (Rung(name, wait),)
+    return Stop(
+        ladder, Kill(value.get("kill", "tree")), commands.located(words, declared.directory)
+    )
+
+
+def _signal(word: str, place: Place, found: Report) -> str:
+    name = word.removeprefix("SIG")
+    if name not in _SIGNALS:
+        hint = report.did_you_mean(name, _SIGNALS)
+        found.error("ORC236", f"there is no signal {word!r}", place, hint=hint)
+    return name
+
+
+def _ready(declared: Declared, value: dict[str, Any], found: Report) -> Ready | None:
+    kinds = [name for name in _KINDS if name in value]
+    if not kinds:
+        return None  # its only kind was at fault, which has been said
+    made: dict[str, Any] = {}
+    for name, convert in _READY.items():
+        if name in value:
+            made[name] = convert(value[name])
+    if "exec" in value:
+        words = commands.words(value["exec"], declared.at("ready", "exec"), found)
+        made["exec"] = commands.located(words, declared.directory)
+    if "tcp" in value and not isinstance(value["tcp"], Template):
+        try:
+            addresses.parse_host_port(made["tcp"])
+        except ValueError as error:
+            found.error("ORC239", f"`ready.tcp`: {error}", declared.at("ready", "tcp"))
+    if "log" in value:
+        _check_expression(value["log"], declared.at("ready", "log"), found)
+    if not _PROBES & set(kinds):
+        for name in _PROBE_OPTIONS:
+            if name in value:
+                message = f"`{name}` has no effect: {kinds[0]} is no probe"
+                found.warn("ORC109", message, declared.at("ready", name))
+    return Ready(**made)
+
+
+def _check_expression(text: str, place: Place, found: Report) -> None:
+    try:
+        re.compile(text)
+    except re.error as error:
+        found.error("ORC237", f"{text!r} is no regular expression: {error}", place)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _endpoint(text: str) -> str:
+    return text if isinstance(text, Template) else text.removeprefix("tcp://")
+
+
+def _status(value: str | int) -> tuple[int, int]:
+    low, _, high = str(value).partition("-")
+    return int(low), int(high or low)
+
+
+def _backoff(value: dict[str, Any]) -> Backoff:
+    made: dict[str, float] = {}
+    for name in ("factor", "jitter"):
+        if name in value:
+            made[name] = float(value[name])
+    for name in ("initial", "max", "reset_after"):
+        if name in value:
+            made[name] = units.parse_duration(value[name])
+    return Backoff(**made)
+
+
+def _logs(value: dict[str, Any]) -> Logs:
+    made: dict[str, Any] = {name: value[name] for name in ("capture", "keep") if name in value}
+    if "size" in value:
+        made["size"] = units.parse_size(str(value["size"]))
+    return Logs(**made)
+
+
+def _limit(value: dict[str, Any]) -> Limit:
+    return Limit(value["failures"]) if "failures" in value else Limit()
+
+
+def _codes(value: list[int]) -> tuple[int, ...]:
+    return tuple(sorted({0, *value}))
+
+
+def _rlimits(value: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    made = {}
+    for name, limit in value.items():
+        if not name.startswith("x-"):
+            soft, hard = limit if isinstance(limit, list) else (limit, limit)
+            made[name] = (_amount(soft), _amount(hard))
+    return made
+
+
+def _amount(value: str | int) -> int:
+    return UNLIMITED if value == "unlimited" else units.parse_size(str(value))
+
+
+_READY: dict[str, Callable[[Any], Any]] = {
+    "notify": _same,
+    "http": _same,
+    "tcp": _endpoint,
+    "log": _same,
+    "fd": _same,
+    "delay": units.parse_duration,
+    "status": _status,
+    "every": units.parse_duration,
+    "timeout": units.parse_duration,
+    "failures": _same,
+    "successes": _same,
+    "start_period": units.parse_duration,
+}
+
+_CONVERTED: dict[str, Callable[[Any], Any]] = {
+    "user": str,
+    "group": str,
+    "rlimits": _rlimits,
+    "nice": _same,
+    "oom_score_adj": _same,
+    "no_new_privileges": _same,
+    "success_codes": _codes,
+    "backoff": _backoff,
+    "limit": _limit,
+    "start_timeout": units.parse_duration,
+    "settle": units.parse_duration,
+    "logs": _logs,
+    "on_failure": AtEnd,
+    "on_exit": AtEnd,
+}
+
+_LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
+    "umask": _umask,
+    "restart": _restart,
+    "ready": _ready,
+    "stop": _stop,
+}
