@@ -14,7 +14,7 @@ Protocol on the link (a socket pair, JSON lines), frozen:
     keeper → daemon   {"hello": {"pid": …}}                                 once, first
                       {"exit": {"seq", "pid", "started", "code", "signal", "core"}}
                       {"term": true}                                        SIGTERM came
-    daemon → keeper   {"ready": true}   {"ack": SEQ}   {"bye": true}
+    daemon → keeper   {"ready": true}   {"ack": [SEQ, …]}   {"bye": true}
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Keeper:
         self.daemon = 0
         self.link: socket.socket | None = None
         self.received = b""
+        self.unsent = b""
         self.ready = False
         self.ever_ready = False
         self.farewell = False
@@ -71,7 +72,13 @@ class Keeper:
         self.notify = bind_datagram(self.path("notify.sock"))
         self.wakeup, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        for number in (
+            signal.SIGCHLD,
+            signal.SIGTERM,
+            signal.SIGHUP,
+            signal.SIGINT,
+            signal.SIGQUIT,
+        ):
             signal.signal(number, lambda *_: None)
         become_subreaper()
 
@@ -101,7 +108,8 @@ class Keeper:
         for fd in passed:
             os.set_inheritable(fd, False)
         theirs.close()
-        self.link, self.received, self.ready, self.restart_at = ours, b"", False, None
+        self.link, self.received, self.unsent = ours, b"", b""
+        self.ready, self.restart_at = False, None
         self.starts += 1
         self.started_at = time.monotonic()
         self.send({"hello": {"pid": os.getpid()}})
@@ -114,8 +122,13 @@ class Keeper:
             wait = None
             if self.restart_at is not None:
                 wait = max(0.0, self.restart_at - time.monotonic())
-            sources = [self.wakeup] if self.link is None else [self.wakeup, self.link]
-            ready, _, _ = select.select(sources, [], [], wait)
+            sources: list[Any] = [self.wakeup]
+            if self.link is not None:
+                sources.append(self.link)
+            full = [self.link] if self.link is not None and self.unsent else []
+            ready, writable, _ = select.select(sources, full, [], wait)
+            if writable:
+                self.flush()
             if self.link in ready:
                 self.receive()
             if self.wakeup in ready:
@@ -144,21 +157,30 @@ class Keeper:
         *lines, self.received = (self.received + data).split(b"\n")
         for line in lines:
             message = json.loads(line)
-            if "ack" in message:
-                self.exits.pop(message["ack"], None)
+            for number in message.get("ack", ()):
+                self.exits.pop(number, None)
             self.farewell = self.farewell or "bye" in message
             self.ready = self.ready or "ready" in message
             self.ever_ready = self.ever_ready or self.ready
 
     def send(self, message: dict[str, Any]) -> None:
-        """Tell the daemon; what it does not get now it gets again after its restart."""
+        """Tell the daemon; what it does not get now it gets again after its restart.
+
+        Never waits: the daemon may itself be waiting for us to read.
+        """
+        if self.link is not None:
+            self.unsent += json.dumps(message).encode() + b"\n"
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what the link takes now."""
         if self.link is None:
             return
         try:
-            self.link.setblocking(True)
-            self.link.settimeout(5)
-            self.link.sendall(json.dumps(message).encode() + b"\n")
-            self.link.setblocking(False)
+            sent = self.link.send(self.unsent)
+            self.unsent = self.unsent[sent:]
+        except BlockingIOError:
+            pass
         except OSError:
             self.link = None
 
@@ -234,9 +256,14 @@ def make_runtime_dir(path: str) -> None:
             os.mkdir(path, 0o700)
         status = os.stat(path)
     except OSError as error:
-        raise Refused("directory", f"cannot use the runtime directory {path!r}: {error.strerror}") from error
+        raise Refused(
+            "directory", f"cannot use the runtime directory {path!r}: {error.strerror}"
+        ) from error
     if status.st_uid != os.geteuid():
-        raise Refused("directory", f"cannot use the runtime directory {path!r}: it belongs to uid {status.st_uid}")
+        raise Refused(
+            "directory",
+            f"cannot use the runtime directory {path!r}: it belongs to uid {status.st_uid}",
+        )
     if status.st_mode & 0o077:
         os.chmod(path, 0o700)
 
@@ -280,7 +307,11 @@ def bind_datagram(path: str) -> socket.socket:
 def bind(path: str, kind: int) -> socket.socket:
     """Bind a unix socket with mode 0600, in place of one that nobody serves any more."""
     if len(os.fsencode(path)) > SUN_PATH:
-        raise Refused("directory", f"cannot bind {path!r}: longer than {SUN_PATH} bytes; set XDG_RUNTIME_DIR to a shorter directory")
+        raise Refused(
+            "directory",
+            f"cannot bind {path!r}: longer than {SUN_PATH} bytes; "
+            "set XDG_RUNTIME_DIR to a shorter directory",
+        )
     with socket.socket(socket.AF_UNIX, kind) as probe:
         if probe.connect_ex(path) == 0:
             raise Refused("locked", f"another daemon already serves {path!r}", pid="0")
@@ -311,7 +342,10 @@ def start_time(pid: int) -> int:
 
 def children() -> list[int]:
     """Return our children."""
-    with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+    with (
+        contextlib.suppress(OSError),
+        open(f"/proc/self/task/{os.getpid()}/children", "rb") as file,
+    ):
         return [int(pid) for pid in file.read().split()]
     return []
 

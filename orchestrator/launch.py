@@ -32,7 +32,9 @@ def main() -> None:
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
                 file.write(str(setup["oom_score_adj"]))
         if setup["user"] is not None or setup["group"] is not None:
-            stage = f"become user {setup['user'] or 'unchanged'}, group {setup['group'] or 'its own'}"
+            stage = (
+                f"become user {setup['user'] or 'unchanged'}, group {setup['group'] or 'its own'}"
+            )
             _become(setup["user"], setup["group"])
         if setup["no_new_privileges"]:
             stage = "set no_new_privileges"
@@ -55,8 +57,8 @@ def _limit(value: int) -> str:
 
 
 def _become(user: str | None, group: str | None) -> None:
-    import grp
-    import pwd
+    import grp  # noqa: PLC0415 - only when asked for
+    import pwd  # noqa: PLC0415
 
     entry = None
     if user is not None:
@@ -74,7 +76,7 @@ def _become(user: str | None, group: str | None) -> None:
 
 
 def _no_new_privileges() -> None:
-    import ctypes
+    import ctypes  # noqa: PLC0415 - only when asked for
 
     pr_set_no_new_privs = 38
     libc = ctypes.CDLL(None, use_errno=True)
@@ -88,7 +90,10 @@ def _arrange(errors: int, fds: dict[int, int]) -> int:
     top = max((errors, *fds, *fds.values())) + 1
     moved = os.dup2(errors, top, inheritable=False)
     os.close(errors)
-    spare = {number: os.dup2(fd, top + 1 + i, inheritable=False) for i, (number, fd) in enumerate(fds.items())}
+    spare = {
+        number: os.dup2(fd, top + 1 + i, inheritable=False)
+        for i, (number, fd) in enumerate(fds.items())
+    }
     for fd in fds.values():
         os.close(fd)
     for number, fd in spare.items():

@@ -42,7 +42,7 @@ class Setup:
 
     Attributes:
         fds: Descriptors to pass, by the number that the program finds them at.
-        rlimits: Limit name without `RLIMIT_`, lower case, to (soft, hard); −1 is unlimited.
+        rlimits: Limit name without `RLIMIT_`, lower case, to (soft, hard); -1 is unlimited.
     """
 
     user: str | None = None
@@ -96,7 +96,8 @@ def spawn(order: Order) -> Child:
     with contextlib.ExitStack() as opened:
         stdout = _log(order.stdout, opened)
         stderr = stdout if order.stderr == order.stdout else _log(order.stderr, opened)
-        argv, pass_fds, errors = order.argv, (), None
+        argv, errors = order.argv, None
+        pass_fds: tuple[int, ...] = ()
         if order.setup:
             errors, reported = _pipe(opened)
             argv = (*_launcher(order.setup, reported), *argv)
@@ -126,6 +127,14 @@ def spawn(order: Order) -> Child:
     child.returncode = 0
     # The child is not reaped by anybody else, so its entry in /proc is there, zombie or not.
     return Child(Process(child.pid, start_time(child.pid) or 0), errors)
+
+
+def abandon(child: Child) -> None:
+    """Kill and reap a child that was just started and cannot be followed."""
+    os.kill(child.process.pid, signal.SIGKILL)
+    os.waitpid(child.process.pid, 0)
+    if child.errors is not None:
+        os.close(child.errors)
 
 
 def setup_failure(errors: int, order: Order) -> SpawnError | None:
@@ -345,13 +354,13 @@ def children(pid: int) -> tuple[int, ...]:
     """Return the direct children of all threads of a process."""
     found: list[int] = []
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - hot path
     except OSError:
         return ()
     for thread in threads:
         with contextlib.suppress(OSError):
             fd = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY | os.O_CLOEXEC)
-            with open(fd, "rb", buffering=0) as file:
+            with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
                 found.extend(map(int, file.read().split()))
     return tuple(found)
 
@@ -398,7 +407,7 @@ def _belongs(pid: int, leader: Process, marker: str) -> bool:
 def marker_of(pid: int) -> str | None:
     """Return the marker in the environment that a process was started with."""
     try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
             data = file.read()
     except OSError:
         return None
@@ -415,7 +424,7 @@ def marked_leaders(prefix: str) -> dict[str, Process]:
     Only recovery asks for it: it reads the environment of each process on the machine.
     """
     found = {}
-    for entry in os.listdir("/proc"):
+    for entry in os.listdir("/proc"):  # noqa: PTH208
         if not entry.isdecimal():
             continue
         pid = int(entry)
@@ -512,7 +521,8 @@ def start_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path
         log = os.open(logs / "orch.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     except OSError as error:
         where = error.filename or str(logs)
-        message = f"cannot use the directory {where!r}: {error.strerror}; set base_dir to one that can be written"
+        help_ = "set base_dir to one that can be written"
+        message = f"cannot use the directory {where!r}: {error.strerror}; {help_}"
         raise OrchestratorError(message) from error
     arguments = {
         "runtime_dir": str(runtime_dir),
@@ -563,5 +573,3 @@ def _read_answer(reading: int) -> dict[str, str]:
         data += chunk
     answer: dict[str, str] = json.loads(data)
     return answer
-
-

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator import __version__
 from orchestrator.daemon import rows
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed, UnknownName
@@ -58,7 +57,10 @@ class Api:
                 self._names[slot] = name
                 if not watching:
                     continue
-                value: dict[str, Any] = {"kind": "instance", "row": rows.row(self.supervisor, slot)}
+                value: dict[str, Any] = {
+                    "kind": "instance",
+                    "row": rows.row(self.supervisor, slot),
+                }
             else:
                 name = self._names.pop(slot, slot)
                 value = {"kind": "removed", "name": name}
@@ -102,7 +104,9 @@ class Api:
             raise RequestFailed("bad-lock", f"cannot read the lock: {error}") from error
         place = self.supervisor.place
         if lock.key != place.key:
-            message = f"this daemon runs {place.name!r} ({place.key}), not {lock.name!r} ({lock.key})"
+            message = (
+                f"this daemon runs {place.name!r} ({place.key}), not {lock.name!r} ({lock.key})"
+            )
             raise RequestFailed("other-system", message)
         if lock.base_dir != place.base_dir:
             message = (
@@ -137,7 +141,9 @@ class Api:
         disabled = [s for s in slots if not self.supervisor.slots[s].instance.component.enabled]
         if disabled and params.get("names"):
             name = self._name(disabled[0])
-            raise RequestFailed("disabled", f"cannot start {name!r}: it is disabled (enabled: false)")
+            raise RequestFailed(
+                "disabled", f"cannot start {name!r}: it is disabled (enabled: false)"
+            )
         running = [s for s in slots if not self.supervisor.slots[s].instance.phase.is_terminal]
         self.supervisor.start(slots, alone=bool(params.get("no_deps")))
         return self._affected(slots, running)
@@ -208,7 +214,9 @@ class Api:
 
     def _refuse_when_stopping(self) -> None:
         if self.supervisor.stopping:
-            raise RequestFailed("stopping", "the system is being stopped; try again when it is down")
+            raise RequestFailed(
+                "stopping", "the system is being stopped; try again when it is down"
+            )
 
     def _remember(self, lock: Lock, secrets: Mapping[str, str]) -> None:
         self.supervisor.secrets = dict(secrets)
@@ -273,7 +281,11 @@ class Session(asyncio.Protocol):
     def _answer(self, message: dict[str, Any]) -> None:
         number, method = message.get("id"), message.get("method")
         params = message.get("params") or {}
-        if not isinstance(number, int) or not isinstance(method, str) or not isinstance(params, dict):
+        if (
+            not isinstance(number, int)
+            or not isinstance(method, str)
+            or not isinstance(params, dict)
+        ):
             self._write(control.error(0, "protocol", "a request needs id, method and params"))
             self._close()
             return
@@ -281,11 +293,7 @@ class Session(asyncio.Protocol):
             self._watch(number, params)
             return
         try:
-            handler = METHODS.get(method)
-            if handler is None:
-                near = difflib.get_close_matches(method, METHODS)
-                raise RequestFailed("unknown-method", f"unknown method {method!r}; near: {near}")
-            self._write(control.result(number, handler(self.api, params)))
+            self._write(control.result(number, _method(method)(self.api, params)))
         except UnknownName as error:
             self._write(control.error(number, "unknown-name", str(error), near=error.near))
         except RequestFailed as error:
@@ -333,6 +341,15 @@ class Session(asyncio.Protocol):
             self._transport.close()
 
 
+def _method(name: str) -> Callable[[Api, Params], dict[str, Any]]:
+    method = METHODS.get(name)
+    if method is None:
+        near = difflib.get_close_matches(name, METHODS)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise RequestFailed("unknown-method", f"unknown method {name!r}{hint}")
+    return method
+
+
 def keep_secrets(runtime_dir: Path, secrets: Mapping[str, str]) -> None:
     """Keep the values of secret settings for the next daemon: mode 0600, never on disk proper."""
     path = runtime_dir / "secrets.json"
@@ -340,7 +357,7 @@ def keep_secrets(runtime_dir: Path, secrets: Mapping[str, str]) -> None:
         path.unlink(missing_ok=True)
         return
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="utf-8") as file:
+    with open(fd, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
         json.dump(dict(secrets), file)
 
 

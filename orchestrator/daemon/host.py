@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -80,7 +79,6 @@ class PosixHost:
         self._strangers: tuple[int, ...] | None = None
         self._reaping = False
         processes.become_subreaper()
-        loop.add_signal_handler(signal.SIGCHLD, self._on_sigchld)
 
     def now(self) -> Instant:
         """Return the monotonic time, which counts across processes and daemons of one boot."""
@@ -104,12 +102,19 @@ class PosixHost:
         except SpawnError as error:
             done(error)
             return
+        try:
+            # Not reaped yet, so the pid is still its own: there is nothing to look at twice.
+            self._pidfds[child.process] = os.pidfd_open(child.process.pid)
+        except OSError as error:
+            processes.abandon(child)
+            reason = error.strerror or str(error)
+            done(SpawnError(f"watch {order.argv[0]!r}", error.errno or 0, reason, transient=True))
+            return
         self._pids.add(child.process.pid)
         if child.errors is None:
             done(child.process)
             return
         errors = child.errors
-        os.set_blocking(errors, True)
 
         def report() -> None:
             self._loop.remove_reader(errors)
@@ -117,15 +122,16 @@ class PosixHost:
             if failure is None:
                 done(child.process)
                 return
-            self._pids.discard(child.process.pid)
-            self._reap_strangers()
+            self.watch(child.process, lambda _exit: self.release(child.process))
             done(failure)
 
         self._loop.add_reader(errors, report)
 
     def watch(self, process: Process, ended: Ended) -> None:
         """Call `ended` when the pidfd says so, with the exit as we or the keeper read it."""
-        fd = processes.open_pidfd(process)
+        fd = self._pidfds.get(process)
+        if fd is None:
+            fd = processes.open_pidfd(process)
         if fd is None:
             self._pids.discard(process.pid)
             self._loop.call_soon(self._ask_keeper, process, ended)
@@ -227,7 +233,8 @@ class PosixHost:
     def _forget_strangers(self) -> None:
         self._strangers = None
 
-    def _on_sigchld(self) -> None:
+    def child_ended(self) -> None:
+        """Take a SIGCHLD: an orphan may have ended."""
         if not self._reaping:
             self._reaping = True
             self._loop.call_later(REAP_LATER, self._reap_strangers)
@@ -238,4 +245,3 @@ class PosixHost:
         for pid in processes.children(os.getpid()):
             if pid not in self._pids:
                 processes.reap_stranger(pid)
-

@@ -80,7 +80,9 @@ class Journal:
             journal._check(boot)
         except (sqlite3.DatabaseError, json.JSONDecodeError, ValueError) as error:
             aside = path.with_suffix(".damaged")
-            logger.warning("The journal %s cannot be used (%s): put aside as %s", path, error, aside)
+            logger.warning(
+                "The journal %s cannot be used (%s): put aside as %s", path, error, aside
+            )
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path, aside)  # noqa: PTH105 - replace, on purpose, what is there
             for suffix in ("-wal", "-shm"):

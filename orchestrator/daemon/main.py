@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import json
@@ -12,6 +13,7 @@ import resource
 import signal
 import socket
 import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from orchestrator.daemon import rows
 from orchestrator.daemon.host import PosixHost
 from orchestrator.daemon.probes import Notifications, Probes
 from orchestrator.daemon.programs import Place
+from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.supervisor import Supervisor
+from orchestrator.errors import RequestFailed
 from orchestrator.model.phase import Exit
 from orchestrator.supervision.lifecycle import Process
 
@@ -37,27 +41,59 @@ DESCRIPTORS_BESIDE = 128
 
 
 class Link:
-    """The daemon's end of the keeper's link."""
+    """The daemon's end of the keeper's link. Neither end ever waits for the other."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
         connection.setblocking(False)
+        self._loop = loop
         self._connection = connection
         self._received = b""
+        self._unsent = b""
+        self._acks: list[int] = []
         self.lost = False
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         return self._connection.fileno()
 
+    def acknowledge(self, number: int) -> None:
+        """Let the keeper forget an exit; those of one turn go together."""
+        if not self._acks:
+            self._loop.call_soon(self._send_acks)
+        self._acks.append(number)
+
+    def _send_acks(self) -> None:
+        acks, self._acks = self._acks, []
+        self.send(ack=acks)
+
     def send(self, **message: Any) -> None:
         """Tell the keeper; when it is gone there is nobody to tell."""
-        try:
+        if not self.lost:
+            self._unsent += json.dumps(message).encode() + b"\n"
+            self._flush()
+
+    def say_goodbye(self) -> None:
+        """Send the last word, and wait until it is with the keeper."""
+        self.send(bye=True)
+        self._loop.remove_writer(self.fileno())
+        if self._unsent and not self.lost:
             self._connection.setblocking(True)
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
+            self._connection.settimeout(5)
+            with contextlib.suppress(OSError):
+                self._connection.sendall(self._unsent)
+
+    def _flush(self) -> None:
+        try:
+            sent = self._connection.send(self._unsent)
+            self._unsent = self._unsent[sent:]
+        except BlockingIOError:
+            pass
         except OSError:
-            self.lost = True
-        finally:
-            self._connection.setblocking(False)
+            self.lost, self._unsent = True, b""
+        if self._unsent:
+            self._loop.add_writer(self.fileno(), self._flush)
+        else:
+            self._loop.remove_writer(self.fileno())
 
     def receive(self) -> list[dict[str, Any]]:
         """Return the messages that have come."""
@@ -85,15 +121,13 @@ class Daemon:
         self._given = given
         self._started = time.time()  # noqa: TID251 - shown to people
         runtime_dir = Path(given["runtime_dir"])
-        self.link = Link(socket.socket(fileno=given["link"]))
+        self.link = Link(loop, socket.socket(fileno=given["link"]))
         place = Place(runtime_dir.name, given["name"], str(runtime_dir), given["base_dir"])
         journal = journals.Journal.open(
             Path(given["base_dir"]) / "journal.db", processes.boot_id()
         )
-        self.host = PosixHost(loop, given["keeper"], lambda number: self.link.send(ack=number))
-        self.supervisor = Supervisor(
-            self.host, journal, place, lambda slots: self.api.publish(slots), self._finished
-        )
+        self.host = PosixHost(loop, given["keeper"], self.link.acknowledge)
+        self.supervisor = Supervisor(self.host, journal, place, self._publish, self._finished)
         self.probes = Probes(loop, self.supervisor)
         self.supervisor.probes = self.probes
         self.supervisor.secrets = apis.kept_secrets(runtime_dir)
@@ -127,10 +161,13 @@ class Daemon:
     async def serve(self) -> None:
         """Serve clients until the system has been brought down."""
         loop = self._loop
-        for number in (signal.SIGTERM, signal.SIGINT):
-            name = number.name
-            loop.add_signal_handler(number, functools.partial(self._on_term, f"by {name}"))
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        handlers: Mapping[int, Callable[[], None]] = {
+            signal.SIGCHLD: self.host.child_ended,
+            signal.SIGTERM: functools.partial(self._on_term, "by SIGTERM"),
+            signal.SIGINT: functools.partial(self._on_term, "by SIGINT"),
+            signal.SIGHUP: lambda: None,
+        }
+        Signals(loop, handlers)
         notify = socket.socket(fileno=self._given["notify"])
         Notifications(loop, notify, self.supervisor)
         loop.add_reader(self.link.fileno(), self.on_link)
@@ -148,7 +185,7 @@ class Daemon:
         for session in tuple(self.api.sessions):
             session.finish()
         self._journal.close()
-        self.link.send(bye=True)
+        self.link.say_goodbye()
 
     def on_link(self) -> None:
         """Take what the keeper says."""
@@ -166,6 +203,9 @@ class Daemon:
 
     def _on_term(self, why: str) -> None:
         self.api.begin_shutdown(why=why)
+
+    def _publish(self, slots: Iterable[str]) -> None:
+        self.api.publish(slots)
 
     def _finished(self) -> None:
         self._loop.call_soon(self._done.set)
@@ -190,7 +230,7 @@ def need_descriptors(instances: int) -> None:
             f"cannot supervise {instances} instances: {needed} file descriptors are needed and "
             f"the hard limit is {hard}; raise it (ulimit -Hn {needed})"
         )
-        raise apis.RequestFailed("limit", message)
+        raise RequestFailed("limit", message)
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 

@@ -64,7 +64,7 @@ class Probes:
         self._pipes[slot] = reading
         return {ready.fd: writing}
 
-    def watch(self, slot: str, component: Component, process: Process) -> None:
+    def watch(self, slot: str, component: Component) -> None:
         """Begin to look for the readiness of a process."""
         ready = component.ready
         self._cancel(slot)
@@ -113,10 +113,10 @@ class Probes:
                 await self._repeat(slot, ready, lambda: http(ready.http or "", ready.status))
             case "exec":
                 await self._repeat(slot, ready, lambda: self._exec(component, ready))
+            case _:
+                raise ValueError(f"internal error: no probe for {ready.kind!r}")
 
-    async def _repeat(
-        self, slot: str, ready: Ready, probe: Callable[[], Awaitable[bool]]
-    ) -> None:
+    async def _repeat(self, slot: str, ready: Ready, probe: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(ready.start_period)
         pauses = iter(FIRST_LOOKS)
         is_ready, successes, failures = False, 0, 0
@@ -139,9 +139,11 @@ class Probes:
 
     async def _newline(self, slot: str) -> None:
         reading = self._pipes.get(slot)
-        if reading is None:
-            return await asyncio.Event().wait() and None  # Adopted: its pipe died with a daemon.
         done = asyncio.Event()
+        if reading is None:
+            # Adopted: the pipe died with the daemon that made it; its start timeout decides.
+            await done.wait()
+            return
 
         def on_readable() -> None:
             try:
@@ -203,7 +205,7 @@ class Probes:
         try:
             return await over
         finally:
-            if started and not over.done() or over.cancelled():
+            if over.cancelled():  # The probe timed out, or its component is gone.
                 for process in started:
                     supervisor.host.signal(process, signal.SIGKILL, group=True)
 

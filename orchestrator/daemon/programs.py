@@ -74,7 +74,8 @@ def stop_order(
     return Order(
         argv=component.stop.command,
         # Not the instance's own marker: the command is no part of the tree it stops.
-        environment=_environment(component, generation, place, secrets) | {MARKER: f"{place.key}/stop"},
+        environment=_environment(component, generation, place, secrets)
+        | {MARKER: f"{place.key}/stop"},
         working_dir=component.working_dir,
         stdout=stdout,
         stderr=stderr,

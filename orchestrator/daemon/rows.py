@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Any
 
 from orchestrator.daemon import programs
@@ -51,7 +51,7 @@ def row(supervisor: Supervisor, slot: str) -> Row:
 
 def timestamp(wall: float) -> str:
     """Return an RFC 3339 time in UTC with milliseconds."""
-    when = datetime.datetime.fromtimestamp(wall, datetime.UTC)
+    when = dt.datetime.fromtimestamp(wall, dt.UTC)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon import programs
@@ -39,8 +39,8 @@ class Probes(Protocol):
     def prepare(self, slot: str, component: Component) -> dict[int, int]:
         """Return descriptors that the program is to be given, by their number there."""
 
-    def watch(self, slot: str, component: Component, process: Process) -> None:
-        """Begin to look for the readiness of this process."""
+    def watch(self, slot: str, component: Component) -> None:
+        """Begin to look for the readiness of the slot's process."""
 
     def forget(self, slot: str) -> None:
         """Stop looking."""
@@ -258,7 +258,6 @@ class Supervisor:
             self._over = True
             self._finished()
 
-
     def _is_down(self) -> bool:
         return all(isinstance(s.instance.state, lifecycle.Down) for s in self.slots.values())
 
@@ -293,9 +292,9 @@ class Supervisor:
         if before.process is not None and after.process is None and self.probes:
             self.probes.forget(slot)
         if isinstance(after.state, lifecycle.Down) and not self.stopping:
-            self._final(slot, after)
+            self._final(after)
 
-    def _final(self, slot: str, instance: Instance) -> None:
+    def _final(self, instance: Instance) -> None:
         """An end that takes the system down."""
         component = instance.component
         end = instance.end
@@ -338,9 +337,10 @@ class Supervisor:
             return
         if isinstance(instance.state, lifecycle.Down | lifecycle.Stopping):
             return
+        if instance.state == lifecycle.Spawning(unwanted=True):
+            return
         if instance.process is None or reconcile.may_stop(slot, self.slots, self._dependents):
-            if instance.state != lifecycle.Spawning(unwanted=True):
-                self._queue.append((slot, lifecycle.Stop()))
+            self._queue.append((slot, lifecycle.Stop()))
 
     def _consider(self, slot: str) -> None:
         """Look whether a waiting slot may start."""
@@ -396,7 +396,7 @@ class Supervisor:
                 self._spawn(slot, instance, generation)
             case lifecycle.Watch():
                 if self.probes and instance.process is not None:
-                    self.probes.watch(slot, instance.component, instance.process)
+                    self.probes.watch(slot, instance.component)
             case lifecycle.Signal(name):
                 self._signal(slot, instance, getattr(signal, f"SIG{name}"))
             case lifecycle.Kill():
@@ -479,7 +479,9 @@ class Supervisor:
             self._soon()
             return
         facts.leftovers -= 1
-        if facts.leftovers <= 0 and not self._watch_leftovers(slot, self.slots[slot].instance, leader):
+        if facts.leftovers <= 0 and not self._watch_leftovers(
+            slot, self.slots[slot].instance, leader
+        ):
             self.post(slot, lifecycle.Emptied())
         self._soon()
 
@@ -519,12 +521,16 @@ class Supervisor:
             def ended(exit: Exit) -> None:  # noqa: A002
                 self._release.append(outcome)
                 if exit.code != 0:
-                    logger.warning("%s: the stop command failed: %s", instance.component.name, exit)
+                    logger.warning(
+                        "%s: the stop command failed: %s", instance.component.name, exit
+                    )
                 self.post(slot, lifecycle.StopCommandDone())
 
             self.host.watch(outcome, ended)
 
-        order = programs.stop_order(instance.component, instance.generation, self.place, self.secrets)
+        order = programs.stop_order(
+            instance.component, instance.generation, self.place, self.secrets
+        )
         self.host.spawn(order, over)
 
     # ------------------------------------------------------------- recovery
@@ -586,7 +592,9 @@ class Supervisor:
 
     def _drop_left(self) -> None:
         """Forget removed slots of which nothing lives any more."""
-        gone = [s for s in self._leaving if isinstance(self.slots[s].instance.state, lifecycle.Down)]
+        gone = [
+            s for s in self._leaving if isinstance(self.slots[s].instance.state, lifecycle.Down)
+        ]
         if not gone:
             return
         for slot in gone:
@@ -710,5 +718,3 @@ def _restored(record: journals.Record) -> Instance:
         spawned_at=record.spawned_at,
         end=record.end,
     )
-
-

@@ -41,7 +41,7 @@ def cycles(graph: Mapping[str, Iterable[str]]) -> tuple[tuple[str, ...], ...]:
     linear in the size of the graph.
     """
     position = {name: number for number, name in enumerate(graph)}
-    found = []
+    found: list[tuple[str, ...]] = []
     for component in _strong_components(graph):
         if len(component) == 1:
             only = component[0]
@@ -85,7 +85,7 @@ def _cycle_from(
         for name in frontier:
             for need in graph[name]:
                 if need == start:
-                    path = [name]
+                    path: list[str] = [name]
                     while path[-1] != start:
                         path.append(before[path[-1]])
                     return tuple(reversed(path))
@@ -96,7 +96,7 @@ def _cycle_from(
     raise AssertionError(f"internal error: {start!r} is in no cycle")
 
 
-def _strong_components(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
+def _strong_components(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:  # noqa: C901
     """Tarjan's algorithm, without recursion: topologies may be deep."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}

@@ -1,8 +1,8 @@
 """Names of systems, services, components and instances, and what a user's word selects.
 
-    service.component        a component, or its only instance
-    service.component@2      one instance; instances count from 1
-    service                  all components of a service
+service.component        a component, or its only instance
+service.component@2      one instance; instances count from 1
+service                  all components of a service
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import enum
 import functools
 import types
 import typing
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
@@ -20,7 +20,7 @@ Convert = Callable[[Any], Any]
 
 def encode(value: Any) -> Any:
     """Return the plain JSON value of a dataclass instance."""
-    return _encoder(type(value))(value)
+    return _encoder(cast("Hashable", type(value)))(value)
 
 
 def decode(cls: type[T], plain: Any) -> T:
@@ -33,7 +33,7 @@ def decode(cls: type[T], plain: Any) -> T:
         ValueError: A value does not fit its field; the message names the field.
     """
     try:
-        return typing.cast(T, _decoder(cls)(plain))
+        return cast("T", _decoder(cast("Hashable", cls))(plain))
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"cannot read {cls.__name__}: {error!r}") from error
 
@@ -53,7 +53,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 @functools.cache
 def _encoder(hint: Any) -> Convert:
     if dataclasses.is_dataclass(hint):
-        return _dataclass_encoder(typing.cast(type, hint))
+        return _dataclass_encoder(cast("type", hint))
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -62,7 +62,7 @@ def _encoder(hint: Any) -> Convert:
     if origin is tuple:
         inner = _encoder(arguments[0])
         return list if inner is _same else lambda value: [inner(item) for item in value]
-    if origin in (Mapping, dict) or isinstance(origin, type) and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         inner = _encoder(arguments[1])
         if inner is _same:
             return dict
@@ -89,7 +89,7 @@ def _dataclass_encoder(cls: type) -> Convert:
 @functools.cache
 def _decoder(hint: Any) -> Convert:
     if dataclasses.is_dataclass(hint):
-        return _dataclass_decoder(typing.cast(type, hint))
+        return _dataclass_decoder(cast("type", hint))
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -98,7 +98,7 @@ def _decoder(hint: Any) -> Convert:
     if origin is tuple:
         inner = _decoder(arguments[0])
         return lambda plain: tuple([inner(item) for item in plain])
-    if origin in (Mapping, dict) or isinstance(origin, type) and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         inner = _decoder(arguments[1])
         if inner is _same:
             return types.MappingProxyType

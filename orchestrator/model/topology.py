@@ -77,12 +77,18 @@ class AtEnd(enum.StrEnum):
     SHUTDOWN = "shutdown"
 
 
+def _empty() -> Mapping[str, Any]:
+    return types.MappingProxyType({})
+
+
 def _field(apply: Apply, default: Any = dataclasses.MISSING) -> Any:
     """A dataclass field that knows what its change needs."""
     if default is dataclasses.MISSING:
         return field(metadata={"apply": apply})
     if isinstance(default, dict):
-        return field(default_factory=lambda: types.MappingProxyType(default), metadata={"apply": apply})
+        return field(
+            default_factory=lambda: types.MappingProxyType(default), metadata={"apply": apply}
+        )
     return field(default=default, metadata={"apply": apply})
 
 
@@ -113,7 +119,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many failures in a row, none of them after `reset_after`, end the trying; 0: no limit."""
+    """How many failures in a row, none after `reset_after`, end the trying; 0: no limit."""
 
     failures: int = 10
 
@@ -179,8 +185,8 @@ class Wiring:
     socket names to these, as in an addresses file.
     """
 
-    inward: Mapping[str, Json] = field(default_factory=lambda: types.MappingProxyType({}))
-    outward: Mapping[str, Json] = field(default_factory=lambda: types.MappingProxyType({}))
+    inward: Mapping[str, Json] = field(default_factory=_empty)
+    outward: Mapping[str, Json] = field(default_factory=_empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +271,6 @@ class Lock:
     components: Mapping[str, Component]
     start_concurrency: int = 64
     format: int = 1
-
 
 
 def dependencies(lock: Lock) -> dict[str, tuple[str, ...]]:

@@ -94,7 +94,7 @@ class Stopping:
     """The tree is being brought down.
 
     `leader` is None once the first process has ended; `rung` counts the ladder's steps taken,
-    −1 while the stop command runs. `result` says why it is being stopped; only `requested`
+    -1 while the stop command runs. `result` says why it is being stopped; only `requested`
     ends in `stopped`, all else is a failure that the restart policy judges.
     """
 
@@ -375,7 +375,7 @@ def step(instance: Instance, event: Event, now: Instant) -> Step:  # noqa: C901,
                 return _down(instance, Phase.FAILED, End(Result.DEPENDENCY, None, message)), ()
             return instance, ()
         case Stop():
-            return _stop(instance, now)
+            return _stop(instance)
         case KillNow():
             return _kill_now(instance)
         case Spawned(process):
@@ -405,7 +405,7 @@ def step(instance: Instance, event: Event, now: Instant) -> Step:  # noqa: C901,
                 return _next_rung(instance, instance.state)
             return instance, ()
         case Fired():
-            return _fired(instance, event, now)
+            return _fired(instance, event)
         case Reset():
             return _reset(instance)
         case _:
@@ -430,7 +430,7 @@ def _go(instance: Instance, now: Instant) -> Step:
     return following, (Spawn(generation),)
 
 
-def _stop(instance: Instance, now: Instant) -> Step:
+def _stop(instance: Instance) -> Step:
     match instance.state:
         case Waiting() | Backoff():
             return _down(instance, Phase.STOPPED, _requested(instance)), ()
@@ -460,7 +460,7 @@ def _kill_now(instance: Instance) -> Step:
         case Clearing():
             return instance, (Kill(),)
         case _:
-            return _stop(instance, 0.0)
+            return _stop(instance)
 
 
 def _spawned(instance: Instance, process: Process) -> Step:
@@ -511,9 +511,7 @@ def _exited(instance: Instance, event: Exited, now: Instant) -> Step:
         case Starting() | Running():
             if event.alone:
                 return _ended(instance, event.exit, event.chance, now)
-            following, timer = _timer(instance)
-            state = Clearing(event.exit, timer, event.chance)
-            return _state(following, state), (Kill(), Arm(timer, KILL_AGAIN))
+            return _kill_again(instance, Clearing(event.exit, 0, event.chance))
         case Stopping() as state:
             state = replace(state, leader=None, exit=event.exit)
             if event.alone:
@@ -536,7 +534,7 @@ def _emptied(instance: Instance, now: Instant) -> Step:
             return instance, ()
 
 
-def _fired(instance: Instance, event: Fired, now: Instant) -> Step:
+def _fired(instance: Instance, event: Fired) -> Step:
     match instance.state:
         case Backoff(timer=timer) if timer == event.timer:
             return replace(instance, state=Waiting(), restarts=instance.restarts + 1), ()
@@ -548,15 +546,9 @@ def _fired(instance: Instance, event: Fired, now: Instant) -> Step:
                 instance, process, Result.TIMEOUT_START, f"not ready within {limit:g}s"
             )
         case Stopping(timer=timer) as state if timer == event.timer:
-            if state.killed:
-                following, again = _timer(instance)
-                state = replace(state, timer=again)
-                return _state(following, state), (Kill(), Arm(again, KILL_AGAIN))
-            return _next_rung(instance, state)
-        case Clearing(timer=timer) as state if timer == event.timer:
-            following, again = _timer(instance)
-            state = replace(state, timer=again)
-            return _state(following, state), (Kill(), Arm(again, KILL_AGAIN))
+            return _kill_again(instance, state) if state.killed else _next_rung(instance, state)
+        case Clearing(timer=timer) as clearing if timer == event.timer:
+            return _kill_again(instance, clearing)
         case _:
             return instance, ()
 
@@ -596,10 +588,13 @@ def _next_rung(instance: Instance, state: Stopping) -> Step:
 
 
 def _killing(instance: Instance, state: Stopping) -> Step:
-    instance, timer = _timer(instance)
     rung = len(instance.component.stop.ladder)
-    state = replace(state, rung=rung, timer=timer, killed=True)
-    return _state(instance, state), (Kill(), Arm(timer, KILL_AGAIN))
+    return _kill_again(instance, replace(state, rung=rung, killed=True))
+
+
+def _kill_again(instance: Instance, state: Stopping | Clearing) -> Step:
+    instance, timer = _timer(instance)
+    return _state(instance, replace(state, timer=timer)), (Kill(), Arm(timer, KILL_AGAIN))
 
 
 def _rung_signal(instance: Instance, state: Stopping) -> str:
@@ -619,10 +614,10 @@ def _stopped(instance: Instance, state: Stopping, chance: float, now: Instant) -
 # ------------------------------------------------------------------ policy
 
 
-def _ended(instance: Instance, exit: Exit, chance: float, now: Instant) -> Step:
+def _ended(instance: Instance, how: Exit, chance: float, now: Instant) -> Step:
     """The process ended by itself and its tree is gone."""
-    result = policy.result_of(exit, instance.component)
-    instance = replace(instance, end=End(result, exit))
+    result = policy.result_of(how, instance.component)
+    instance = replace(instance, end=End(result, how))
     return _judge(instance, clean=result is Result.SUCCESS, chance=chance, now=now)
 
 

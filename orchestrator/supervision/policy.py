@@ -17,20 +17,20 @@ from orchestrator.model.units import Seconds
 CLEAN_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE})
 
 
-def is_clean(exit: Exit, component: Component) -> bool:
+def is_clean(end: Exit, component: Component) -> bool:
     """Tell whether an end by itself counts as success."""
-    if exit.code is not None:
-        return exit.code == 0 or exit.code in component.success_codes
-    return exit.signal in CLEAN_SIGNALS
+    if end.code is not None:
+        return end.code == 0 or end.code in component.success_codes
+    return end.signal in CLEAN_SIGNALS
 
 
-def result_of(exit: Exit, component: Component) -> Result:
+def result_of(end: Exit, component: Component) -> Result:
     """Return the result that an end by itself has."""
-    if is_clean(exit, component):
+    if is_clean(end, component):
         return Result.SUCCESS
-    if exit.core_dumped:
+    if end.core_dumped:
         return Result.CORE_DUMP
-    if exit.signal is not None:
+    if end.signal is not None:
         return Result.SIGNAL
     return Result.EXIT_CODE
 
@@ -50,6 +50,8 @@ def delay(backoff: Backoff, attempt: int, chance: float) -> Seconds:
     """Return how long to wait before the restart number `attempt` (from 0) of a series.
 
     Args:
+        backoff: The component's declaration.
+        attempt: Delays served in this series so far.
         chance: A random number from 0 to below 1; it chooses within the jitter.
     """
     # The exponent is bounded so that a long crash loop cannot overflow the float.

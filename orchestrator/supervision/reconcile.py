@@ -51,7 +51,9 @@ class Never:
 Verdict = Clear | Wait | Never
 
 
-def may_start(name: str, slots: Mapping[str, Slot], members: Mapping[str, Iterable[str]]) -> Verdict:
+def may_start(
+    name: str, slots: Mapping[str, Slot], members: Mapping[str, Iterable[str]]
+) -> Verdict:
     """Tell whether the waiting instance `name` may start.
 
     Args:
@@ -82,7 +84,9 @@ def may_start(name: str, slots: Mapping[str, Slot], members: Mapping[str, Iterab
     return Clear(tuple(warnings))
 
 
-def may_stop(name: str, slots: Mapping[str, Slot], dependents: Mapping[str, Iterable[str]]) -> bool:
+def may_stop(
+    name: str, slots: Mapping[str, Slot], dependents: Mapping[str, Iterable[str]]
+) -> bool:
     """Tell whether nothing that also goes down still needs `name`."""
     return not any(
         not slots[other].up and not slots[other].instance.phase.is_terminal
@@ -105,7 +109,9 @@ def _judge(slot: Slot, dependency: Dependency, *, alone: bool) -> Verdict:
     if phase is Phase.FAILED and condition is not Condition.COMPLETED:
         return Never(f"{name!r} failed{_why(instance)}", instance.component.slot)
     if phase is Phase.EXITED and condition is Condition.READY:
-        return Never(f"{name!r} has ended{_why(instance)} and cannot become ready", instance.component.slot)
+        return Never(
+            f"{name!r} has ended{_why(instance)} and cannot become ready", instance.component.slot
+        )
     if phase is Phase.STOPPED and not slot.up:
         return Wait(f"{name} ({condition}), which is stopped: orch start {name}")
     return Wait(f"{name} ({condition})")
