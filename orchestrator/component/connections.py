@@ -10,8 +10,8 @@
 Creation arguments, under the names of service_framework and in `required_creation_arguments` or
 `optional_creation_arguments` alike:
 
-    replyer           on_new_request, or on_<connection>: the function, or its name in the handler file
-    subscriber        on_new_message, or on_<connection>; topic; is_x_sub (connects to a bus, as always)
+    replyer           on_new_request, on_<connection> or on_new_<connection>: the function, or its name in the handler file
+    subscriber        on_new_message, on_<connection> or on_new_<connection>; topic; is_x_sub (connects to a bus, as always)
     requester         timeout: seconds until RequestTimeout, default 5
     publisher         topic; is_x_pub: connect to a bus instead of binding;
                       min_subscribers: how many to wait for before the first message,
@@ -296,7 +296,7 @@ def _function(
     """Take the function out of the creation arguments, under any of its names."""
     if kind.function is None:
         return None
-    names = (kind.function, f"on_{name}", _FUNCTION_ALIASES.get(kind.name, kind.function))
+    names = (kind.function, f"on_{name}", f"on_new_{name}", _FUNCTION_ALIASES.get(kind.name, kind.function))
     found = [creation.pop(known) for known in dict.fromkeys(names) if known in creation]
     if len(found) != 1:
         have = "is missing" if not found else "is given twice"
