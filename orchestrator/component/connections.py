@@ -296,7 +296,12 @@ def _function(
     """Take the function out of the creation arguments, under any of its names."""
     if kind.function is None:
         return None
-    names = (kind.function, f"on_{name}", f"on_new_{name}", _FUNCTION_ALIASES.get(kind.name, kind.function))
+    names = (
+        kind.function,
+        f"on_{name}",
+        f"on_new_{name}",
+        _FUNCTION_ALIASES.get(kind.name, kind.function),
+    )
     found = [creation.pop(known) for known in dict.fromkeys(names) if known in creation]
     if len(found) != 1:
         have = "is missing" if not found else "is given twice"

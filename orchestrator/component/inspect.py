@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,7 +19,7 @@ from orchestrator.component.errors import SetupError
 from orchestrator.component.handlers import Handler
 from orchestrator.component.kinds import NotAModel
 
-_NO_ENDS: dict[str, Any] = {"in": {}, "out": {}}
+_PLACE = re.compile(r"(?P<file>/.+?):(?P<line>\d+): (?P<message>.*)", re.DOTALL)
 
 
 def inspect(request: dict[str, Any]) -> dict[str, Any]:
@@ -127,13 +128,11 @@ _STATE_SOCKETS = {
 
 def _error(error: SetupError) -> dict[str, Any]:
     """Return file, line and message; the mistakes name their places themselves."""
-    file, line = None, None
-    place, _, rest = error.mistakes[0].partition(": ")
-    head, _, number = place.rpartition(":")
-    if number.isdecimal():
-        file, line = head, int(number)
-    message = rest if file and len(error.mistakes) == 1 else str(error)
-    return {"file": file, "line": line, "message": message}
+    match = _PLACE.match(error.mistakes[0])
+    if match is None:
+        return {"file": None, "line": None, "message": str(error)}
+    message = match["message"] if len(error.mistakes) == 1 else str(error)
+    return {"file": match["file"], "line": int(match["line"]), "message": message}
 
 
 def _private_streams() -> tuple[TextIO, TextIO]:

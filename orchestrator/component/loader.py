@@ -143,21 +143,25 @@ class _failures:  # noqa: N801 - reads as a statement: with _failures(...)
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, (KeyboardInterrupt, GeneratorExit, SetupError)):
             return
-        raise SetupError(
-            f"cannot load the handler {self.handler}: {place(error, self.root)}"
-        ) from error
+        where, words = _located(error, self.root)
+        if where:
+            raise SetupError(f"{where}cannot load the handler: {words}") from error
+        raise SetupError(f"cannot load the handler {self.handler}: {words}") from error
 
 
 def place(error: BaseException, root: str | None = None) -> str:
     """Return `file:line: Type: message` for an error, at its innermost frame below `root`."""
-    words = f"{type(error).__name__}: {error}"
+    return "".join(_located(error, root))
+
+
+def _located(error: BaseException, root: str | None) -> tuple[str, str]:
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    found = ""
+        return f"{error.filename}:{error.lineno}: ", f"{type(error).__name__}: {error.msg}"
+    where = ""
     trace = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if root is None or file.startswith(root):
-            found = f"{file}:{trace.tb_lineno}: "
+            where = f"{file}:{trace.tb_lineno}: "
         trace = trace.tb_next
-    return found + words
+    return where, f"{type(error).__name__}: {error}"

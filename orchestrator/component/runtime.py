@@ -94,12 +94,17 @@ def _work(described: Instance, ready: Assembly) -> int:
         is_async = main.is_async if main else ready.has_async()
         # Only what awaits pays for importing asyncio, and does so before it is called ready.
         concurrent = importlib.import_module(f"{__package__}.concurrent") if is_async else None
+        # From here on a signal finds a component that works, with its hook.
+        _stop_by_exit(ready)
         notify.send("READY=1")
         ready.wait_for_subscribers(described.expected)
         if main is None:
             (concurrent or serving).serve(ready)
+        elif concurrent is not None:
+            concurrent.run_main(ready)
         else:
-            concurrent.run_main(ready) if concurrent else _run_main(ready)
+            main.call(ready.to_send, ready.states, ready.config)
+        if main is not None:
             linger = LINGER_AFTER_MAIN
     except Exception as error:  # main is user code
         logger.critical("The component failed", exc_info=_cause(error))
@@ -109,8 +114,8 @@ def _work(described: Instance, ready: Assembly) -> int:
     return ExitCode.DONE
 
 
-def _run_main(ready: Assembly) -> None:
-    """Run a plain main function; a signal calls the hook and ends it where it stands."""
+def _stop_by_exit(ready: Assembly) -> None:
+    """Let a signal call the hook and end the component where it stands: in main, or before the first message."""
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
         for known in serving.SIGNALS:
@@ -120,8 +125,6 @@ def _run_main(ready: Assembly) -> None:
 
     for known in serving.SIGNALS:
         signal.signal(known, stop)
-    assert ready.handler.main is not None
-    ready.handler.main.call(ready.to_send, ready.states, ready.config)
 
 
 def _leave(signum: int, frame: FrameType | None) -> NoReturn:

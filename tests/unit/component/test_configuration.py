@@ -27,14 +27,15 @@ def resolve(
     file: dict[str, Any] | None = None,
     environment: dict[str, str] | None = None,
     arguments: dict[str, str] | None = None,
+    hooks: dict[str, Any] | None = None,
     **names: Any,
 ) -> dict[str, Any]:
-    made = handler(config_model=model, **names)
+    made = handler(config_model=model, **(hooks or {}), **names)
     return configuration.resolve(made, file or {}, environment or {}, arguments or {})
 
 
 def test_later_layers_win() -> None:
-    model = {"required": {key: str for key in "abcd"}}
+    model = {"required": dict.fromkeys("abcd", str)}
     found = resolve(
         model,
         dict.fromkeys("abcd", "file"),
@@ -49,7 +50,7 @@ def test_later_layers_win() -> None:
 def test_the_hook_is_merged_under_both_names_flat_and_in_groups(name: str) -> None:
     model = {"required": {"a": int}, "optional": {"b": int}}
     for result in ({"b": 2}, {"required": {}, "optional": {"b": 2}}):
-        assert resolve(model, {"a": 1}, **{name: lambda config, found=result: found}) == {
+        assert resolve(model, {"a": 1}, hooks={name: lambda _, found=result: found}) == {
             "a": 1,
             "b": 2,
         }
@@ -176,7 +177,7 @@ def test_secrets_come_from_the_environment() -> None:
 
 
 def test_a_failing_hook_is_an_error_with_its_line() -> None:
-    def fails(config: object) -> None:
+    def fails(_: object) -> None:
         raise RuntimeError("no such exchange")
 
     with pytest.raises(
@@ -185,7 +186,7 @@ def test_a_failing_hook_is_an_error_with_its_line() -> None:
     ):
         resolve(None, setup_config=fails)
     with pytest.raises(SetupError, match="setup_config must return a dict, got int"):
-        resolve(None, setup_config=lambda config: 5)
+        resolve(None, setup_config=lambda _: 5)
 
 
 def test_the_groups_of_the_file_are_flattened(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_an_address_becomes_an_endpoint(text: str, expected: str) -> None:
     ],
 )
 def test_what_is_no_address_is_refused(text: object) -> None:
-    with pytest.raises((ValueError, TypeError), match="address|path"):
+    with pytest.raises((ValueError, TypeError), match=r"address|path"):
         addresses.endpoint(text)
 
 

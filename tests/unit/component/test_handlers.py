@@ -70,7 +70,7 @@ def test_code_is_compiled_from_its_source_each_time(
         )
         for file in ("same_size.py", "engine.py"):
             os.utime(tmp_path / file, (1, 1))
-        assert handlers.load(path).module.VALUE == (value, value)
+        assert (value, value) == handlers.load(path).module.VALUE
         del sys.modules["same_size"], sys.modules["engine"]
     assert not list(tmp_path.rglob("*.pyc"))
 
@@ -78,10 +78,16 @@ def test_code_is_compiled_from_its_source_each_time(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x = 1\nif x\n", r"engine.py:2: SyntaxError"),
-        ("def f():\n    raise KeyError('a')\nf()\n", r"engine.py:2: KeyError: 'a'"),
-        ("import a_module_that_is_not_there\n", r"engine.py:1: ModuleNotFoundError"),
-        ("raise SystemExit(3)\n", r"engine.py:1: SystemExit: 3"),
+        ("x = 1\nif x\n", r"engine.py:2: cannot load the handler: SyntaxError"),
+        (
+            "def f():\n    raise KeyError('a')\nf()\n",
+            r"engine.py:2: cannot load the handler: KeyError: 'a'",
+        ),
+        (
+            "import a_module_that_is_not_there\n",
+            r"engine.py:1: cannot load the handler: ModuleNotFoundError",
+        ),
+        ("raise SystemExit(3)\n", r"engine.py:1: cannot load the handler: SystemExit: 3"),
         ("config_model = 5\n", r"engine.py:1: config_model: expected a dict"),
         (
             "\nasync def sigint_handler():\n    pass\n",
@@ -104,7 +110,7 @@ def test_what_is_wrong_with_a_file_is_named_with_its_line(
 def test_a_handler_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="no such file"):
         handlers.load(str(tmp_path / "engine.py"))
-    with pytest.raises(SetupError, match="a package without __init__.py"):
+    with pytest.raises(SetupError, match=r"a package without __init__\.py"):
         handlers.load(str(tmp_path))
     with pytest.raises(SetupError, match="cannot find the module 'a_module_that_is_not_there'"):
         handlers.load("a_module_that_is_not_there")
@@ -115,7 +121,7 @@ def test_a_handler_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_functions_are_called_with_as_many_arguments_as_they_take() -> None:
     assert calls.adapt(lambda to_send, config: (to_send, config), calls.MAIN)(1, 2, 3) == (1, 3)
-    assert calls.adapt(lambda to_send, states, config: config, calls.MAIN)(1, 2, 3) == 3
+    assert calls.adapt(lambda _to_send, _states, config: config, calls.MAIN)(1, 2, 3) == 3
     assert calls.adapt(lambda *found: found, calls.MESSAGE)(1, 2, 3, 4) == (1, 2, 3, 4)
     assert calls.adapt(lambda args: args, calls.MESSAGE)(1, 2, 3, 4) == 1
 
