@@ -3,10 +3,9 @@
 import os
 import re
 import signal
-from pathlib import Path
 
 from tests.e2e import processes
-from tests.e2e.scenario import Row, Scenario, bad, exits, orch, says
+from tests.e2e.scenario import Row, Scenario, bad, exits, no_traceback, orch, says
 
 KEPT = ("name", "pid", "generation", "restarts", "phase", "ready")
 
@@ -153,13 +152,16 @@ def test_a_second_daemon_refuses_and_names_the_first(scenario: Scenario) -> None
     scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
     facts = scenario.daemon()
     rows = scenario.ps()
-    keeper = Path(f"/proc/{facts['keeper_pid']}")
-    argv = (keeper / "cmdline").read_bytes().decode().split("\0")[:-1]
-    second = scenario.command(argv)
-    assert second.code == 1, str(second)
-    assert re.search(rf"\b({facts['pid']}|{facts['keeper_pid']})\b", second.text), str(second)
+    second = scenario.root / "elsewhere"
+    second.mkdir(mode=0o700)
+    scenario.environment["XDG_RUNTIME_DIR"] = str(second)
+    who = rf"\b({facts['pid']}|{facts['keeper_pid']})\b"
+    refused = scenario.step("from elsewhere", orch("up", "-d").within(10), exits(1), says(who))
+    no_traceback(scenario, refused)
+    scenario.environment["XDG_RUNTIME_DIR"] = str(scenario.runtime)
     assert scenario.daemon() == facts
     assert scenario.ps() == rows
+    assert not [path for path in second.rglob("*") if path.is_socket()]
 
 
 def test_six_ups_at_once_start_one_daemon_and_one_process(scenario: Scenario) -> None:

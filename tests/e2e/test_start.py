@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.scenario import Scenario, bad, exits, no_traceback, orch, says
+from tests.e2e.scenario import Scenario, bad, exits, no_traceback, orch, row, says
 
 
 @pytest.mark.parametrize(
@@ -13,8 +13,8 @@ from tests.e2e.scenario import Scenario, bad, exits, no_traceback, orch, says
     [
         ({"command": ["./missing-program"]}, "No such file or directory"),
         ({"command": ["./not-executable"]}, "Permission denied"),
-        ({"command": ["./lost-interpreter"]}, "No such file or directory"),
-        ({"command": ["true"], "working_dir": "missing-folder"}, "No such file or directory"),
+        ({"command": ["./lost-interpreter"]}, "the interpreter .* is missing"),
+        ({"command": ["true"], "working_dir": "missing-folder"}, "missing-folder' does not exist"),
         ({"command": ["true"], "user": "nobody-of-this-name"}, "nobody-of-this-name"),
     ],
     ids=[
@@ -33,7 +33,7 @@ def test_what_cannot_be_started_says_why_at_once(
     scenario.write("#!/no/such/interpreter\n", "lost-interpreter").chmod(0o755)
     scenario.services({"web": component, "other": {"command": bad()}})
     outcome = scenario.step(
-        "up fails", orch("up", "-d", "--wait").within(10), exits(1), says("web", hint)
+        "up fails", orch("up", "-d", "--wait").within(10), exits(1), says(hint)
     )
     no_traceback(scenario, outcome)
     rows = scenario.ps()
@@ -42,6 +42,24 @@ def test_what_cannot_be_started_says_why_at_once(
         assert rows["web.web"]["result"] == "spawn-error"
         assert rows["web.web"]["restarts"] == 0
         assert rows["web.web"]["pid"] is None
+
+
+def test_a_folder_that_went_away_is_a_spawn_error(scenario: Scenario) -> None:
+    """Acceptance 37, for what no check before the start can see."""
+    work = scenario.root / "work"
+    work.mkdir()
+    scenario.services({"web": {"command": bad(), "working_dir": "work"}})
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    scenario.step("it stops", orch("stop", "web"), exits(0))
+    work.rmdir()
+    outcome = scenario.step(
+        "it cannot start again",
+        orch("start", "web").within(10),
+        exits(1),
+        says(f"{work}.*No such file or directory"),
+        row("web.web", phase="failed", result="spawn-error", pid=None),
+    )
+    no_traceback(scenario, outcome)
 
 
 def test_a_process_finds_exactly_what_was_declared(scenario: Scenario) -> None:

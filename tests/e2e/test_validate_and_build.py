@@ -91,7 +91,7 @@ def test_all_mistakes_of_all_files_are_shown_at_once(scenario: Scenario) -> None
         services:
           gamma:
             command: "true"
-            mode: sideways
+            restart: sometimes
           delta:
             command: "true"
             replicas: many
