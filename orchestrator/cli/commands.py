@@ -326,7 +326,6 @@ COMMANDS: tuple[Command, ...] = (
             Parameter(
                 "path",
                 "A handler file, or the directory of a built instance.",
-                required=True,
                 metavar="FILE|DIR",
             ),
             Parameter(
@@ -345,7 +344,7 @@ COMMANDS: tuple[Command, ...] = (
                 "LEVEL",
                 default="INFO",
             ),
-            _option("service", "-s --service", "The handler file, as an option.", "FILE"),
+            _option("service", "-s --service", "The handler file, instead of FILE.", "FILE"),
         ),
         quick=False,
         shared=False,

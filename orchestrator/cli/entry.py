@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -17,7 +16,8 @@ from orchestrator.cli.invocation import Invocation
 from orchestrator.cli.session import Session
 from orchestrator.errors import ExitCode, OrchestratorError, TopologyError, UsageError
 
-_BY_SIGNAL = 128
+_BROKEN_PIPE = 128 + 13
+"""As a program ends that SIGPIPE kills; the `signal` module is dear for one number."""
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_output()
-        return _BY_SIGNAL + signal.SIGPIPE
+        return _BROKEN_PIPE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     return code

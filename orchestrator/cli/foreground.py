@@ -57,6 +57,7 @@ class Foreground:
         self._failed: dict[str, Row] = {}
         self._owns_all = True
         self._code: int | None = None
+        self._ends_by_itself = False
         self._asked = 0
         self._is_over = False
 
@@ -140,7 +141,8 @@ class Foreground:
     def _system(self, event: Event) -> None:
         if event["state"] == "stopped":
             self._is_over = True
-            if self._code is None:
+            # That all had ended was seen first, maybe; why the system ended says more.
+            if self._code is None or (self._ends_by_itself and event.get("exit_code")):
                 self._code = event.get("exit_code", 0)
         elif not self._asked:
             why = event.get("why") or "the daemon was told to"
@@ -178,6 +180,7 @@ class Foreground:
         if self._asked or self._is_over:
             return
         if self._code is None and not self._live:
+            self._ends_by_itself = True
             self._code = ExitCode.FAILED if self._failed else ExitCode.DONE
         if self._code is not None:
             self._end(daemon)

@@ -21,6 +21,7 @@ from orchestrator.client import Client, Row, Watch
 from orchestrator.errors import ExitCode, OrchestratorError
 from orchestrator.model import names as naming
 
+_LOCK = "topology.lock.json"
 _ALIVE = frozenset({"starting", "running", "stopping"})
 
 
@@ -119,11 +120,12 @@ def _offline(
     session: Session, follower: Follower, words: Sequence[str], streams: Sequence[str]
 ) -> None:
     """Take in the log files that the last built lock speaks of."""
-    path = session.base_dir / "topology.lock.json"
+    base_dir = _base_dir(session)
+    path = base_dir / _LOCK
     try:
         document = json.loads(path.read_bytes())
-        components = document.get("lock", document)["components"]
-    except (OSError, ValueError, KeyError, AttributeError) as problem:
+        components = document["lock"]["components"]
+    except (OSError, ValueError, KeyError, TypeError) as problem:
         raise OrchestratorError(
             f"cannot find the logs of {session.topology}: no daemon runs and {path} "
             f"cannot be read ({problem}); start the system with: {session.starter}"
@@ -135,5 +137,16 @@ def _offline(
         stem = naming.file_stem(plain["service"], plain["component"], plain.get("instance", 1))
         for stream in streams:
             suffix = "out" if stream == "stdout" else "err"
-            follower.add(name, stream, session.base_dir / "logging" / f"{stem}.{suffix}")
+            follower.add(name, stream, base_dir / "logging" / f"{stem}.{suffix}")
         follower.finish(name)
+
+
+def _base_dir(session: Session) -> Path:
+    """Return where the system's files are; its topology is read only when it moved them."""
+    if (session.base_dir / _LOCK).is_file() or not session.topology.is_file():
+        return session.base_dir
+    from orchestrator import config  # noqa: PLC0415 - reading YAML is slow, and seldom needed
+
+    project = session.options.project
+    draft = config.read(session.topology, project=project, environment=session.environment)
+    return draft.base_dir

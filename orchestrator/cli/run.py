@@ -13,7 +13,7 @@ from orchestrator.errors import UsageError
 def run(
     session: Session,
     *,
-    path: str,
+    path: str | None,
     extra: tuple[str, ...],
     addresses: str | None,
     config: str | None,
@@ -23,20 +23,23 @@ def run(
 ) -> int:
     """Run a handler file with its addresses and configuration, or a built instance."""
     del session  # `run` speaks to no daemon and searches no topology
-    target = Path(path)
-    if target.is_dir() and (target / "__info__.json").is_file():
-        if extra or addresses or config or service or main_mode:
-            raise UsageError(f"cannot give options to {path}: a built instance has its own")
-        return runtime.run_directory(target)
-    if service is not None:
-        target = Path(service)
+    words = extra if path is None else (path, *extra)
+    if service is None:
+        if path is None or path.startswith("-"):
+            raise UsageError("name a handler file, or the directory of a built instance, first")
+        service, words = path, extra
+    target = Path(service)
     if not target.exists():
-        raise UsageError(f"cannot run {str(target)!r}: there is no such file")
+        raise UsageError(f"cannot run {service!r}: there is no such file")
+    if (target / "__info__.json").is_file():
+        if words or addresses or config or main_mode:
+            raise UsageError(f"cannot give options to {service}: a built instance has its own")
+        return runtime.run_directory(target)
     return runtime.run_file(
         target,
         addresses=None if addresses is None else Path(addresses),
         config=None if config is None else Path(config),
         main_mode=main_mode,
         log_level=log_level,
-        extra=invocation.rest_pairs(extra),
+        extra=invocation.rest_pairs(words),
     )

@@ -6,7 +6,6 @@ child process only, so that what it does at import it does not do to us.
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -174,37 +173,19 @@ def build(
     lock = wanted.locked.lock
     root = Path(output) if output is not None else base_dir_of(lock)
     tree = config.build.files_of(lock)
-    stale = files.compare(root, tree)
-    if diff:
-        for path in (*stale.written, *stale.removed):
-            new = next((file.text for file in tree if file.path == path), "")
-            _print_diff(session, root, path, new)
-    if check:
-        for path in stale.written:
-            session.screen.note(f"orch: {root / path} is stale")
-        for path in stale.removed:
-            session.screen.note(f"orch: {root / path} is left over")
-        return ExitCode.FAILED if stale.written or stale.removed else ExitCode.DONE
-    if diff:
-        return ExitCode.DONE
+    if check or diff:
+        differences = files.compare_tree(root, tree)
+        for one in differences:
+            session.screen.note(f"orch: {root / one.path} is {one.kind}")
+            if diff:
+                session.screen.data(one.diff.rstrip("\n"))
+        return ExitCode.FAILED if check and differences else ExitCode.DONE
     changes = files.write_tree(root, tree)
     session.screen.note(
         f"orch: {root}: {len(changes.written)} written, {len(changes.unchanged)} unchanged, "
         f"{len(changes.removed)} removed"
     )
     return ExitCode.DONE
-
-
-def _print_diff(session: Session, root: Path, path: str, new: str) -> None:
-    try:
-        old = (root / path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        old = ""
-    lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), f"{root / path}", f"{path} (new)", lineterm=""
-    )
-    for line in lines:
-        session.screen.data(line)
 
 
 def explain(session: Session, *, code: str) -> int:

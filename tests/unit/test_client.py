@@ -86,13 +86,21 @@ def test_a_daemon_that_says_nothing_is_not_waited_for_for_ever(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(runtime_dir / "control.sock"))
         listener.listen()
-        with client.connect(runtime_dir) as silent, pytest.raises(WaitTimeout, match="'ps' within"):
+        with (
+            client.connect(runtime_dir) as silent,
+            pytest.raises(WaitTimeout, match="'ps' within"),
+        ):
             silent.request("ps", timeout=0.05)
 
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"[1, 2]\n", b'{"id": 1}\n', b'{"id": 1, "result": 3}\n'],
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"[1, 2]\n",
+        b'{"id": 1}\n',
+        b'{"id": 1, "result": 3}\n',
+    ],
 )
 def test_garbage_is_a_protocol_error(
     tmp_path_factory: pytest.TempPathFactory, garbage: bytes
@@ -161,7 +169,9 @@ def test_a_wait_ends_when_the_condition_holds_for_all(daemon: FakeDaemon, reache
     assert seen == ["starting", "running", "running"]
 
 
-def test_a_failed_instance_ends_the_wait_of_the_others(daemon: FakeDaemon, reached: Client) -> None:
+def test_a_failed_instance_ends_the_wait_of_the_others(
+    daemon: FakeDaemon, reached: Client
+) -> None:
     daemon.add("a.a", phase="starting", ready=False)
     daemon.add("b.b", phase="starting", ready=False)
     thread = once_watched(daemon, lambda: daemon.change("a.a", **FAILED))
@@ -174,7 +184,9 @@ def test_a_wait_that_takes_too_long_names_whom_it_waited_for(
     daemon: FakeDaemon, reached: Client
 ) -> None:
     daemon.add("market.engine", phase="starting", ready=False, pid=12)
-    daemon.add("web.web", phase="waiting", ready=False, pid=None, why="waiting for db (ready) 3.1s")
+    daemon.add(
+        "web.web", phase="waiting", ready=False, pid=None, why="waiting for db (ready) 3.1s"
+    )
     with pytest.raises(WaitTimeout) as caught:
         reached.wait_until(client.ready, 0.05, what="ready")
     assert str(caught.value) == (

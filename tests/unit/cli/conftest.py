@@ -18,7 +18,9 @@ Orch = Callable[..., int]
 def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in an empty directory with a topology, far from the user's own settings."""
     root = tmp_path_factory.mktemp("w")
-    (root / "topology.yaml").write_text("version: 1\nname: world\nservices: {}\n")
+    (root / "topology.yaml").write_text(
+        "version: 1\nname: world\nservices: {web: {command: sleep 1000}}\n"
+    )
     (root / "run").mkdir()
     monkeypatch.chdir(root)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(root / "run"))
@@ -31,7 +33,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def runtime_dir(world: Path) -> Path:
     """Return the runtime directory of the world's system, made."""
-    directory = files.runtime_dir(world / "topology.yaml", None, {"XDG_RUNTIME_DIR": f"{world}/run"})
+    directory = files.runtime_dir(
+        world / "topology.yaml", None, {"XDG_RUNTIME_DIR": f"{world}/run"}
+    )
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 

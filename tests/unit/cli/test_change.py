@@ -243,6 +243,4 @@ def test_a_refusal_is_one_line(
 
     daemon.answers["start"] = refuse
     assert orch("start", "web") == 1
-    assert capsys.readouterr().err == (
-        "orch: cannot start 'web.web': the system is stopping\n"
-    )
+    assert capsys.readouterr().err == ("orch: cannot start 'web.web': the system is stopping\n")

@@ -111,7 +111,7 @@ def test_notices_tell_which_files_grew(tmp_path: Path) -> None:
         (tmp_path / "a").write_text("x")
         (tmp_path / "b").touch()
         assert select.select([notices.fileno()], [], [], 5.0)[0]
-        assert notices.take() == {tmp_path / "a", tmp_path / "b"}
+        assert notices.take() == frozenset({tmp_path / "a", tmp_path / "b"})
         assert notices.take() == frozenset()
 
 

@@ -75,8 +75,9 @@ def follow(world: Path) -> Iterator[Follow]:
         one.process.wait(10)
 
 
+@pytest.mark.usefixtures("web")
 def test_the_last_hundred_lines_of_each_are_shown(
-    orch: Orch, web: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    orch: Orch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     assert orch("logs") == 0
     lines = capfdbinary.readouterr().out.decode().splitlines()
@@ -85,8 +86,9 @@ def test_the_last_hundred_lines_of_each_are_shown(
     assert len(lines) == 101
 
 
+@pytest.mark.usefixtures("web")
 def test_how_many_and_which_can_be_chosen(
-    orch: Orch, web: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    orch: Orch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     assert orch("logs", "-n", "1", "web") == 0
     assert capfdbinary.readouterr().out == b"web.web  | line 200\nweb.web  | oops\n"
@@ -104,8 +106,9 @@ def test_without_prefix_the_bytes_are_those_of_the_files(
     assert capfdbinary.readouterr().out == b"\xff\x00\r\nno endoops\n"
 
 
+@pytest.mark.usefixtures("web")
 def test_as_json_each_line_is_an_object(
-    orch: Orch, web: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    orch: Orch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     assert orch("logs", "--json", "-n", "1") == 0
     found = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
@@ -115,9 +118,8 @@ def test_as_json_each_line_is_an_object(
     ]
 
 
-def test_an_unknown_name_shows_nothing(
-    orch: Orch, web: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("web")
+def test_an_unknown_name_shows_nothing(orch: Orch, capsys: pytest.CaptureFixture[str]) -> None:
     assert orch("logs", "wbe") == 1
     assert "did you mean 'web" in capsys.readouterr().err
 
@@ -134,7 +136,9 @@ def test_without_a_daemon_the_files_are_found_by_the_lock(
         "web.api@2": {"service": "web", "component": "api", "instance": 2},
     }
     lock = logging_dir.parent / "topology.lock.json"
-    lock.write_text(json.dumps({"name": "world", "components": components}))
+    lock.write_text(
+        json.dumps({"digest": "", "lock": {"name": "world", "components": components}})
+    )
     assert orch("logs") == 0
     assert capfdbinary.readouterr().out == b"web.api@1  | first\nweb.api@2  | second\n"
     assert orch("logs", "web.api@2", "--no-prefix") == 0
@@ -213,7 +217,7 @@ def test_following_ends_with_the_system(daemon: FakeDaemon, web: Path, follow: F
     assert following.out.read_bytes() == LAST + b"web.web  | last words\n"
 
 
-def test_a_reader_that_goes_away_is_no_error(web: Path, daemon: FakeDaemon, world: Path) -> None:
+def test_a_reader_that_goes_away_is_no_error(web: Path, world: Path) -> None:
     web.write_bytes(b"x" * 10_000_000)
     with subprocess.Popen(
         [sys.executable, "-m", "orchestrator", "logs", "-n", "all"],

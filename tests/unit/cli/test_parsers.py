@@ -20,10 +20,30 @@ from orchestrator.errors import UsageError
 ROOT = Path(__file__).parents[3]
 
 WORDS = st.sampled_from(
-    ["web", "market.engine@2", "topology.yaml", "a=b", "3", "all", "ready", "HUP", "-", "--", "", "é"]
+    [
+        "web",
+        "market.engine@2",
+        "topology.yaml",
+        "a=b",
+        "3",
+        "all",
+        "ready",
+        "HUP",
+        "-",
+        "--",
+        "",
+        "é",
+    ]
 )
 FLAGS = st.sampled_from(
-    sorted({flag for command in commands.COMMANDS for one in commands.options(command) for flag in one.flags})
+    sorted(
+        {
+            flag
+            for command in commands.COMMANDS
+            for one in commands.options(command)
+            for flag in one.flags
+        }
+    )
 )
 
 
@@ -31,7 +51,11 @@ FLAGS = st.sampled_from(
 def command_lines(draw: st.DrawFn) -> list[str]:
     """Draw a command line that is nearly right: options and words of some verb, in any order."""
     command = draw(st.sampled_from([one for one in commands.COMMANDS if one.quick]))
-    before = [piece for one in draw(st.lists(st.sampled_from(commands.SHARED), max_size=2)) for piece in written(draw, one)]
+    before = [
+        piece
+        for one in draw(st.lists(st.sampled_from(commands.SHARED), max_size=2))
+        for piece in written(draw, one)
+    ]
     after: list[str] = []
     for _ in range(draw(st.integers(0, 4))):
         if draw(st.booleans()):
@@ -50,7 +74,9 @@ def written(draw: st.DrawFn, parameter: Parameter) -> list[str]:
     return [f"{flag}={value}"] if draw(st.booleans()) else [flag, value]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(argv=command_lines())
 @example(argv=["-f", "a.yaml", "logs", "-f", "web", "--file", "b.yaml"])
 @example(argv=["up", "-d", "--scale", "a=2", "--scale=b=3", "x.yaml", "web"])
@@ -65,8 +91,14 @@ def test_what_the_quick_parser_takes_typer_takes_alike(
     capsys.readouterr()
 
 
-@given(argv=st.lists(st.one_of(WORDS, FLAGS, st.sampled_from([c.name for c in commands.COMMANDS])), max_size=5))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    argv=st.lists(
+        st.one_of(WORDS, FLAGS, st.sampled_from([c.name for c in commands.COMMANDS])), max_size=5
+    )
+)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_the_quick_parser_takes_no_nonsense(
     argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,7 +111,8 @@ def test_the_quick_parser_takes_no_nonsense(
 @pytest.mark.parametrize(
     "line",
     ["ps", "ps -q", "status web", "logs -f", "logs -n all web", "up -d", "up topology.yaml",
-     "down", "-f x.yaml ps", "stop web --no-wait", "kill -s TERM web", "wait web --for exit",
+     "down", "-f x.yaml ps", "stop web --no-wait", "kill -s TERM web",
+     "wait web --for exit",
      "validate a.yaml b.yaml --format json", "version --json", "restart --wait-timeout=5s web"],
 )  # fmt: skip
 def test_common_lines_take_the_quick_path(line: str) -> None:
@@ -89,15 +122,25 @@ def test_common_lines_take_the_quick_path(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["", "--help", "ps --help", "-q", "upp", "ps --wat", "logs -n", "logs -n100", "logs -fq",
-     "-f", "logs -n -1", "ps -- web", "wait", "explain", "version now", "ps --json=1", "-f a -f b ps",
-     "run x.py"],
+     "-f", "logs -n -1", "ps -- web", "wait", "explain", "version now", "ps --json=1",
+     "-f a -f b ps", "run x.py"],
 )  # fmt: skip
 def test_unusual_lines_are_left_to_typer(line: str) -> None:
     assert quick.parse(line.split()) is None
 
 
 def test_the_quick_path_imports_nothing_heavy() -> None:
-    heavy = ["typer", "click", "rich", "zmq", "ruamel", "asyncio", "jsonschema", "subprocess", "psutil"]
+    heavy = [
+        "typer",
+        "click",
+        "rich",
+        "zmq",
+        "ruamel",
+        "asyncio",
+        "jsonschema",
+        "subprocess",
+        "psutil",
+    ]
     code = (
         "import sys\n"
         "from orchestrator.cli import quick, entry, observe, change\n"
@@ -145,7 +188,7 @@ def test_what_is_no_pair_cannot_be_handed_on(extra: tuple[str, ...]) -> None:
 
 
 def test_values_are_converted_and_defaults_filled_in() -> None:
-    given_ = {"names": ("web",), "lines": "all", "grep": "a+"}
+    given_: dict[str, invocation.Text] = {"names": ("web",), "lines": "all", "grep": "a+"}
     options, values = invocation.read(Invocation("logs", given_), {})
     assert options == invocation.Options()
     assert values["lines"] is None
@@ -160,7 +203,7 @@ def test_values_are_converted_and_defaults_filled_in() -> None:
     [
         ("logs", {"lines": "many"}, "cannot use 'many' for --lines"),
         ("logs", {"grep": "("}, "no regular expression"),
-        ("wait", {"names": ("a",), "goal": "redy"}, "did you mean ready"),
+        ("wait", {"names": ("a",), "goal": "readi"}, "did you mean ready"),
         ("wait", {"names": ("a",), "timeout": "5"}, "is no duration"),
         ("kill", {"signal": "TREM"}, "did you mean TERM"),
         ("kill", {"signal": "999"}, "no signal has this number"),
