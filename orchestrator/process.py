@@ -24,9 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.errors import DaemonRunning, OrchestratorError, SpawnError
-from orchestrator.model.phase import Exit
+from orchestrator.model.phase import Exit, Process
 from orchestrator.model.units import Instant, Seconds
-from orchestrator.supervision.lifecycle import Process
 
 MARKER = "ORCH_INSTANCE"
 """The environment variable that marks every process of ours: `KEY/NAME/GENERATION`."""
@@ -322,12 +321,13 @@ def signal_process(pidfd: int, number: int) -> bool:
     return True
 
 
-def signal_group(leader: Process, number: int) -> bool:
-    """Send a signal to the process group of a leader that is not reaped yet.
+def signal_group(leader: Process, number: int, *, ours: bool) -> bool:
+    """Send a signal to the process group of a leader.
 
-    The group's number is the leader's pid, which cannot be reused before it is reaped.
+    The group's number is the leader's pid, which cannot be reused before it is reaped. A
+    leader that is `ours` is reaped by us alone; any other is looked at first.
     """
-    if start_time(leader.pid) != leader.started:
+    if not ours and start_time(leader.pid) != leader.started:
         return False
     try:
         os.killpg(leader.pid, number)
@@ -374,8 +374,13 @@ def descendants(pid: int) -> Iterator[int]:
         todo.extend(children(child))
 
 
-def survivors(leader: Process, marker: str, strangers: Iterable[int]) -> tuple[Process, ...]:
+def survivors(
+    leader: Process, marker: str, strangers: Iterable[int], *, ended: bool
+) -> tuple[Process, ...]:
     """Return the living processes of a tree other than its leader.
+
+    When the leader has `ended` nothing descends from it any more: its children have lost
+    their parent.
 
     A tree is what descends from the leader, and what lost its parent and came to one of our
     subreapers (`strangers`), together with what descends from that. An orphan belongs to the
@@ -383,10 +388,10 @@ def survivors(leader: Process, marker: str, strangers: Iterable[int]) -> tuple[P
     cleared its environment *and* made a session *and* outlived its parent is not found.
     """
     roots = [pid for pid in strangers if _belongs(pid, leader, marker)]
+    if not ended and start_time(leader.pid) == leader.started:
+        roots.append(leader.pid)
     found: dict[int, Process] = {}
-    for root in (leader.pid, *roots):
-        if root == leader.pid and start_time(root) != leader.started:
-            continue
+    for root in roots:
         for pid in (root, *descendants(root)):
             fields = None if pid == leader.pid else _stat(pid)
             if fields and fields[0] not in b"ZX":

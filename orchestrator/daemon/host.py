@@ -15,10 +15,9 @@ from typing import Protocol
 
 from orchestrator import process as processes
 from orchestrator.errors import SpawnError
-from orchestrator.model.phase import Exit
+from orchestrator.model.phase import Exit, Process
 from orchestrator.model.units import Instant, Seconds
 from orchestrator.process import Order
-from orchestrator.supervision.lifecycle import Process
 
 Ended = Callable[[Exit], None]
 Spawned = Callable[[Process | SpawnError], None]
@@ -73,6 +72,9 @@ class PosixHost:
         self._keeper = keeper
         self._pidfds: dict[Process, int] = {}
         self._pids: set[int] = set()
+        self._leftovers: set[int] = set()
+        self._ours: set[Process] = set()
+        self._ended: set[Process] = set()
         self._told: dict[Process, Exit] = {}
         self._numbers: dict[Process, int] = {}
         self._untold: dict[Process, Ended] = {}
@@ -111,6 +113,8 @@ class PosixHost:
             done(SpawnError(f"watch {order.argv[0]!r}", error.errno or 0, reason, transient=True))
             return
         self._pids.add(child.process.pid)
+        self._leftovers.discard(child.process.pid)
+        self._ours.add(child.process)
         if child.errors is None:
             done(child.process)
             return
@@ -147,6 +151,9 @@ class PosixHost:
         if number is not None:
             self._acknowledge(number)
         self._pids.discard(process.pid)
+        self._leftovers.discard(process.pid)
+        self._ours.discard(process)
+        self._ended.discard(process)
         fd = self._pidfds.pop(process, None)
         if fd is not None:
             processes.reap(fd)
@@ -155,7 +162,7 @@ class PosixHost:
     def signal(self, process: Process, number: int, *, group: bool) -> bool:
         """Signal through the pidfd; a group only while its leader is not reaped."""
         if group:
-            return processes.signal_group(process, number)
+            return processes.signal_group(process, number, ours=process in self._ours)
         fd = self._pidfds.get(process)
         if fd is not None:
             return processes.signal_process(fd, number)
@@ -163,7 +170,10 @@ class PosixHost:
 
     def survivors(self, leader: Process, marker: str) -> tuple[Process, ...]:
         """Return what lives of a tree, see `process.survivors`."""
-        return processes.survivors(leader, marker, self._orphans())
+        ended = leader in self._ended or leader not in self._pidfds
+        found = processes.survivors(leader, marker, self._orphans(), ended=ended)
+        self._leftovers.update(process.pid for process in found)
+        return found
 
     def marked(self, prefix: str) -> Mapping[str, Process]:
         """Return the leaders of marked sessions, whoever their parent is by now."""
@@ -195,6 +205,7 @@ class PosixHost:
 
     def _on_pidfd(self, process: Process, fd: int, ended: Ended) -> None:
         self._loop.remove_reader(fd)
+        self._ended.add(process)
         try:
             exit = processes.peek_exit(fd)  # noqa: A001
         except ChildProcessError:
@@ -221,12 +232,15 @@ class PosixHost:
     def _orphans(self) -> tuple[int, ...]:
         """Children of ours or of the keeper that we did not start: orphans of components.
 
+        One that is watched because its leader is gone is still an orphan.
+
         Read once per turn of the loop, however many components end in it.
         """
         if self._strangers is None:
             own = os.getpid()
             found = (*processes.children(own), *processes.children(self._keeper))
-            self._strangers = tuple(p for p in found if p not in self._pids and p != own)
+            leaders = self._pids - self._leftovers
+            self._strangers = tuple(p for p in found if p not in leaders and p != own)
             self._loop.call_soon(self._forget_strangers)
         return self._strangers
 

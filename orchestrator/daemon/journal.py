@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.model import plain
-from orchestrator.model.phase import Exit, Phase, Result
+from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import Component
-from orchestrator.supervision.lifecycle import End, Instance, Process
+from orchestrator.supervision.lifecycle import End, Instance
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS slot (
 ) WITHOUT ROWID;
 """
 
-_COLUMNS = 19
+_WRITE = "INSERT OR REPLACE INTO slot VALUES (" + ",".join("?" * 19) + ")"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class Journal:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._failing = False
 
     @classmethod
     def open(cls, path: Path, boot: str) -> Journal:
@@ -125,11 +126,24 @@ class Journal:
             connection.executemany("DELETE FROM component WHERE slot=?", gone)
             connection.executemany("DELETE FROM slot WHERE slot=?", gone)
 
-    def write(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Write slots, made by `row`, in one transaction."""
-        with self._connection as connection:
-            marks = ",".join("?" * _COLUMNS)
-            connection.executemany(f"INSERT OR REPLACE INTO slot VALUES ({marks})", rows)  # noqa: S608
+    def write(self, rows: Iterable[tuple[Any, ...]]) -> bool:
+        """Write slots, made by `row`, in one transaction; tell whether it could be done.
+
+        A full disk must not stop supervision: the caller keeps what could not be written and
+        tries again, and until then a killed daemon may forget it.
+        """
+        try:
+            with self._connection as connection:
+                connection.executemany(_WRITE, rows)
+        except sqlite3.OperationalError as error:
+            if not self._failing:
+                logger.error("Cannot write the journal: %s; free some space", error)  # noqa: TRY400
+            self._failing = True
+            return False
+        if self._failing:
+            logger.info("The journal can be written again")
+        self._failing = False
+        return True
 
     def records(self) -> Iterator[Record]:
         """Yield every slot that has a component; damaged rows are reported and left out."""

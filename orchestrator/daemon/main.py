@@ -28,8 +28,7 @@ from orchestrator.daemon.programs import Place
 from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.errors import RequestFailed
-from orchestrator.model.phase import Exit
-from orchestrator.supervision.lifecycle import Process
+from orchestrator.model.phase import Exit, Process
 
 logger = logging.getLogger(__name__)
 
@@ -234,15 +233,22 @@ def need_descriptors(instances: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
+class Lines(logging.Formatter):
+    """Time in UTC, process and level before each line, also of records of many lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's lines."""
+        stamp = rows.timestamp(record.created)
+        prefix = f"{stamp} daemon[{record.process}] {record.levelname} "
+        return "\n".join(prefix + line for line in super().format(record).splitlines())
+
+
 def main(arguments: str) -> int:
     """Run the daemon; return its exit code."""
     given = json.loads(arguments)
-    logging.basicConfig(
-        level=os.environ.get("ORCH_LOG_LEVEL", "INFO"),
-        format="%(asctime)s.%(msecs)03dZ daemon[%(process)d] %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
-    logging.Formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines())
+    logging.basicConfig(level=os.environ.get("ORCH_LOG_LEVEL", "INFO"), handlers=[handler])
     with asyncio.Runner() as runner:
         daemon = Daemon(runner.get_loop(), given)
         runner.run(_run(daemon))

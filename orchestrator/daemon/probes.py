@@ -21,11 +21,10 @@ from orchestrator import process as processes
 from orchestrator.daemon import programs
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.errors import SpawnError
-from orchestrator.model.phase import Exit
+from orchestrator.model.phase import Exit, Process
 from orchestrator.model.topology import Component, Ready
 from orchestrator.model.units import Seconds
 from orchestrator.supervision import lifecycle
-from orchestrator.supervision.lifecycle import Process
 
 logger = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from orchestrator.daemon import programs
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
 from orchestrator.errors import ExitCode, SpawnError
-from orchestrator.model.phase import Exit, Phase, Result
+from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import AtEnd, Component
 from orchestrator.supervision import changes, lifecycle, reconcile
-from orchestrator.supervision.lifecycle import Instance, Process
+from orchestrator.supervision.lifecycle import Instance
 from orchestrator.supervision.reconcile import Slot
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ class Supervisor:
         self._runnable: dict[str, None] = {}
         self._release: list[Process] = []
         self._leaving: dict[str, None] = {}
+        self._transitions: list[str] = []
         self._reported: dict[str, None] = {}
         self._turning = False
         self._scheduled = False
@@ -249,6 +250,10 @@ class Supervisor:
                 self.host.release(process)
             self._release.clear()
             self._drop_left()
+            if self._transitions:
+                # One record for the turn: a thousand components start in one.
+                logger.info("%s", "\n".join(self._transitions))
+                self._transitions.clear()
         finally:
             self._turning = False
         reported, self._reported = self._reported, {}
@@ -644,8 +649,8 @@ class Supervisor:
                         started_wall=facts.started_wall,
                     )
                 )
-        self._dirty.clear()
-        self.journal.write(rows)
+        if self.journal.write(rows):
+            self._dirty.clear()
 
     def _index(self) -> None:
         """Rebuild who belongs to whom and who needs whom; only when the slots change."""
@@ -686,14 +691,10 @@ class Supervisor:
     def _log(self, before: Instance, after: Instance, event: lifecycle.Event) -> None:
         if before.phase is after.phase:
             return
-        logger.info(
-            "%s#%d %s → %s (%s)%s",
-            after.component.name,
-            after.generation,
-            before.phase,
-            after.phase,
-            type(event).__name__,
-            f": {reason(after)}" if after.phase in (Phase.FAILED, Phase.BACKOFF) else "",
+        why = f": {reason(after)}" if after.phase in (Phase.FAILED, Phase.BACKOFF) else ""
+        self._transitions.append(
+            f"{after.component.name}#{after.generation} {before.phase.value} → "
+            f"{after.phase.value} ({type(event).__name__}){why}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Where an instance is in its life, and why its last process ended."""
+"""Where an instance is in its life, what a process is, and why one ended."""
 
 from __future__ import annotations
 
@@ -68,3 +68,14 @@ class Exit:
         if self.signal is not None:
             return f"signal {self.signal}" + (" (core dumped)" if self.core_dumped else "")
         return "exit unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A living process: the pid alone is no identity, it is reused; pid and start time are.
+
+    `started` is field 22 of /proc/PID/stat, in clock ticks since boot (proc(5)).
+    """
+
+    pid: int
+    started: int

@@ -27,7 +27,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import assert_never
 
-from orchestrator.model.phase import Exit, Phase, Result
+from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import Component
 from orchestrator.model.units import Instant, Seconds
 from orchestrator.supervision import policy
@@ -37,17 +37,6 @@ KILL_AGAIN: Seconds = 1.0
 
 COMMAND_TIMEOUT: Seconds = 10.0
 """How long a stop command may take before the ladder begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A living process: the pid alone is no identity, it is reused; pid and start time are.
-
-    `started` is field 22 of /proc/PID/stat, in clock ticks since boot (proc(5)).
-    """
-
-    pid: int
-    started: int
 
 
 # ------------------------------------------------------------------ states
