@@ -2,9 +2,9 @@
 
     {"connections": {"in": {"orders": {"replyer": "127.0.0.1:8001"}}, "out": {…}}, "states": {…}}
 
-An address without a scheme is tcp. A plain text instead of `{socket: address}` is the address of the connection's
-only socket. A list stands for the replicas of the end that binds: a connector connects to all of them, a binder
-takes the one of its instance.
+An address without a scheme is tcp. A plain text instead of `{socket: address}` is the address of
+the connection's only socket. A list stands for the replicas of the end that binds: a connector
+connects to all of them, a binder takes the one of its instance.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Putting a component together: handler, configuration, connections, sockets; in this order, and apart again."""
+"""Putting a component together: handler, configuration, connections, sockets, in this order."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Assembly:
         return self.handler.sigint_handler
 
     def wait_for_subscribers(self, expected: Mapping[str, tuple[int, str]]) -> None:
-        """Wait until publishers have the subscribers they expect; say who is missing, and go on."""
+        """Wait until publishers have the subscribers they expect; else log who is missing."""
         for output in self.outputs.values():
             if not isinstance(output, Publisher) or not output.expected:
                 continue
@@ -135,7 +135,8 @@ def _check_mode(instance: Instance, handler: Handler, ends: tuple[End, ...]) -> 
     mistakes: list[str] = []
     for side, models in handler.state_models.items():
         mistakes += [
-            f"{handler.origin.place('state_models', side, name)}: states are not served by this version"
+            f"{handler.origin.place('state_models', side, name)}: "
+            "states are not served by this version"
             for name in models
         ]
     if instance.main_mode:
@@ -144,8 +145,8 @@ def _check_mode(instance: Instance, handler: Handler, ends: tuple[End, ...]) -> 
                 f"{handler.origin.file}: mode main needs a function main(to_send, config)"
             )
         mistakes += [
-            f"{handler.origin.place('connection_models', 'in', end.name)}: mode main allows no inbound "
-            "connection; remove it, or use mode service"
+            f"{handler.origin.place('connection_models', 'in', end.name)}: "
+            "mode main allows no inbound connection; remove it, or use mode service"
             for end in ends
             if end.type.side == "in"
         ]

@@ -1,7 +1,7 @@
 """The outbound ends at work, for async functions: what waits in `outbound` is awaited here.
 
-ZeroMQ's file descriptor tells only that something may have changed, and only once. So whoever is about to wait has
-just tried, and after each sign everything is tried again.
+ZeroMQ's file descriptor tells only that something may have changed, and only once. So whoever is
+about to wait has just tried, and after each sign everything is tried again.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Requests:
         self._signs = _Signs(self._socket, loop)
 
     async def send(self, arguments: Any) -> dict[str, Any]:
-        """Send a request and await its reply; cancelling forgets the reply, the peer is not told."""
+        """Send a request and await its reply; cancelling forgets it, and the peer is not told."""
         requester = self._requester
         frame = requester.frame(arguments)
         # In the envelope, as REQ_CORRELATE has it: peers send it back untouched.

@@ -32,7 +32,8 @@ def adapt(function: object, forms: Mapping[int, tuple[int, ...]]) -> Function:
 
     Args:
         function: What the handler file gives.
-        forms: By number of parameters, which of all arguments they are. The first form that fits is taken.
+        forms: By number of parameters, which of all arguments they are. The first form that
+            fits is taken.
 
     Raises:
         TypeError: It is not callable, or takes another number of arguments.

@@ -1,7 +1,7 @@
 """A component with async functions at work: the same turns as in `serving`, on asyncio.
 
-A plain function runs where its message was read. An async one is handed to one task; until it ends, sockets that
-have something are held, for functions never run in parallel.
+A plain function runs where its message was read. An async one is handed to one task; until it
+ends, sockets that have something are held, for functions never run in parallel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def serve(assembly: Assembly) -> None:
-    """Handle messages until SIGTERM or SIGINT; the message in hand is finished, the hook called."""
+    """Handle messages until SIGTERM or SIGINT; finish the message in hand, call the hook."""
     asyncio.run(_Service(assembly).run())
 
 

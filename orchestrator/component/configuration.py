@@ -1,4 +1,4 @@
-"""The configuration of a component: layers, conversion to the model's types, and every mistake at once.
+"""The configuration of a component: layers, conversion to the model's types, all mistakes at once.
 
 Later layers win:
 
@@ -7,9 +7,10 @@ Later layers win:
     arguments    --symbol … on the command line
     setup_config what the hook returns is merged over the rest
 
-Values from a file are JSON and become what the model says: "1.10" or 1.1 a Decimal, "2026-01-02T03:04:05Z" a
-datetime, a list a set or a tuple. Values from environment and arguments are text; containers are written as JSON.
-`${settings.NAME}` in a text stands for a secret, and comes from the environment as ORCH_SETTING_NAME.
+Values from a file are JSON and become what the model says: "1.10" or 1.1 a Decimal,
+"2026-01-02T03:04:05Z" a datetime, a list a set or a tuple. Values from environment and arguments
+are text; containers are written as JSON. `${settings.NAME}` in a text stands for a secret, and
+comes from the environment as ORCH_SETTING_NAME.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def _secrets(
 
 
 class _Unfit(ValueError):
-    """A value cannot become what the model says; the message does not repeat the value, it may be a secret."""
+    """A value cannot become what the model says. It may be a secret: messages do not repeat it."""
 
 
 def _from_text(model: Any, text: str) -> Any:

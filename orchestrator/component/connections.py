@@ -10,15 +10,17 @@
 Creation arguments, under the names of service_framework and in `required_creation_arguments` or
 `optional_creation_arguments` alike:
 
-    replyer           on_new_request, on_<connection> or on_new_<connection>: the function, or its name in the handler file
-    subscriber        on_new_message, on_<connection> or on_new_<connection>; topic; is_x_sub (connects to a bus, as always)
+    replyer           on_new_request: the function, or its name in the handler file
+    subscriber        on_new_message: likewise; topic; is_x_sub (to a bus: connects, as always)
     requester         timeout: seconds until RequestTimeout, default 5
     publisher         topic; is_x_pub: connect to a bus instead of binding;
                       min_subscribers: how many to wait for before the first message,
                       subscribers_timeout: for how many seconds, default 10;
                       timeout: seconds to wait for a slow subscriber until SendTimeout, default 30;
                       wait_after_creation_s: seconds to wait after binding, default 0
-    external_request  func_to_call or target: the function, or its name: here or `package.module.name`
+    external_request  func_to_call or target: the function, or its name, here or `package.module.f`
+
+The function of an inbound connection may also be called on_<connection> or on_new_<connection>.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ _NUMBER: tuple[type, ...] = (int, float)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Type:
-    """A type of connection. `function` is the creation argument which holds the function to call."""
+    """A type of connection. `function` names the creation argument with the function to call."""
 
     name: str
     side: str
@@ -107,7 +109,7 @@ _KEYS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class End:
-    """One declared end of a connection. `returns` is None when any return value is taken as it is."""
+    """One declared end of a connection. `returns` is None when any return value will do."""
 
     name: str
     type: Type
@@ -181,7 +183,7 @@ def declared(
     Args:
         connection_models: `{"in": {name: model}, "out": {name: model}}` of the handler file.
         origin: The handler, for functions given by name and for the places of mistakes.
-        creation: More creation arguments by connection, as the hook `setup_connections` returns them.
+        creation: More creation arguments by connection, as the hook `setup_connections` gives.
 
     Raises:
         SetupError: Names every mistake with its place.
@@ -195,7 +197,7 @@ def declared(
         except SetupError as error:
             mistakes.extend(error.mistakes)
     mistakes.extend(
-        f"setup_connections returned arguments for {name!r}, which connection_models does not declare"
+        f"setup_connections returned arguments for {name!r}, which is not in connection_models"
         for name in given
     )
     if mistakes:
@@ -218,7 +220,7 @@ def _each(
             )
         elif not isinstance(ends, Mapping):
             mistakes.append(
-                f"{origin.place('connection_models', side)}: expected a dict of connections by name"
+                f"{origin.place('connection_models', side)}: expected a dict of connections"
             )
         else:
             for name, model in ends.items():
@@ -323,7 +325,7 @@ def _function(
 
 
 def _resolved(dotted: str, origin: Origin) -> Any:
-    """Find a function by name: in the handler file, else as the longest module that can be imported."""
+    """Find a function by name: in the handler file, else in the innermost module on its path."""
     first, *rest = dotted.replace(":", ".").split(".")
     if first in origin.namespace:
         found = origin.namespace[first]
@@ -348,7 +350,8 @@ def _options(
         if name not in kind.creation:
             known = [*filter(None, [kind.function]), *kind.creation]
             wrong(
-                f"a {kind.name} has no creation argument {name!r}; it has {', '.join(known) or 'none'}",
+                f"a {kind.name} has no creation argument {name!r}; it has "
+                + (", ".join(known) or "none"),
                 group,
             )
         elif not isinstance(value, kind.creation[name]) or (
@@ -358,7 +361,8 @@ def _options(
             wrong(f"{name!r} must be {names}, got {type(value).__name__} {value!r:.80}", group)
         elif isinstance(value, (int, float)) and not _LEAST.get(name, 0) <= value < 1e6:
             wrong(
-                f"{name!r} must be at least {_LEAST.get(name, 0)} and below a million, got {value!r}",
+                f"{name!r} must be at least {_LEAST.get(name, 0)} and below a million, "
+                f"got {value!r}",
                 group,
             )
     return creation

@@ -2,8 +2,8 @@
 
 ComponentError
 ├── SetupError             the component cannot start; one line per mistake
-├── ModelMismatch          arguments, a return value or a configuration break their model (also ValueError)
-├── UnknownOutput          `to_send` names an output that no model declares (also KeyError, ValueError)
+├── ModelMismatch          a value breaks its model (also ValueError)
+├── UnknownOutput          `to_send` names no declared output (also KeyError, ValueError)
 ├── SendError              a message could not be sent
 │   └── SendTimeout        … within its time: a subscriber is too slow (also TimeoutError)
 └── RequestError           a request was not answered as its model promises
@@ -31,7 +31,7 @@ class SetupError(ComponentError):
 
 
 class ModelMismatch(ComponentError, ValueError):
-    """A value breaks its model. `mistakes` names each key, what was expected and what was found."""
+    """A value breaks its model. `mistakes` names each key, what was expected, what was found."""
 
     def __init__(self, subject: str, mistakes: Sequence[str]) -> None:
         super().__init__(f"{subject}: {'; '.join(mistakes)}")
@@ -66,8 +66,8 @@ class RequestTimeout(RequestError, TimeoutError):
 class RemoteError(RequestError):
     """The peer answered with an error; carries its message, not its traceback.
 
-    `kind` is one of `malformed`, `arguments`, `handler`, `return`; `type` names the exception of the peer's
-    handler, if there was one.
+    `kind` is one of `malformed`, `arguments`, `handler`, `return`; `type` names the exception of
+    the peer's handler, if there was one.
     """
 
     def __init__(self, connection: str, kind: str, type_name: str, message: str) -> None:

@@ -1,7 +1,8 @@
 """The workflow id: one chain of messages across components, as service_framework counts it.
 
-A message without an id begins a chain. What a handler sends carries the id of the message in hand: the first one
-unchanged, the next ones with `_1`, `_2`, … appended. Outside of any message each one sent begins its own chain.
+A message without an id begins a chain. What a handler sends carries the id of the message in hand:
+the first one unchanged, the next ones with `_1`, `_2`, … appended. Outside of any message each one
+sent begins its own chain.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 
 
 class Flow:
-    """The workflow in hand; `current` is None between messages, and set so by who has handled one."""
+    """The workflow in hand; whoever has handled a message sets `current` to None."""
 
     __slots__ = ("_new", "_sent", "current")
 
@@ -37,7 +38,7 @@ class Flow:
 
 
 def _ids() -> Iterator[str]:
-    """Yield UUID texts of version 4 that differ in their end: a system call for each would cost more."""
+    """Yield UUID texts of version 4 that differ in their end; a system call each is dearer."""
     whole = uuid.uuid4()
     prefix = str(whole)[:24]
     for number in itertools.count(whole.node >> 1):

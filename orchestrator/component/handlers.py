@@ -1,7 +1,7 @@
 """A handler file, read: models, functions and hooks, as the rest of the runtime wants them.
 
-The names are those of service_framework; where its document and its code differ, both are accepted. Nothing of a
-handler file leaves this module unchecked.
+The names are those of service_framework; where its document and its code differ, both are
+accepted. Nothing of a handler file leaves this module unchecked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Main:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A loaded handler file. Hooks are None when the file has none, and take all their arguments."""
+    """A loaded handler file. A hook is None when the file has none, and takes all arguments."""
 
     module: ModuleType
     origin: Origin

@@ -1,7 +1,7 @@
 """The inbound ends at work: take a message, check it, call its function, answer.
 
-An error of a message is that message's error: it is answered or logged, and the component goes on. Whatever is
-called more than once per message is bound beforehand.
+An error of a message is that message's error: it is answered or logged, and the component goes on.
+Whatever is called more than once per message is bound beforehand.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Inbound(Protocol):
 class Replyer:
     """Answers requests, in the order of their arrival, errors included.
 
-    A REP socket, because it handles the envelopes of REQ, DEALER and ROUTER peers in C, at half of ROUTER's cost;
-    its strict turn of request and reply is what functions that never run in parallel do anyway. Whatever happens
-    to a request, one reply is sent.
+    A REP socket, because it handles the envelopes of REQ, DEALER and ROUTER peers in C, at half of
+    ROUTER's cost; its strict turn of request and reply is what functions that never run in
+    parallel do anyway. Whatever happens to a request, one reply is sent.
     """
 
     def __init__(self, end: End, socket: Socket, flow: Flow, handle: Handle) -> None:
@@ -64,7 +64,7 @@ class Replyer:
         self._send = socket.send
 
     def take(self) -> Step:
-        """Take one request and answer it; the answer of an async function comes with the coroutine."""
+        """Take one request and answer it; an async function answers in the coroutine."""
         try:
             frame = self._receive(_NOBLOCK)
         except _NOTHING:

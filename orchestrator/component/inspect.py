@@ -1,8 +1,9 @@
 """What handlers declare, as plain data: `python -m orchestrator.component.inspect`.
 
-Reads one JSON object per line from stdin, `{"name", "handler", "python_path", "mode"}`, and answers each with one
-line on stdout. The handler's code runs here, in a process of its own, so that whoever validates a topology needs not
-import it. Whatever that code prints goes to stderr, and it reads nothing from stdin.
+Reads one JSON object per line from stdin, `{"name", "handler", "python_path", "mode"}`, and
+answers each with one line on stdout. The handler's code runs here, in a process of its own, so
+that whoever validates a topology needs not import it. Whatever that code prints goes to stderr,
+and it reads nothing from stdin.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def _state(side: str, model: dict[str, Any], place: str, line: int | None) -> di
     if sockets is None or not kind.endswith(f"_{side}"):
         fitting = ", ".join(known for known in _STATE_SOCKETS if known.endswith(f"_{side}"))
         raise SetupError(
-            f"{place}: {model.get('state_type')!r} is no state type on side {side!r}; there are {fitting}"
+            f"{place}: {model.get('state_type')!r} is no state type on side {side!r}; "
+            f"there are {fitting}"
         )
     try:
         arguments = models.arguments(
@@ -136,7 +138,7 @@ def _error(error: SetupError) -> dict[str, Any]:
 
 
 def _private_streams() -> tuple[TextIO, TextIO]:
-    """Take stdin and stdout for the protocol; user code is left with nothing to read, and stderr to print to."""
+    """Take stdin and stdout for the protocol; user code reads nothing and prints to stderr."""
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     with Path(os.devnull).open(encoding="utf-8") as nothing:

@@ -16,7 +16,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One component process. `expected` are the subscribers to wait for, by publisher: how many, and who."""
+    """A component process. `expected` says how many subscribers a publisher awaits, and who."""
 
     name: str
     handler: str
@@ -40,8 +40,8 @@ def from_directory(directory: Path) -> Instance:
     info = configuration.read_json(directory / "__info__.json", "description of the component")
     if info.get("format") != FORMAT:
         raise SetupError(
-            f"cannot use {directory}: its format is {info.get('format')!r}, this version reads {FORMAT}; "
-            "build it again"
+            f"cannot use {directory}: its format is {info.get('format')!r}, "
+            f"this version reads {FORMAT}; build it again"
         )
     missing = [key for key in ("name", "handler") if not isinstance(info.get(key), str)]
     if missing:

@@ -21,8 +21,8 @@ Plain = Any
 _SENDABLE = frozenset((str, int, float, bool, bytes, Decimal, datetime, UUID, NoneType))
 _OPAQUE = frozenset((dict, list, object))
 _HOW = (
-    "write a class (str, int, float, bool, bytes, Decimal, datetime, UUID, dict, list, tuple, set or object), "
-    "{T: T}, {'key': T}, [T], (T, T), {T} or {'a', 'b'}"
+    "write a class (str, int, float, bool, bytes, Decimal, datetime, UUID, dict, list, tuple, "
+    "set or object), {T: T}, {'key': T}, [T], (T, T), {T} or {'a', 'b'}"
 )
 
 
@@ -34,10 +34,10 @@ class NotAModel(ValueError):
 class Kind:
     """A compiled type.
 
-    `accepts` tells whether a value fits, `explain` yields what is wrong with one that does not. `dump` prepares a
-    fitting value for `values.encode`, `load` turns a decoded value into what the model promises and leaves alone
-    what does not fit; either is None when there is nothing to do. `cls` is set when `accepts` is no more than
-    `isinstance`.
+    `accepts` tells whether a value fits, `explain` yields what is wrong with one that does not.
+    `dump` prepares a fitting value for `values.encode`, `load` turns a decoded value into what the
+    model promises and leaves alone what does not fit; either is None when there is nothing to do.
+    `cls` is set when `accepts` is no more than `isinstance`.
     """
 
     plain: Plain
@@ -220,7 +220,8 @@ def _fields_at_most(fields: dict[str, Kind]) -> Kind:
             return
         for key, item in value.items():
             if key not in fields:
-                yield f"{key_path(path, key)} is not declared; declared are {', '.join(map(repr, fields))}"
+                known = ", ".join(map(repr, fields))
+                yield f"{key_path(path, key)} is not declared; declared are {known}"
             elif not fields[key].accepts(item):
                 yield from fields[key].explain(item, key_path(path, key))
 

@@ -1,8 +1,8 @@
 """Loading handler code from its source, never from a .pyc.
 
-A .pyc is trusted by the source's size and its time in whole seconds, so two saves of equal size within one second
-would run the older one. Modules below a handler's directories are compiled from their source each time; all
-others load as Python loads them.
+A .pyc is trusted by the source's size and its time in whole seconds, so two saves of equal size
+within one second would run the older one. Modules below a handler's directories are compiled from
+their source each time; all others load as Python loads them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A small event loop for components whose functions are all plain: epoll, and nothing else.
 
-It waits for file descriptors and signals and calls back. Where nothing is awaited, asyncio would double the cost of
-each message and take longer to import than all the rest; where something is, `serving` uses asyncio instead.
+It waits for file descriptors and signals and calls back. Where nothing is awaited, asyncio would
+double the cost of each message and take longer to import than all the rest; where something is,
+`serving` uses asyncio instead.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Loop:
         self._soon.append(call)
 
     def run(self, signals: tuple[signal.Signals, ...]) -> int:
-        """Run until one of the signals comes, and return it; a second one has its default effect."""
+        """Run until one of the signals comes, and return it; a second has its default effect."""
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         previous = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         poll = select.epoll()

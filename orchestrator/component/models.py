@@ -1,20 +1,22 @@
 """Message models, compiled once.
 
-A model says which arguments a message has: `{"order_id": str, "levels": {Decimal: Decimal}, "tags": {str}}`.
+A model says which arguments a message has: `{"order_id": str, "levels": {Decimal: Decimal},
+"tags": {str}}`.
 
     T                   an instance of the class; bool passes as int
     {T: U}              a dict of any size; T may be a class or a tuple of classes
-    {"a": T, "b": U}    a dict with these keys. Within required arguments all of them must be there and others may
-                        be; within optional arguments any may be missing and others must not be there
+    {"a": T, "b": U}    a dict with these keys: all of them, and others may be, within required
+                        arguments; any of them, and no others, within optional ones
     [T]                 a list (or tuple) of any size
     (T, U)              a tuple (or list) of exactly these items; arrives as a tuple
     {T}                 a set of any size
-    {"a", "b"}          a set of these values: at least these when required, at most these when optional
+    {"a", "b"}          a set of at least these values when required, at most these when optional
     def f(a, b): ...    a callable that takes as many arguments; within the process only
     object              anything that can be sent
 
-Compiling makes functions that know their model; no message walks a model. The quick ones only tell *whether* a
-value fits. When it does not, `explain` walks model and value once to name every mistake.
+Compiling makes functions that know their model; no message walks a model. The quick ones only tell
+*whether* a value fits. When it does not, `explain` walks model and value once to name every
+mistake.
 
 No I/O here, and no ZeroMQ: reading models must work without either.
 """

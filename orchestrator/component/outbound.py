@@ -1,15 +1,15 @@
 """The outbound ends at work, for plain functions: request, publish, call out.
 
-Sending is synchronous. A request waits on its own socket, with a deadline, and nothing else of the component runs
-meanwhile: that is what functions which never run in parallel mean. `orchestrator.component.awaiting` does the same
-for async functions, over the same sockets.
+Sending is synchronous. A request waits on its own socket, with a deadline, and nothing else of the
+component runs meanwhile: that is what functions which never run in parallel mean.
+`orchestrator.component.awaiting` does the same for async functions, over the same sockets.
 
-REQ_CORRELATE numbers requests in an envelope frame, which REP and ROUTER peers send back untouched: a reply that comes
-after its deadline is recognised and dropped instead of answering the next request. REQ_RELAXED allows that next
-request.
+REQ_CORRELATE numbers requests in an envelope frame, which REP and ROUTER peers send back
+untouched: a reply that comes after its deadline is recognised and dropped instead of answering the
+next request. REQ_RELAXED allows that next request.
 
-A publisher never drops: when a subscriber has `sockets.HIGH_WATER_MARK` messages waiting, publishing waits for it,
-and raises after its timeout. A subscriber that is gone holds nobody up.
+A publisher never drops: when a subscriber has `sockets.HIGH_WATER_MARK` messages waiting,
+publishing waits for it, and raises after its timeout. A subscriber that is gone holds nobody up.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class Requester:
         where = " or ".join(self._endpoints)
         if sent:
             return RequestTimeout(
-                f"{start}: no reply from {where} within {self.timeout:g} s; it may have been carried out"
+                f"{start}: no reply from {where} within {self.timeout:g} s; "
+                "it may have been carried out"
             )
         return RequestTimeout(
             f"{start}: nobody was connected at {where} for {self.timeout:g} s; "
@@ -161,7 +162,7 @@ class Publisher:
 
     @staticmethod
     def kind(*, expected: int) -> int:
-        """Return the type of socket: an XPUB hears of subscriptions, which only one who waits for them reads."""
+        """Return the socket type: an XPUB hears of subscriptions, for whoever waits for them."""
         return int(zmq.XPUB if expected else zmq.PUB)
 
     def send(self, arguments: Any) -> dict[str, Any]:
@@ -193,7 +194,7 @@ class Publisher:
         )
 
     def wait_for_subscribers(self, timeout: float) -> bool:
-        """Wait until the expected number of subscribers is connected; False when it is not in time."""
+        """Wait until the expected number of subscribers is connected; False when out of time."""
         deadline = time.monotonic() + timeout
         while self.subscribers < self.expected:
             left = round((deadline - time.monotonic()) * 1000)

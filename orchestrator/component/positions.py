@@ -1,4 +1,4 @@
-"""Where keys stand in a Python file: the line of `connection_models["in"]["orders"]`, for errors."""
+"""Where keys stand in a Python file, such as `connection_models["in"]["orders"]`; for errors."""
 
 from __future__ import annotations
 

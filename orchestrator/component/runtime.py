@@ -1,4 +1,4 @@
-"""Running one component in this process: the entry points of the daemon's children and of `orch run`.
+"""Running one component in this process, for the daemon's children and for `orch run`.
 
 0    main returned, or a signal stopped the component
 1    it could not start (one clear message on stderr), or main raised (with its traceback)
@@ -115,7 +115,7 @@ def _work(described: Instance, ready: Assembly) -> int:
 
 
 def _stop_by_exit(ready: Assembly) -> None:
-    """Let a signal call the hook and end the component where it stands: in main, or before the first message."""
+    """Let a signal call the hook, then end the component where it stands: main, or not yet serving."""
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
         for known in serving.SIGNALS:

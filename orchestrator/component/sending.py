@@ -15,10 +15,10 @@ _ABSENT: Any = object()
 
 
 def make(outputs: Mapping[str, Callable[[Any], Result]]) -> Callable[..., Result]:
-    """Return `to_send` for these outputs: `to_send("connection", name, args)` or `to_send(name, args)`.
+    """Return `to_send` for outputs: `to_send("connection", name, args)` or `to_send(name, args)`.
 
-    It returns what the output's function returns: the reply of a requester, {} of a publisher, or an awaitable of
-    either for async functions.
+    It returns what the output's function returns: the reply of a requester, {} of a publisher, or
+    an awaitable of either for async functions.
     """
     find = outputs.get
     identify = threading.get_ident
@@ -35,8 +35,8 @@ def make(outputs: Mapping[str, Callable[[Any], Result]]) -> Callable[..., Result
             raise _unknown(outputs, output_type, output_name, short=args is output_name)
         if identify() != owner:
             raise SendError(
-                f"cannot send from the thread {threading.current_thread().name!r}: sockets belong to the thread "
-                "that runs the handlers; hand the message over to it"
+                f"cannot send from the thread {threading.current_thread().name!r}: sockets belong "
+                "to the thread that runs the handlers; hand the message over to it"
             )
         return send(args)
 

@@ -1,7 +1,8 @@
 """A component at work in mode service: messages in turn, until a signal.
 
-ZeroMQ's file descriptors are watched raw: each tells, once, that its socket may have something, and the socket is
-then emptied. After `BUDGET` messages the other sockets get their turn. Nothing is polled, so idle costs nothing.
+ZeroMQ's file descriptors are watched raw: each tells, once, that its socket may have something,
+and the socket is then emptied. After `BUDGET` messages the other sockets get their turn. Nothing
+is polled, so idle costs nothing.
 
 Functions never run in parallel. Here all of them are plain and run where their message was read;
 `orchestrator.component.concurrent` is for components that have async ones.
@@ -28,7 +29,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(assembly: Assembly) -> None:
-    """Handle messages until SIGTERM or SIGINT; the message in hand is finished, the hook called."""
+    """Handle messages until SIGTERM or SIGINT; finish the message in hand, call the hook."""
     loop = Loop()
     for end in assembly.inbound():
         drain = functools.partial(_drain, end, loop)

@@ -1,4 +1,4 @@
-"""ZeroMQ sockets of a component: opened, bound and connected with errors that say what would help."""
+"""ZeroMQ sockets of a component: opened, bound and connected, with errors that help."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HIGH_WATER_MARK = 10_000
 """How many messages wait per peer before a publisher waits for its slowest subscriber."""
 
 BIND_PATIENCE = 2.0
-"""For how long an address in use is tried again, in seconds: its last owner may be on its way out."""
+"""For how many seconds an address in use is tried again: its owner may be on its way out."""
 
 _RETRY = 0.05
 
@@ -33,7 +33,8 @@ def open_socket(context: Context, kind: int) -> Socket:
     socket.set(zmq.SNDHWM, HIGH_WATER_MARK)
     socket.set(zmq.RCVHWM, HIGH_WATER_MARK)
     socket.set(zmq.MAXMSGSIZE, messages.MAX_SIZE)
-    # Finds out that a peer is gone on networks that lose connections silently; idle, it costs nothing.
+    # Finds out that a peer is gone on networks that lose connections silently; idle, it costs
+    # nothing.
     socket.set(zmq.TCP_KEEPALIVE, 1)
     socket.set(zmq.TCP_KEEPALIVE_IDLE, 60)
     return socket
@@ -85,7 +86,7 @@ def _bind(socket: Socket, end: End, endpoint: str) -> None:
 
 
 def _numeric(endpoint: str) -> str:
-    """Return a tcp endpoint with its host as an address: ZeroMQ takes names for network interfaces."""
+    """Return a tcp endpoint with its host as a number: ZeroMQ takes names for interfaces."""
     if not endpoint.startswith("tcp://"):
         return endpoint
     host, port = addresses.split(endpoint)

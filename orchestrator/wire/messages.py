@@ -2,13 +2,14 @@
 
     request       {"args": {…}, "workflow_id": "…"}
     reply         {"return_args": {…}, "workflow_id": "…"}
-    error reply   {"return_args": {}, "workflow_id": "…", "error": {"kind": …, "type": …, "message": …}}
-    publication   msgpack(topic) + msgpack(request)      in one frame; without a topic the request alone
+    error reply   {"return_args": {}, "workflow_id": "…", "error": {"kind", "type", "message"}}
+    publication   msgpack(topic) + msgpack(request)   in one frame; without a topic, the request
 
-A subscription is the prefix msgpack(topic). It holds the topic's length, so topics match whole: a subscriber
-of "tick" does not receive "ticks".
+A subscription is the prefix msgpack(topic). It holds the topic's length, so topics match whole: a
+subscriber of "tick" does not receive "ticks".
 
-The field `error` is ours. A service_framework requester does not know it and sees a reply without arguments.
+The field `error` is ours. A service_framework requester does not know it and sees a reply without
+arguments.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Failure(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """The error of a reply: its kind, the type of the exception if there was one, and its message."""
+    """The error of a reply: its kind, the type of the exception if any, and its message."""
 
     kind: str
     type: str
@@ -44,7 +45,7 @@ class Error:
 
 
 def prefix(topic: str) -> bytes:
-    """Return what a publication with this topic begins with, and what a subscriber subscribes to."""
+    """Return what publications of a topic begin with; it is what a subscriber subscribes to."""
     return values.encode(topic) if topic else b""
 
 
@@ -76,7 +77,8 @@ def decode_request(frame: bytes) -> tuple[Any, str | None]:
         workflow_id = message.get("workflow_id")
     except (TypeError, KeyError, AttributeError):
         raise values.MalformedMessage(
-            f"cannot read a request: expected a map with 'args' and 'workflow_id', got {message!r:.200}"
+            "cannot read a request: expected a map with 'args' and 'workflow_id', "
+            f"got {message!r:.200}"
         ) from None
     if workflow_id is None or type(workflow_id) is str:
         return arguments, workflow_id
@@ -95,7 +97,7 @@ def decode_publication(frame: bytes, topic: bytes) -> tuple[Any, str | None]:
 
 
 def decode_reply(frame: bytes) -> tuple[Any, str | None, Error | None]:
-    """Return arguments, workflow id and error of a reply; without an error the request was carried out.
+    """Return arguments, workflow id and error of a reply; the error is None when all went well.
 
     Raises:
         MalformedMessage: The frame is no reply.
@@ -123,7 +125,8 @@ def _error(found: Any) -> Error:
 
 
 def _readable(workflow_id: object) -> str:
-    # The first hop of service_framework sends a UUID; anything else is not worth losing a message for.
+    # The first hop of service_framework sends a UUID; anything else is not worth losing a message
+    # for.
     return f"{workflow_id!s:.200}"
 
 

@@ -1,6 +1,7 @@
 """Values as bytes: msgpack, with marked maps for what msgpack cannot carry.
 
-The bytes are those of service_framework 0.0.3, so that its services and ours understand each other:
+The bytes are those of service_framework 0.0.3, so that its services and ours understand each
+other:
 
     Decimal    {"__decimal__": true, "as_str": "1.10"}
     set        {"__set__": true, "value": [...]}
@@ -11,12 +12,12 @@ and two markers of our own:
     datetime   {"__datetime__": true, "as_str": "2026-01-02T03:04:05+00:00"}
     dict       {"__map__": [[key, value], …]}    when a key is not text, or reads like a marker
 
-Packing writes the first four by itself. A dict is msgpack's own business there, so a dict which needs
-`__map__` must be turned into it first: `plain` does that for a value of unknown shape, and compiled models do
-it only where they can contain such a dict (`orchestrator.component.models`).
+Packing writes the first four by itself. A dict is msgpack's own business there, so a dict which
+needs `__map__` must be turned into it first: `plain` does that for a value of unknown shape, and
+compiled models do it only where they can contain such a dict (`orchestrator.component.models`).
 
-Received bytes are not trusted: whatever is wrong with them is one error, `MalformedMessage`, and what comes
-out is never nested deeper than `MAX_DEPTH`.
+Received bytes are not trusted: whatever is wrong with them is one error, `MalformedMessage`, and
+what comes out is never nested deeper than `MAX_DEPTH`.
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ import msgpack
 from orchestrator.errors import OrchestratorError, ProtocolError
 
 MAX_DEPTH = 200
-"""How deep lists and maps may be nested in one message: well within the recursion limit of Python."""
+"""How deep lists and maps may be nested in one message: well within Python's recursion limit."""
 
 MARKERS = frozenset(("__decimal__", "__set__", "__uuid__", "__datetime__", "__map__"))
 
-# What a value of unknown shape may use of it; the rest is for the message and the model around the value.
+# What a value of unknown shape may use of it; the rest is for the message and the model around the
+# value.
 _OWN_DEPTH = MAX_DEPTH - 16
 
 _CONTAINERS = frozenset((dict, list, set, tuple, frozenset))
 
-# Bytes that open no array or map in msgpack; what is left of a frame without them bounds its depth from above.
+# Bytes that open no array or map in msgpack; what is left of a frame without them bounds its depth
+# from above.
 _NOT_OPENING = bytes(b for b in range(256) if not (0x80 <= b <= 0x9F or 0xDC <= b <= 0xDF))
 
 
@@ -135,8 +138,8 @@ def _mark(value: object) -> dict[str, object]:
     if isinstance(value, int):
         raise CannotEncode("cannot send an integer of more than 64 bits; send it as a Decimal")
     raise CannotEncode(
-        f"cannot send a value of type {type(value).__name__}; what can be sent: None, bool, int, float, str, "
-        "bytes, Decimal, datetime, UUID, and dict, list, tuple and set of these"
+        f"cannot send a value of type {type(value).__name__}; what can be sent: None, bool, int, "
+        "float, str, bytes, Decimal, datetime, UUID, and dict, list, tuple and set of these"
     )
 
 
@@ -185,7 +188,7 @@ _READERS: tuple[tuple[str, Callable[[dict[Any, Any]], Any]], ...] = (
 
 
 def _deeper_than(value: Any, depth: int) -> bool:
-    """Tell whether containers are nested deeper than `depth`; level by level, without recursion."""
+    """Tell whether containers are nested deeper than `depth`, without recursion."""
     level = [value] if type(value) in _CONTAINERS else []
     for _ in range(depth):
         if not level:

@@ -103,7 +103,7 @@ class Bench:
         addresses: dict[str, Any] | None = None,
         **info: Any,
     ) -> Component:
-        """Start a handler file as a component; each connection is wired to the address of its name."""
+        """Start a handler file as a component; connections are wired by name."""
         handler = self.path / f"{name}_handler.py"
         handler.write_text(textwrap.dedent(code))
         directory = self.path / name

@@ -86,7 +86,8 @@ def test_typed_values_go_there_and_back(bench: Bench) -> None:
         TRADER_MODEL
         + """
     def main(to_send, config):
-        reply = to_send("connection", "place", {"price": Decimal("1.10"), "quantity": 3, "tags": {"a"}})
+        order = {"price": Decimal("1.10"), "quantity": 3, "tags": {"a"}}
+        reply = to_send("connection", "place", order)
         assert reply == {
             "fills": [(Decimal("1.10"), 3)], "levels": {Decimal("1.10"): 3}, "tags": {"a", "seen"},
         }, reply
@@ -134,7 +135,8 @@ def test_errors_are_raised_at_the_requester_and_harm_nobody(
         "return||cannot return from the request 'place': 'fills' is missing"
     )
     assert lines[2] == (
-        "return||cannot return from the request 'place': 'fills'[0][0]: expected Decimal, got int 1"
+        "return||cannot return from the request 'place': "
+        "'fills'[0][0]: expected Decimal, got int 1"
     )
     assert lines[3] == "cannot send the request 'place': 'price': expected Decimal, got int 1"
     assert lines[4] == "cannot send the request 'place': 'quantity' is missing: expected int"
@@ -224,14 +226,11 @@ def test_a_request_that_nobody_answers_ends_with_its_deadline(
     code = code.replace("     def main", "    def main")
     assert (alone := bench.start("alone", code, main=True)).wait() == 0, alone.stderr
     address = bench.address("place")
-    assert (
-        alone.stdout.splitlines()
-        == [
-            f"cannot complete the request 'place': nobody was connected at {address} for 0.3 s; "
-            "is the component that replies running?"
-        ]
-        * 2
+    nobody = (
+        f"cannot complete the request 'place': nobody was connected at {address} for 0.3 s; "
+        "is the component that replies running?"
     )
+    assert alone.stdout.splitlines() == [nobody, nobody]
     with zmq.Context() as context, context.socket(zmq.REP) as silent:
         silent.set(zmq.LINGER, 0)
         silent.bind(address)

@@ -155,11 +155,17 @@ def test_every_mistake_is_named_at_once() -> None:
         )
     assert caught.value.mistakes == (
         "configuration: 'window' from the file: expected a whole number",
-        "configuration: 'at' from the file: expected a time, such as \"2026-01-02T03:04:05+00:00\"",
+        (
+            "configuration: 'at' from the file: expected a time, "
+            'such as "2026-01-02T03:04:05+00:00"'
+        ),
         "configuration: 'on' from the arguments: expected true or false",
         "configuration: 'symbol' is missing: expected str",
         "configuration: 'price': expected Decimal, got list [1]",
-        "configuration: 'unknown' is not declared; declared are 'symbol', 'window', 'price', 'at', 'on'",
+        (
+            "configuration: 'unknown' is not declared; "
+            "declared are 'symbol', 'window', 'price', 'at', 'on'"
+        ),
     )
 
 

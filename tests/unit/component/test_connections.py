@@ -134,7 +134,7 @@ def test_arguments_of_the_hook_join_the_model() -> None:
     models = {"out": {"ticks": {"connection_type": "publisher"}}}
     assert connections.declared(models, ORIGIN, {"ticks": {"topic": "t"}})[0].topic == "t"
     assert mistakes(models, tocks={"topic": "t"}) == (
-        "setup_connections returned arguments for 'tocks', which connection_models does not declare",
+        "setup_connections returned arguments for 'tocks', which is not in connection_models",
     )
 
 
@@ -164,7 +164,7 @@ def test_every_mistake_is_named_with_its_place() -> None:
     assert "'id': str 'str' describes no type" in text
     assert "the creation argument 'on_new_request' is missing" in text
     assert (
-        "engine.py:3: connection_models['in']['depth']['connection_type']: 'requester' is no connection type"
+        "engine.py:3: connection_models['in']['depth']['connection_type']: 'requester' is no"
         in text
     )
     assert "'topic' must be str, got int 5" in text

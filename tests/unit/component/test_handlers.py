@@ -1,4 +1,4 @@
-"""Handler files, loaded and read: from their source, by arity, with errors that name file and line."""
+"""Handler files: loaded from source, called by arity, with errors that name file and line."""
 
 from __future__ import annotations
 
