@@ -322,3 +322,54 @@ def _diff(path: str, before: str, after: str) -> str:
         before.splitlines(), after.splitlines(), f"built/{path}", f"wanted/{path}", lineterm=""
     )
     return "\n".join(lines)
+
+
+class HolesUnsupported(OrchestratorError):
+    """The file system cannot give back the middle of a file."""
+
+
+def copy_range(source: int, begin: int, end: int, target: Path) -> None:
+    """Copy the bytes `begin` to `end` of an open file into a new one, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; nothing of it is left.
+    """
+    temporary = target.with_name(f".{target.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o640)
+    try:
+        offset = begin
+        while offset < end:
+            sent = os.sendfile(fd, source, offset, end - offset)
+            if sent == 0:
+                break  # Somebody cut the source off meanwhile; what there was is copied.
+            offset += sent
+        os.replace(temporary, target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Give a range of a file back to the file system; size and offsets stay (fallocate(2)).
+
+    Raises:
+        HolesUnsupported: The file system, or the system, cannot do it.
+        OSError: It could, and failed.
+    """
+    import ctypes  # noqa: PLC0415 - only rotation needs it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "fallocate"):
+        raise HolesUnsupported("this system has no fallocate")
+    fallocate = libc.fallocate
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    keep_size, punch = 0x01, 0x02
+    if fallocate(fd, keep_size | punch, offset, length) == 0:
+        return
+    number = ctypes.get_errno()
+    if number in (errno.EOPNOTSUPP, errno.ENOSYS):
+        raise HolesUnsupported("the file system cannot make holes")
+    raise OSError(number, os.strerror(number))

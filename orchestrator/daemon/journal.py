@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS slot (
 ) WITHOUT ROWID;
 """
 
-_WRITE = "INSERT OR REPLACE INTO slot VALUES (" + ",".join("?" * 19) + ")"
+_WRITE = "INSERT OR REPLACE INTO slot VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,16 @@ from orchestrator import __version__
 from orchestrator import process as processes
 from orchestrator.daemon import api as apis
 from orchestrator.daemon import journal as journals
-from orchestrator.daemon import rows
+from orchestrator.daemon import programs, rows
 from orchestrator.daemon.host import PosixHost
 from orchestrator.daemon.probes import Notifications, Probes
 from orchestrator.daemon.programs import Place
+from orchestrator.daemon.rotation import Rotation
 from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.errors import RequestFailed
 from orchestrator.model.phase import Exit, Process
+from orchestrator.model.topology import Logs
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +175,7 @@ class Daemon:
         control = socket.socket(fileno=self._given["control"])
         control.setblocking(False)
         server = await loop.create_unix_server(lambda: apis.Session(self.api), sock=control)
+        Rotation(self.host.call_later, self._captured).start()
         self.link.send(ready=True)
         loop.call_later(UNUSED, self._end_if_unused)
         logger.info("Ready: %d instances", len(self.supervisor.slots))
@@ -205,6 +208,15 @@ class Daemon:
 
     def _publish(self, slots: Iterable[str]) -> None:
         self.api.publish(slots)
+
+    def _captured(self) -> Iterator[tuple[str, Logs]]:
+        """Yield the files that living instances write to."""
+        for there in self.supervisor.slots.values():
+            component = there.instance.component
+            if there.instance.process is not None and component.logs.capture:
+                for path in programs.outputs(component, self.supervisor.place):
+                    if path is not None:
+                        yield path, component.logs
 
     def _finished(self) -> None:
         self._loop.call_soon(self._done.set)
