@@ -11,7 +11,6 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -27,7 +26,7 @@ class SourceLoader(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
-class SourceFinder(MetaPathFinder):
+class SourceFinder:
     """Finds modules as Python does, and gives those below `roots` to `SourceLoader`."""
 
     def __init__(self, roots: Sequence[Path]) -> None:

@@ -115,7 +115,7 @@ def _work(described: Instance, ready: Assembly) -> int:
 
 
 def _stop_by_exit(ready: Assembly) -> None:
-    """Let a signal call the hook, then end the component where it stands: main, or not yet serving."""
+    """Let a signal call the hook, then end the component: in main, or before it serves."""
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
         for known in serving.SIGNALS:
