@@ -98,6 +98,7 @@ def _info(component: Component) -> dict[str, Any]:
         "handler": component.handler,
         "mode": component.mode.value,
         "python_path": list(component.python_path),
+        "expect_subscribers": dict(component.expect_subscribers),
     }
 
 

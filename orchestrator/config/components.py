@@ -173,6 +173,8 @@ class Lowering:
 
     def env_file(self, path: Path, word: str, place: Place) -> dict[str, str]:
         """Return the variables of an env file, which is read once."""
+        if "${" in word:
+            return {}  # a reference that cannot stand here, which has been said
         if path not in self.env_files:
             self.env_files[path] = None
             try:

@@ -58,6 +58,8 @@ def parse(raw: bytes, path: Path, file: str) -> Source:
     source = Source(file, path, text)
     for problem in syntax.errors(text, lambda: _compose(source)):
         source.value = None
+        source.dollars.clear()
+        source.traps.clear()
         span = Span(problem.start, problem.end)
         source.diagnostics.append(
             source.diagnostic("ORC003", problem.message, span, hint=problem.hint)

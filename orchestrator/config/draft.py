@@ -96,8 +96,9 @@ def _read(
     checks.dependencies(loaded, lowered, found)
     checks.effects(loaded, lowered, found)
     mentioned = checks.references(loaded, table, found)
+    before = len(found.found)
     ends = wiring.ends(lowered, table, found)
-    complete = complete and not table.broken
+    complete = complete and not table.broken and len(found.found) == before
     wiring.check_shape(ends, table, mentioned, complete=complete, found=found)
     return Draft(
         warnings=found.finish(loaded.files),

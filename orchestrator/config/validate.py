@@ -254,7 +254,9 @@ def _additional(violation: Violation, value: Any) -> Iterator[Verdict]:
         path = (*violation.path, key)
         if is_service and "components" in value and key in component:
             message = f"`{key}` cannot stand beside `components` in {_owner(violation.path)}"
-            hint = f"move `{key}` into a component, or into `defaults` for all of them"
+            hint = f"move `{key}` into a component"
+            if key in schema.definition("defaults")["properties"]:
+                hint += ", or into `defaults` for all of them"
             yield Verdict("ORC104", message, path, at_key=True, hint=hint)
             continue
         names = [*known, "components"] if is_service else list(known)
@@ -291,8 +293,10 @@ def _dependent(violation: Violation, value: Any) -> Iterator[Verdict]:
 
 
 def _one_of(violation: Violation, value: Any) -> Iterator[Verdict]:
+    if not isinstance(value, dict):
+        return  # of the wrong type, which is said
     keys = [branch["required"][0] for branch in violation.schema["oneOf"]]
-    given = [key for key in keys if key in value]
+    given = [key for key in value if key in keys]
     owner = _owner(violation.path)
     if len(given) > 1:
         message = f"{owner} has {report.listed(f'`{key}`' for key in given)}; exactly one can be"
