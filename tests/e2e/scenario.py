@@ -98,6 +98,7 @@ class Scenario:
         self.root = Path(tempfile.mkdtemp(prefix="o", dir="/tmp"))
         self.runtime = self.root / "run"
         self.runtime.mkdir(mode=0o700)
+        self.base = self.root / ".orch"  # where the system's files go
         self.marker = uuid.uuid4().hex
         self.record_file = self.root / "events"
         self.transcript: list[str] = []
@@ -117,11 +118,6 @@ class Scenario:
     def topology(self) -> Path:
         """The topology file."""
         return self.root / "topology.yaml"
-
-    @property
-    def base(self) -> Path:
-        """Where the system's files go."""
-        return self.root / ".orch"
 
     def write(self, text: str, name: str = "topology.yaml") -> Path:
         """Write a file of the world, the topology unless named."""

@@ -195,7 +195,7 @@ def test_a_failed_foreground_up_leaves_nothing_half_started(scenario: Scenario) 
 @pytest.fixture
 def small_disk(scenario: Scenario) -> Iterator[Path]:
     """A disk of 256 KiB in the world."""
-    folder = scenario.root / "disk"
+    folder = scenario.base = scenario.root / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -209,9 +209,7 @@ def small_disk(scenario: Scenario) -> Iterator[Path]:
 
 def test_a_full_disk_for_logs_stops_nobody(scenario: Scenario, small_disk: Path) -> None:
     """Acceptance 66: components and daemon run on, and space helps again."""
-    scenario.services(
-        {"loud": {"command": bad("--child", "fork")}, "web": {"command": bad()}}, base_dir="disk"
-    )
+    scenario.services({"loud": {"command": bad()}, "web": {"command": bad()}}, base_dir="disk")
     scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
     for name in ("loud.loud", "web.web"):
         scenario.until_logged(name)

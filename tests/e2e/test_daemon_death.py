@@ -37,7 +37,8 @@ def test_the_next_daemon_takes_over_every_process(scenario: Scenario) -> None:
         "command": bad("--exit-after", 0.3, "--exit-code", 1),
         "limit": {"failures": 1},
     }
-    services["family"] = {"command": bad("--child", "setsid", "--child", "double-fork")}
+    family = bad("--child", "setsid", "--child", "double-fork")
+    services["family"] = {"command": family, "stop": {"timeout": "1s"}}
     services["halted"] = {"command": bad()}
     scenario.services(services)
     scenario.step("ten come up", orch("up", "-d", "--wait"), exits(0))

@@ -9,7 +9,7 @@ def test_a_stop_reaches_dependents_first(scenario: Scenario) -> None:
 
     def service(name: str, *depends_on: str) -> dict[str, object]:
         argv = bad("--name", name, "--record", scenario.record_file, "--slow-stop", 0.15)
-        return {"command": argv, "depends_on": list(depends_on)}
+        return {"command": argv, "depends_on": list(depends_on), "ready": {"log": "^ready"}}
 
     scenario.services(
         {
