@@ -25,8 +25,8 @@ $(READY): pyproject.toml
 
 demo: $(READY) ## Run the example exchange: replay a market, match orders, print the result
 	@$(BIN)/orch -f topologies/exchange.yaml up
-	@echo "Result, topologies/exchange/result.json:"
-	@cat topologies/exchange/result.json
+	@echo "The result is in topologies/exchange/result.json and begins:"
+	@head -n 12 topologies/exchange/result.json
 
 check: lint format-check types layers test ## Everything that CI runs
 
