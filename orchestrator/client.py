@@ -495,6 +495,13 @@ class Client:
                 self.reopen(min(REPAIR_TIMEOUT, max(deadline - time.monotonic(), 0.0)))
                 watch = self.watch(names)
                 waiting.begin(watch.rows)
+        if waiting.failed and waiting.pending and not watch.at_end:
+            # A failure fails its dependents in the same breath. Events come in order with
+            # replies, so after one more reply theirs are here too, with their reasons.
+            with contextlib.suppress(DaemonUnreachable, RequestFailed):
+                self.request("ps", names=list(waiting.failed))
+            for event in watch.wait(0.0):
+                waiting.take(event)
         return Outcome(waiting.rows, tuple(waiting.failed.values()))
 
 

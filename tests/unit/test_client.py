@@ -180,6 +180,23 @@ def test_a_failed_instance_ends_the_wait_of_the_others(
     assert [row["name"] for row in outcome.failed] == ["a.a"]
 
 
+def test_those_that_a_failure_takes_along_are_told_too(
+    daemon: FakeDaemon, reached: Client
+) -> None:
+    daemon.add("db.db", **FAILED)
+    daemon.add("web.web", phase="waiting", ready=False, pid=None)
+    daemon.add("work.work", phase="starting", ready=False)
+
+    def next_breath(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+        del params
+        daemon.change("web.web", **FAILED, why="cannot start 'web.web': 'db.db' failed (exit 1)")
+        return {"instances": []}
+
+    daemon.answers["ps"] = next_breath
+    outcome = reached.wait_until(client.ready, 10.0, what="ready")
+    assert [row["name"] for row in outcome.failed] == ["db.db", "web.web"]
+
+
 def test_a_wait_that_takes_too_long_names_whom_it_waited_for(
     daemon: FakeDaemon, reached: Client
 ) -> None:
