@@ -337,13 +337,16 @@ class Supervisor:
                     self._queue.append((slot, lifecycle.Start()))
             elif isinstance(instance.state, lifecycle.Waiting):
                 self._consider(slot)
-            elif instance.state == lifecycle.Spawning(unwanted=True):
+            elif isinstance(instance.state, lifecycle.Spawning) and instance.state.unwanted:
                 self._queue.append((slot, lifecycle.Start()))
             return
-        if isinstance(instance.state, lifecycle.Down | lifecycle.Stopping):
-            return
-        if instance.state == lifecycle.Spawning(unwanted=True):
-            return
+        match instance.state:
+            case lifecycle.Down() | lifecycle.Spawning(unwanted=True):
+                return
+            case lifecycle.Stopping() as state if state.is_requested:
+                return
+            case _:
+                pass
         if instance.process is None or reconcile.may_stop(slot, self.slots, self._dependents):
             self._queue.append((slot, lifecycle.Stop()))
 

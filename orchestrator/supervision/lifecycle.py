@@ -56,9 +56,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Spawning:
-    """A process has been asked for. `unwanted`: it is to be stopped as soon as it is there."""
+    """A process has been asked for.
+
+    `unwanted`: it is to be stopped as soon as it is there; `kill`: without a ladder.
+    """
 
     unwanted: bool = False
+    kill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,8 @@ class Stopping:
 
     `leader` is None once the first process has ended; `rung` counts the ladder's steps taken,
     -1 while the stop command runs. `result` says why it is being stopped; only `requested`
-    ends in `stopped`, all else is a failure that the restart policy judges.
+    (`timeout-stop` once the ladder has run out) ends in `stopped`, all else is a failure that
+    the restart policy judges.
     """
 
     leader: Process | None
@@ -93,6 +98,11 @@ class Stopping:
     result: Result
     exit: Exit | None = None
     killed: bool = False
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether somebody wants it down, whatever it was stopped for at first."""
+        return self.result in (Result.REQUESTED, Result.TIMEOUT_STOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,8 @@ class Instance:
 
     `generation` counts processes, `restarts` those that policy started, `failures` the ends
     in a row that came before `reset_after`, `attempt` the delays served in this series.
-    `spawned_at` is when the last process was started; `timers` the last number given out.
+    `spawned_at` is when the last process was started, `lived` how long it was well: 0 when it
+    was never ready; `timers` the last number given out.
     """
 
     component: Component
@@ -141,6 +152,7 @@ class Instance:
     attempt: int = 0
     timers: int = 0
     spawned_at: Instant = 0.0
+    lived: Seconds = 0.0
     end: End | None = None
 
     @property
@@ -383,7 +395,8 @@ def step(instance: Instance, event: Event, now: Instant) -> Step:  # noqa: C901,
             return instance, ()
         case Unhealthy(result, message):
             if isinstance(instance.state, Starting | Running):
-                return _bring_down(instance, instance.state.process, result, message)
+                process = instance.state.process
+                return _bring_down(_measured(instance, now), process, result, message)
             return instance, ()
         case Exited():
             return _exited(instance, event, now)
@@ -423,18 +436,16 @@ def _stop(instance: Instance) -> Step:
     match instance.state:
         case Waiting() | Backoff():
             return _down(instance, Phase.STOPPED, _requested(instance)), ()
-        case Spawning():
+        case Spawning(unwanted=False):
             return _state(instance, Spawning(unwanted=True)), ()
         case Starting(process=process) | Running(process=process):
             return _bring_down(instance, process, Result.REQUESTED, "")
-        case Stopping() as state:
+        case Stopping() as state if not state.is_requested:
             return _state(instance, replace(state, result=Result.REQUESTED)), ()
-        case Clearing(exit=exit, timer=timer):
+        case Clearing() as clearing:
             # The killing goes on; only what follows it is another.
-            rung = len(instance.component.stop.ladder)
-            stopping = Stopping(None, rung, timer, Result.REQUESTED, exit, killed=True)
-            return _state(instance, stopping), ()
-        case Down():
+            return _state(instance, _requested_of(instance, clearing)), ()
+        case Down() | Spawning() | Stopping():
             return instance, ()
         case _:
             assert_never(instance.state)
@@ -445,9 +456,12 @@ def _kill_now(instance: Instance) -> Step:
         case Starting(process=process) | Running(process=process):
             return _killing(instance, Stopping(process, 0, 0, Result.REQUESTED))
         case Stopping() as state:
-            return _killing(instance, state)
-        case Clearing():
-            return instance, (Kill(),)
+            result = state.result if state.is_requested else Result.REQUESTED
+            return _killing(instance, replace(state, result=result))
+        case Clearing() as clearing:
+            return _state(instance, _requested_of(instance, clearing)), (Kill(),)
+        case Spawning():
+            return _state(instance, Spawning(unwanted=True, kill=True)), ()
         case _:
             return _stop(instance)
 
@@ -456,6 +470,8 @@ def _spawned(instance: Instance, process: Process) -> Step:
     if not isinstance(instance.state, Spawning):
         # A spawn is only ever asked for in Spawning, and only its answer leaves that state.
         return instance, (Kill(),)
+    if instance.state.kill:
+        return _killing(instance, Stopping(process, 0, 0, Result.REQUESTED))
     if instance.state.unwanted:
         return _bring_down(instance, process, Result.REQUESTED, "")
     component = instance.component
@@ -498,6 +514,7 @@ def _adopted(instance: Instance, event: Adopted) -> Step:
 def _exited(instance: Instance, event: Exited, now: Instant) -> Step:
     match instance.state:
         case Starting() | Running():
+            instance = _measured(instance, now)
             if event.alone:
                 return _ended(instance, event.exit, event.chance, now)
             return _kill_again(instance, Clearing(event.exit, 0, event.chance))
@@ -530,10 +547,9 @@ def _fired(instance: Instance, event: Fired) -> Step:
         case Starting(process=process, settle=settle) if settle == event.timer:
             return _state(instance, Running(process)), ()
         case Starting(process=process, deadline=deadline) if deadline == event.timer:
-            limit = instance.component.start_timeout
-            return _bring_down(
-                instance, process, Result.TIMEOUT_START, f"not ready within {limit:g}s"
-            )
+            message = f"not ready within {instance.component.start_timeout:g}s"
+            never = replace(instance, lived=0.0)
+            return _bring_down(never, process, Result.TIMEOUT_START, message)
         case Stopping(timer=timer) as state if timer == event.timer:
             return _kill_again(instance, state) if state.killed else _next_rung(instance, state)
         case Clearing(timer=timer) as clearing if timer == event.timer:
@@ -567,6 +583,8 @@ def _next_rung(instance: Instance, state: Stopping) -> Step:
     ladder = instance.component.stop.ladder
     number = state.rung + 1
     if number >= len(ladder):
+        if ladder and state.result is Result.REQUESTED:
+            state = replace(state, result=Result.TIMEOUT_STOP)
         return _killing(instance, state)
     instance, timer = _timer(instance)
     rung = ladder[number]
@@ -592,9 +610,8 @@ def _rung_signal(instance: Instance, state: Stopping) -> str:
 
 def _stopped(instance: Instance, state: Stopping, chance: float, now: Instant) -> Step:
     """The tree of a stop is gone: report it, or let policy judge what was a failure."""
-    if state.result is Result.REQUESTED:
-        result = Result.TIMEOUT_STOP if state.killed else Result.REQUESTED
-        return _down(instance, Phase.STOPPED, End(result, state.exit)), ()
+    if state.is_requested:
+        return _down(instance, Phase.STOPPED, End(state.result, state.exit)), ()
     message = instance.end.message if instance.end else ""
     instance = replace(instance, end=End(state.result, state.exit, message))
     return _judge(instance, clean=False, chance=chance, now=now)
@@ -614,7 +631,7 @@ def _judge(instance: Instance, *, clean: bool, chance: float, now: Instant) -> S
     component = instance.component
     if not policy.wants_restart(component, clean=clean):
         return _state(instance, Down(Phase.EXITED if clean else Phase.FAILED)), ()
-    if now - instance.spawned_at >= component.backoff.reset_after:
+    if instance.lived >= component.backoff.reset_after:
         # A healthy life: the first restart after it is immediate and begins a new series.
         fresh = replace(instance, failures=1, attempt=0, restarts=instance.restarts + 1)
         return _state(fresh, Waiting()), ()
@@ -654,6 +671,17 @@ def _down(instance: Instance, phase: Phase, end: End | None) -> Instance:
 
 def _requested(instance: Instance) -> End:
     return End(Result.REQUESTED, instance.end.exit if instance.end else None)
+
+
+def _requested_of(instance: Instance, clearing: Clearing) -> Stopping:
+    rung = len(instance.component.stop.ladder)
+    return Stopping(None, rung, clearing.timer, Result.REQUESTED, clearing.exit, killed=True)
+
+
+def _measured(instance: Instance, now: Instant) -> Instance:
+    """The instance with the length of the life that ends now: only one that was well counts."""
+    well = isinstance(instance.state, Running)
+    return replace(instance, lived=now - instance.spawned_at if well else 0.0)
 
 
 def _timer(instance: Instance) -> tuple[Instance, int]:
