@@ -325,6 +325,8 @@ class _Loader:
                 continue
             place = Place(one, container, key)
             text = place.value
+            if not isinstance(text, str):
+                continue  # taken out since
             kind = allowed.get(id(container), "")
             name = str(key) if kind == "fields" else kind
             if name in _TEMPLATED:
@@ -332,11 +334,16 @@ class _Loader:
                 loaded.templates.append(Templated(place, name))
                 self.secrets(loaded, place, text, name)
             else:
-                for reference in interpolate.references(text):
-                    if reference.namespace != "env":
-                        message = f"${{{reference.name}}} cannot be used here"
-                        hint = f"it can in {report.listed(sorted(_TEMPLATED))}"
-                        self.found.error("ORC028", message, place.of(reference.text), hint=hint)
+                self.misplaced(place, text)
+
+    def misplaced(self, place: Place, text: str) -> None:
+        """Refuse references where nothing will resolve them."""
+        for reference in interpolate.references(text):
+            if reference.namespace != "env":
+                message = f"${{{reference.name}}} cannot be used here"
+                hint = f"it can in {report.listed(sorted(_TEMPLATED))}"
+                found = place.of(reference.text)
+                self.found.error("ORC028", message, found, hint=hint)
 
     def secrets(self, loaded: Document, place: Place, text: str, name: str) -> None:
         """Refuse secrets where others can read them: in command lines, paths and probes."""

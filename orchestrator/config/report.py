@@ -121,7 +121,7 @@ def known(word: str, names: Iterable[str], *, most: int = 8) -> str:
     """Return `did you mean …?`, or else the names there are when they are few."""
     every = [str(name) for name in names]
     near = did_you_mean(word, every)
-    return near or (f"there is {listed(every)}" if 0 < len(every) <= most else "")
+    return near or (f"known: {listed(every)}" if 0 < len(every) <= most else "")
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:

@@ -7,6 +7,7 @@ up in the schema itself, so that the words do not depend on whose validator it w
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -119,10 +120,8 @@ def _value_at(root: Any, path: Path) -> Any:
 
 
 def _parent(root: Any, path: Path) -> tuple[Any, str]:
-    """Return the map that holds what `path` names, and its key; items belong to their list."""
-    steps = list(path)
-    while steps and isinstance(steps[-1], int):
-        steps.pop()
+    """Return the map that holds what `path` names, and its key; a list counts as a whole."""
+    steps = list(itertools.takewhile(lambda step: isinstance(step, str), path))
     try:
         return (_value_at(root, tuple(steps[:-1])), str(steps[-1])) if steps else (None, "")
     except (KeyError, IndexError, TypeError):
