@@ -344,7 +344,7 @@ def copy_range(source: int, begin: int, end: int, target: Path) -> None:
             if sent == 0:
                 break  # Somebody cut the source off meanwhile; what there was is copied.
             offset += sent
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import select
@@ -86,6 +87,11 @@ class Child:
 def spawn(order: Order) -> Child:
     """Start a program; return when its exec has succeeded.
 
+    By posix_spawn(3), which shares our memory with the child until the exec: its price does
+    not grow with us, and it is a third less than that of `subprocess`. Only descriptors 0, 1, 2
+    and what the set-up passes reach the child, because all others are close-on-exec. The
+    working directory is taken from us, so it is ours for that moment.
+
     With a set-up the exec of a small launcher has succeeded; the program's own is known
     when `errors` ends: empty when all went well, otherwise `setup_failure` reads the reason.
 
@@ -96,36 +102,62 @@ def spawn(order: Order) -> Child:
         stdout = _log(order.stdout, opened)
         stderr = stdout if order.stderr == order.stdout else _log(order.stderr, opened)
         argv, errors = order.argv, None
-        pass_fds: tuple[int, ...] = ()
         if order.setup:
             errors, reported = _pipe(opened)
             argv = (*_launcher(order.setup, reported), *argv)
-            pass_fds = (reported, *order.setup.fds.values())
+            for fd in (reported, *order.setup.fds.values()):
+                os.set_inheritable(fd, True)
         try:
-            child = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env=order.environment,
-                cwd=order.working_dir or None,
-                umask=-1 if order.umask is None else order.umask,
-                pass_fds=pass_fds,
-                start_new_session=True,
-            )
-        except OSError as error:
+            pid = _posix_spawn(argv, order, (_null(), stdout, stderr))
+        except SpawnError:
             if errors is not None:
                 os.close(errors)
-            raise _spawn_error(error, order) from error
-        except ValueError as error:
-            if errors is not None:
-                os.close(errors)
-            # A NUL byte in a word, or "=" in the name of a variable.
-            raise SpawnError(f"execute {order.argv[0]!r}", errno.EINVAL, str(error)) from error
-    # Popen reaps a child whose object is dropped; the exit is ours to read.
-    child.returncode = 0
+            raise
     # The child is not reaped by anybody else, so its entry in /proc is there, zombie or not.
-    return Child(Process(child.pid, start_time(child.pid) or 0), errors)
+    return Child(Process(pid, start_time(pid) or 0), errors)
+
+
+def _posix_spawn(argv: tuple[str, ...], order: Order, streams: tuple[int, int, int]) -> int:
+    directory = order.working_dir
+    before = None if order.umask is None else os.umask(order.umask)
+    try:
+        if directory:
+            os.chdir(directory)
+        return os.posix_spawn(
+            _program(argv[0], order.environment),
+            argv,
+            order.environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # the interpreter ignores them
+        )
+    except OSError as error:
+        raise _spawn_error(error, order) from error
+    except ValueError as error:
+        # A NUL byte in a word, or "=" in the name of a variable.
+        raise SpawnError(f"execute {argv[0]!r}", errno.EINVAL, str(error)) from error
+    finally:
+        if directory:
+            os.chdir("/")
+        if before is not None:
+            os.umask(before)
+
+
+def _program(name: str, environment: Mapping[str, str]) -> str:
+    """Return the path of a program as the child's own PATH finds it."""
+    if "/" in name:
+        return name
+    for directory in environment.get("PATH", os.defpath).split(os.pathsep):
+        path = f"{directory or '.'}/{name}"
+        if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112 - hot path
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+@functools.cache
+def _null() -> int:
+    return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
 
 def abandon(child: Child) -> None:
@@ -167,7 +199,7 @@ def _launcher(setup: Setup, reported: int) -> tuple[str, ...]:
 
 def _log(path: str | None, opened: contextlib.ExitStack) -> int:
     if path is None:
-        return subprocess.DEVNULL
+        return _null()
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         fd = os.open(path, flags, 0o640)
@@ -509,16 +541,49 @@ KEEPER_TIMEOUT: Seconds = 10.0
 """How long a keeper may take to take the lock and open its sockets; it takes 30 ms."""
 
 
-def start_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path) -> None:
-    """Start the keeper of a system, and with it the daemon.
+class KeeperStart:
+    """A keeper that is coming up: `finish` waits for its word."""
 
-    Returns when the control socket accepts connections; the daemon may still be loading.
-    Whether it comes up is seen by asking it: if it cannot, connections end at once and
-    the reason stands in `logging/orch.log` below the base directory.
+    def __init__(self, child: subprocess.Popen[bytes], reading: int) -> None:
+        self._child = child
+        self._reading = reading
+
+    def finish(self) -> None:
+        """Return when the control socket accepts connections; the daemon may still be loading.
+
+        Raises:
+            DaemonRunning: Another keeper holds the system's lock; the message names its pid.
+            OrchestratorError: The directories cannot be used, or the keeper did not answer.
+        """
+        try:
+            answer = _read_answer(self._reading)
+        finally:
+            os.close(self._reading)
+            self._child.wait()
+        if "error" in answer:
+            if answer["error"] == "locked":
+                raise DaemonRunning(answer["message"], int(answer.get("pid", 0)))
+            raise OrchestratorError(answer["message"])
+
+
+def start_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path) -> None:
+    """Start the keeper of a system, and with it the daemon, and wait for the control socket.
+
+    Whether the daemon comes up is seen by asking it: if it cannot, connections end at once
+    and the reason stands in `logging/orch.log` below the base directory.
 
     Raises:
         DaemonRunning: Another keeper holds the system's lock; the message names its pid.
         OrchestratorError: The directories cannot be used, or the keeper did not answer.
+    """
+    begin_keeper(runtime_dir=runtime_dir, base_dir=base_dir, name=name, topology=topology).finish()
+
+
+def begin_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path) -> KeeperStart:
+    """Begin to start the keeper of a system; the caller must `finish` what is returned.
+
+    Raises:
+        OrchestratorError: The base directory cannot be used.
     """
     logs = base_dir / "logging"
     try:
@@ -529,38 +594,32 @@ def start_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path
         help_ = "set base_dir to one that can be written"
         message = f"cannot use the directory {where!r}: {error.strerror}; {help_}"
         raise OrchestratorError(message) from error
+    reading, writing = os.pipe()
     arguments = {
         "runtime_dir": str(runtime_dir),
         "base_dir": str(base_dir),
         "name": name,
         "topology": str(topology),
         "python": sys.executable,
+        "ready": str(writing),
     }
-    reading, writing = os.pipe()
     try:
-        arguments["ready"] = str(writing)
-        argv = (sys.executable, "-I", "-S", _KEEPER, json.dumps(arguments))
-        with subprocess.Popen(
-            argv,
+        child = subprocess.Popen(
+            (sys.executable, "-I", "-S", _KEEPER, json.dumps(arguments)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd="/",
             pass_fds=(writing,),
             start_new_session=True,
-        ):
-            os.close(writing)
-            writing = -1
-            answer = _read_answer(reading)
-    finally:
+        )
+    except OSError as error:
         os.close(reading)
+        raise OrchestratorError(f"cannot start the keeper: {error.strerror}") from error
+    finally:
+        os.close(writing)
         os.close(log)
-        if writing >= 0:
-            os.close(writing)
-    if "error" in answer:
-        if answer["error"] == "locked":
-            raise DaemonRunning(answer["message"], int(answer.get("pid", 0)))
-        raise OrchestratorError(answer["message"])
+    return KeeperStart(child, reading)
 
 
 def _read_answer(reading: int) -> dict[str, str]:

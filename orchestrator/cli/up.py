@@ -148,15 +148,24 @@ def _daemon(session: Session, lock: Lock, *, keeps: bool = False) -> Iterator[tu
     A daemon that was started here is brought down again when the block fails; with `keeps`
     only a refusal does that, not a wait that ended without what it waited for.
     """
-    topology.write(session, lock)
     daemon = session.try_connect()
-    is_ours = daemon is None and _start(session, lock)
-    if daemon is None:
-        daemon = session.connect()
+    start = _begin(session, lock) if daemon is None else None
+    is_ours = False
     try:
+        try:
+            # The keeper and the daemon come up while the files are written.
+            topology.write(session, lock)
+        finally:
+            is_ours = start is not None and _finish(session, start)
+            if daemon is None:
+                daemon = session.connect()
         yield daemon, is_ours
     except BaseException as problem:
-        if is_ours and not (keeps and isinstance(problem, (WaitTimeout, KeyboardInterrupt))):
+        if (
+            daemon is not None
+            and is_ours
+            and not (keeps and isinstance(problem, (WaitTimeout, KeyboardInterrupt)))
+        ):
             _abandon(daemon)
         raise
 
@@ -168,16 +177,20 @@ def _abandon(daemon: Client) -> None:
         daemon.wait_closed(_GIVE_UP)
 
 
-def _start(session: Session, lock: Lock) -> bool:
-    """Start the keeper and with it the daemon; tell whether it was this command that did."""
+def _begin(session: Session, lock: Lock) -> process.KeeperStart:
     files.private_dir(session.runtime_dir)
+    return process.begin_keeper(
+        runtime_dir=session.runtime_dir,
+        base_dir=topology.base_dir_of(lock),
+        name=lock.name,
+        topology=session.topology,
+    )
+
+
+def _finish(session: Session, start: process.KeeperStart) -> bool:
+    """Wait for the keeper's word; tell whether this command's daemon owns the system."""
     try:
-        process.start_keeper(
-            runtime_dir=session.runtime_dir,
-            base_dir=topology.base_dir_of(lock),
-            name=lock.name,
-            topology=session.topology,
-        )
+        start.finish()
     except DaemonRunning:
         # Somebody else's `up` was faster. A daemon that owns the system but does not
         # answer is another matter, and the refusal says whose it is.

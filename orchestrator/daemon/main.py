@@ -258,6 +258,8 @@ class Lines(logging.Formatter):
 def main(arguments: str) -> int:
     """Run the daemon; return its exit code."""
     given = json.loads(arguments)
+    for name in ("link", "control", "notify", "lock"):
+        os.set_inheritable(given[name], False)  # ours, not our children's
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
     logging.basicConfig(level=os.environ.get("ORCH_LOG_LEVEL", "INFO"), handlers=[handler])
