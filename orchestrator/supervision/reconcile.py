@@ -106,7 +106,7 @@ def _judge(slot: Slot, dependency: Dependency, *, alone: bool) -> Verdict:
         return Clear()
     if phase is Phase.DISABLED:
         return Never(f"{name!r} is disabled", instance.component.slot)
-    if phase is Phase.FAILED and condition is not Condition.COMPLETED:
+    if phase is Phase.FAILED:
         return Never(f"{name!r} failed{_why(instance)}", instance.component.slot)
     if phase is Phase.EXITED and condition is Condition.READY:
         return Never(
@@ -121,7 +121,8 @@ def _holds(instance: Instance, condition: Condition) -> bool:
     phase = instance.phase
     match condition:
         case Condition.STARTED:
-            return instance.process is not None or phase is Phase.EXITED
+            lives = instance.process is not None and phase is not Phase.STOPPING
+            return lives or phase is Phase.EXITED
         case Condition.READY:
             return instance.ready
         case Condition.COMPLETED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import Any, TypeVar
 
-from orchestrator.model.phase import Exit, Phase, Process
+from orchestrator.model.phase import Exit, Process
 from orchestrator.supervision import lifecycle
 from orchestrator.supervision.lifecycle import Effect, Event, Instance
 from tests import fakes
@@ -78,8 +78,8 @@ class Life:
         return [effect for effect in taken if not isinstance(effect, lifecycle.Arm)]
 
     @property
-    def phase(self) -> Phase:
-        return self.instance.phase
+    def phase(self) -> str:
+        return self.instance.phase.value
 
     @property
     def result(self) -> str | None:

@@ -44,9 +44,9 @@ def test_the_truth_table_of_systemd(how: Exit, clean: bool, restart: Restart) ->
     assert policy.wants_restart(component, clean=clean) is restarts
     life = Life(restart=restart, success_codes=(0, 42)).running().post(Exited(how))
     if restarts:
-        assert life.phase is Phase.BACKOFF
+        assert life.phase == Phase.BACKOFF
     else:
-        assert life.phase is (Phase.EXITED if clean else Phase.FAILED)
+        assert life.phase == (Phase.EXITED if clean else Phase.FAILED)
     assert life.instance.end is not None
     assert life.instance.end.exit == how
 
@@ -95,7 +95,7 @@ def test_a_crash_loop_of_years_does_not_overflow() -> None:
 
 def test_initial_0_restarts_at_once() -> None:
     life = Life(backoff=Backoff(initial=0.0)).running().exited(1)
-    assert life.phase is Phase.WAITING
+    assert life.phase == Phase.WAITING
     assert life.instance.restarts == 1
 
 
@@ -103,9 +103,9 @@ def test_the_timer_ends_the_backoff_and_counts_a_restart() -> None:
     life = Life().running().exited(1)
     assert life.instance.restarts == 0
     life.advance(0.49)
-    assert life.phase is Phase.BACKOFF
+    assert life.phase == Phase.BACKOFF
     life.advance(0.02)
-    assert life.phase is Phase.WAITING
+    assert life.phase == Phase.WAITING
     assert life.instance.restarts == 1
 
 
@@ -113,7 +113,7 @@ def test_the_first_restart_after_a_healthy_life_is_immediate() -> None:
     life = Life().running().exited(1).advance(1).respawned().exited(1).advance(2).respawned()
     assert life.instance.failures == 2
     life.advance(30).exited(1)
-    assert life.phase is Phase.WAITING
+    assert life.phase == Phase.WAITING
     life.respawned().advance(1).exited(1)
     assert life.pause == pytest.approx(0.5), "the series begins anew"
 
@@ -128,7 +128,7 @@ def test_a_life_shorter_than_reset_after_continues_the_series() -> None:
 def test_a_clean_end_under_always_waits_too() -> None:
     """Otherwise `always` with a program that ends at once would melt the machine."""
     life = Life(restart=Restart.ALWAYS).running().exited(0)
-    assert life.phase is Phase.BACKOFF
+    assert life.phase == Phase.BACKOFF
 
 
 # ------------------------------------------------------------------ limit
@@ -137,7 +137,7 @@ def test_a_clean_end_under_always_waits_too() -> None:
 def test_the_limit_of_consecutive_failures_ends_the_trying() -> None:
     life = Life(limit=Limit(3)).running()
     life.exited(7).advance(60).respawned().exited(7).advance(60).respawned()
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
     life.exited(7)
     assert (life.phase, life.result) == (Phase.FAILED, Result.START_LIMIT)
     assert life.instance.end is not None
@@ -152,32 +152,32 @@ def test_a_healthy_life_begins_the_count_anew() -> None:
     for _ in range(5):
         life.exited(7).advance(60).respawned()
         life.advance(31).exited(7)
-        assert life.phase is Phase.WAITING
+        assert life.phase == Phase.WAITING
         life.respawned()
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
 
 
 def test_limit_0_is_no_limit() -> None:
     life = Life(limit=Limit(0)).running()
     for _ in range(50):
         life.exited(7).advance(60).respawned()
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
 
 
 def test_start_tries_again_after_the_limit() -> None:
     life = Life(limit=Limit(1)).running().exited(7)
-    assert life.phase is Phase.FAILED
+    assert life.phase == Phase.FAILED
     life.post(Start())
-    assert life.phase is Phase.WAITING
+    assert life.phase == Phase.WAITING
     assert life.instance.failures == 0
 
 
 def test_reset_forgets_the_failures_and_what_gave_up_counts_as_stopped() -> None:
     life = Life(limit=Limit(1)).running().exited(7).post(Reset())
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
     assert life.instance.failures == 0
     life = Life().running().exited(7).post(Reset())
-    assert life.phase is Phase.BACKOFF
+    assert life.phase == Phase.BACKOFF
     assert life.instance.failures == 0
 
 
@@ -186,7 +186,7 @@ def test_start_during_backoff_is_at_once_and_begins_anew() -> None:
     state = life.instance.state
     assert isinstance(state, lifecycle.Backoff)
     life.post(Start())
-    assert life.phase is Phase.WAITING
+    assert life.phase == Phase.WAITING
     assert life.instance.failures == 0
     before = life.instance
     life.post(Fired(state.timer))

@@ -29,10 +29,10 @@ TCP = Ready(tcp="127.0.0.1:1")
 
 def test_a_start_waits_until_it_may_go() -> None:
     life = Life().post(Start())
-    assert life.phase is Phase.WAITING
+    assert life.phase == Phase.WAITING
     assert life.effects == []
     life.post(Go())
-    assert life.phase is Phase.STARTING
+    assert life.phase == Phase.STARTING
     assert life.effects == [Spawn(1)]
 
 
@@ -47,34 +47,34 @@ def test_a_second_start_changes_nothing() -> None:
 def test_a_command_is_ready_when_it_has_lived_for_settle() -> None:
     life = Life(settle=1.0).up()
     life.advance(0.99)
-    assert life.phase is Phase.STARTING
+    assert life.phase == Phase.STARTING
     assert not life.instance.ready
     life.advance(0.02)
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
     assert life.instance.ready
 
 
 def test_settle_0_is_ready_at_once() -> None:
     life = Life(settle=0.0).up()
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
     assert life.instance.ready
     assert not life.asked(lifecycle.Arm)
 
 
 def test_a_command_that_ends_within_settle_was_never_ready() -> None:
     life = Life(settle=1.0, restart=Restart.NEVER).up().advance(0.5).exited(1)
-    assert life.phase is Phase.FAILED
+    assert life.phase == Phase.FAILED
     life.advance(5)
-    assert life.phase is Phase.FAILED
+    assert life.phase == Phase.FAILED
 
 
 @pytest.mark.parametrize("fields", [{"ready": TCP}, {"handler": "/app/h.py", "command": ()}])
 def test_a_probe_or_a_runtime_decides_readiness_not_settle(fields: dict[str, object]) -> None:
     life = Life(**fields).up().advance(30)
-    assert life.phase is Phase.STARTING
+    assert life.phase == Phase.STARTING
     assert life.asked(Watch) == [Watch()]
     life.post(BecameReady())
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
     assert life.instance.ready
 
 
@@ -92,12 +92,12 @@ def test_a_lost_readiness_never_restarts() -> None:
 def test_start_timeout_stops_and_the_policy_decides() -> None:
     life = Life(ready=TCP, start_timeout=5.0).up()
     life.advance(4.9)
-    assert life.phase is Phase.STARTING
+    assert life.phase == Phase.STARTING
     life.advance(0.2)
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     assert life.take()[-1] == lifecycle.Signal("TERM")
     life.post(Exited(Exit(signal=15)))
-    assert life.phase is Phase.BACKOFF
+    assert life.phase == Phase.BACKOFF
     assert life.result == Result.TIMEOUT_START
     assert "5s" in life.message
 
@@ -110,12 +110,12 @@ def test_start_timeout_under_never_is_final() -> None:
 
 def test_start_timeout_means_nothing_once_ready() -> None:
     life = Life(ready=TCP, start_timeout=5.0).running().advance(100)
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
 
 
 def test_start_timeout_0_waits_for_ever() -> None:
     life = Life(ready=TCP, start_timeout=0.0).up().advance(1e6)
-    assert life.phase is Phase.STARTING
+    assert life.phase == Phase.STARTING
 
 
 def test_what_never_becomes_ready_has_no_healthy_life() -> None:
@@ -123,18 +123,18 @@ def test_what_never_becomes_ready_has_no_healthy_life() -> None:
     life = Life(ready=TCP, start_timeout=60.0, limit=Limit(3)).up()
     for _ in range(3):
         life.advance(61).post(Exited(Exit(signal=15)))
-        if life.phase is Phase.BACKOFF:
+        if life.phase == Phase.BACKOFF:
             life.advance(60)
-        if life.phase is Phase.WAITING:
+        if life.phase == Phase.WAITING:
             life.post(Go(), Spawned(FIRST))
     assert (life.phase, life.result) == (Phase.FAILED, Result.START_LIMIT)
 
 
 def test_the_time_that_a_stop_takes_is_no_healthy_life() -> None:
     life = Life(ready=TCP, start_timeout=25.0).up().advance(34)
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     life.advance(0.9).post(Exited(Exit(signal=9)))
-    assert life.phase is Phase.BACKOFF
+    assert life.phase == Phase.BACKOFF
 
 
 def test_a_spawn_error_fails_at_once_and_says_why() -> None:
@@ -208,26 +208,26 @@ def test_an_adopted_process_keeps_being_probed() -> None:
 def test_an_adopted_process_that_was_not_ready_goes_on_starting() -> None:
     life = Life(ready=TCP, start_timeout=5.0)
     life.post(Adopted(FIRST, ready=False, spawned_at=99.0))
-    assert life.phase is Phase.STARTING
+    assert life.phase == Phase.STARTING
     assert life.asked(Watch) == [Watch()]
     assert life.asked(Spawn) == []
     life.post(BecameReady())
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
 
 
 def test_an_adopted_life_counts_from_its_spawn() -> None:
     """A healthy life goes on although the daemon died within it."""
     life = Life().post(Adopted(FIRST, ready=True, spawned_at=60.0)).exited(1)
-    assert life.phase is Phase.WAITING
+    assert life.phase == Phase.WAITING
     young = Life().post(Adopted(FIRST, ready=True, spawned_at=95.0)).exited(1)
-    assert young.phase is Phase.BACKOFF
+    assert young.phase == Phase.BACKOFF
 
 
 def test_an_adopted_process_can_be_stopped() -> None:
     life = Life().post(Adopted(FIRST, ready=True, spawned_at=60.0), Stop())
     assert life.take()[-1] == lifecycle.Signal("TERM")
     life.exited(0)
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
 
 
 def test_what_has_a_process_adopts_no_other() -> None:
@@ -243,7 +243,7 @@ def test_what_has_a_process_adopts_no_other() -> None:
 @pytest.mark.parametrize("result", [Result.WATCHDOG, Result.LIVENESS])
 def test_unhealthy_is_stopped_and_started_again(result: Result) -> None:
     life = Life().running().post(Unhealthy(result, "no answer"))
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     life.post(Exited(Exit(code=0)))
     assert (life.phase, life.result) == (Phase.BACKOFF, result)
     assert life.message == "no answer"

@@ -38,7 +38,7 @@ def test_a_stop_sends_term_and_is_over_when_the_tree_is_gone() -> None:
     life.take()
     life.post(Stop())
     assert life.take() == [Signal("TERM")]
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     life.exited(0)
     assert (life.phase, life.result) == (Phase.STOPPED, Result.REQUESTED)
     assert life.instance.end is not None
@@ -58,7 +58,7 @@ def test_a_second_stop_changes_nothing() -> None:
 def test_a_stop_by_request_is_never_restarted() -> None:
     for code in (0, 1, 143):
         life = Life(restart=Restart.ALWAYS).running().post(Stop()).exited(code).advance(3600)
-        assert life.phase is Phase.STOPPED
+        assert life.phase == Phase.STOPPED
         assert life.asked(Spawn) == [Spawn(1)]
 
 
@@ -92,11 +92,11 @@ def test_kill_is_repeated_until_nothing_is_left() -> None:
     assert life.take() == [Kill()] * 3
     life.post(Exited(Exit(signal=9), alone=False))
     assert life.take() == [Kill()]
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     life.advance(1)
     assert life.take() == [Kill()]
     life.post(Emptied())
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
     life.advance(60)
     assert life.take() == []
 
@@ -113,7 +113,7 @@ def test_a_stop_waits_for_what_the_leader_left() -> None:
     life = Life().running().post(Stop()).advance(2)
     life.take()
     life.post(Exited(Exit(code=0), alone=False))
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     assert life.instance.process is None
     assert life.take() == [Signal("TERM")]
     life.advance(7.9)
@@ -121,7 +121,7 @@ def test_a_stop_waits_for_what_the_leader_left() -> None:
     life.advance(0.2)
     assert life.take() == [Kill()]
     life.post(Emptied())
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
 
 
 def test_the_ladder_of_a_stop_is_not_begun_anew_by_the_leaders_end() -> None:
@@ -156,7 +156,7 @@ def test_a_stop_command_that_suffices_needs_no_ladder() -> None:
     life = Life(stop=COMMAND).running().post(Stop())
     life.take()
     life.exited(0)
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
     life.post(StopCommandDone()).advance(60)
     assert life.take() == []
 
@@ -176,11 +176,11 @@ def test_leftovers_wait_for_the_stop_command() -> None:
     life = Life(stop=COMMAND).running().post(Stop())
     life.take()
     life.post(Exited(Exit(code=0), alone=False))
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     life.post(StopCommandDone())
     assert life.take() == [Signal("TERM")]
     life.post(Emptied())
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
 
 
 # ------------------------------------------------------------------ stop at odd moments
@@ -188,13 +188,13 @@ def test_leftovers_wait_for_the_stop_command() -> None:
 
 def test_a_stop_while_waiting_starts_nothing() -> None:
     life = Life().post(Start(), Stop(), Go())
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
     assert life.effects == []
 
 
 def test_a_stop_during_backoff_starts_nothing() -> None:
     life = Life().running().exited()
-    assert life.phase is Phase.BACKOFF
+    assert life.phase == Phase.BACKOFF
     life.take()
     life.post(Stop())
     assert (life.phase, life.result) == (Phase.STOPPED, Result.REQUESTED)
@@ -204,10 +204,10 @@ def test_a_stop_during_backoff_starts_nothing() -> None:
 
 def test_a_stop_during_spawning_stops_what_comes() -> None:
     life = Life().post(Start(), Go(), Stop())
-    assert life.phase is Phase.STARTING
+    assert life.phase == Phase.STARTING
     life.take()
     life.post(Spawned(FIRST))
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     assert life.take() == [Signal("TERM")]
     life.exited(0)
     assert (life.phase, life.result) == (Phase.STOPPED, Result.REQUESTED)
@@ -215,14 +215,14 @@ def test_a_stop_during_spawning_stops_what_comes() -> None:
 
 def test_a_stop_during_spawning_that_fails_is_stopped() -> None:
     life = Life().post(Start(), Go(), Stop(), SpawnFailed("cannot start: EAGAIN", transient=True))
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
     life.advance(3600)
     assert life.asked(Spawn) == [Spawn(1)]
 
 
 def test_a_start_after_a_stop_during_spawning_keeps_the_process() -> None:
     life = Life(settle=0.0).post(Start(), Go(), Stop(), Start(), Spawned(FIRST))
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
     assert life.asked(Signal) == []
 
 
@@ -232,16 +232,16 @@ def test_a_stop_during_starting_stops() -> None:
     life.post(Stop())
     assert life.take() == [Signal("TERM")]
     life.exited(0).advance(3600)
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
 
 
 def test_a_stop_during_clearing_starts_nothing_and_keeps_the_exit() -> None:
     life = Life().running().exited(7, alone=False)
     assert isinstance(life.instance.state, Clearing)
     life.post(Stop())
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     life.post(Emptied())
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
     assert life.instance.end is not None
     assert life.instance.end.exit == Exit(code=7)
     # The leftovers of a crash were killed; no stop of ours ran out of time.
@@ -269,7 +269,7 @@ def test_a_stop_of_what_is_down_changes_nothing() -> None:
     before = life.instance
     life.post(Stop())
     assert life.instance is before
-    assert life.phase is Phase.FAILED
+    assert life.phase == Phase.FAILED
 
 
 # ------------------------------------------------------------------ leftovers of a crash
@@ -280,7 +280,7 @@ def test_leftovers_are_killed_before_the_restart() -> None:
     life.take()
     life.exited(1, alone=False)
     assert life.take() == [Kill()]
-    assert life.phase is Phase.STOPPING
+    assert life.phase == Phase.STOPPING
     life.advance(0.9)
     assert life.take() == []
     life.advance(0.2)
@@ -288,7 +288,7 @@ def test_leftovers_are_killed_before_the_restart() -> None:
     life.post(Go())
     assert life.take() == []
     life.post(Emptied())
-    assert life.phase is Phase.BACKOFF
+    assert life.phase == Phase.BACKOFF
 
 
 def test_clearing_does_not_change_what_the_policy_says() -> None:
@@ -312,7 +312,7 @@ def test_kill_now_skips_the_ladder(stopping: bool) -> None:
     life.advance(1.1)
     assert life.take() == [Kill()]
     life.post(Exited(Exit(signal=9)))
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
 
 
 def test_kill_now_skips_the_stop_command() -> None:
@@ -328,7 +328,7 @@ def test_kill_now_skips_the_stop_command() -> None:
 def test_kill_now_is_a_request_whatever_was_the_reason_before(result: Result) -> None:
     life = Life(restart=Restart.ALWAYS).running().post(Unhealthy(result, "why"), KillNow())
     life.post(Exited(Exit(signal=9))).advance(3600)
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
     assert life.asked(Spawn) == [Spawn(1)]
 
 
@@ -344,13 +344,13 @@ def test_kill_now_during_clearing_is_a_request() -> None:
     life = Life(restart=Restart.ALWAYS).running().exited(1, alone=False).post(KillNow(), Emptied())
     life.advance(3600)
     assert life.asked(Spawn) == [Spawn(1)]
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
 
 
 @pytest.mark.parametrize("so_far", [(Start(),), ()])
 def test_kill_now_of_what_has_no_process_is_a_stop(so_far: tuple[lifecycle.Event, ...]) -> None:
     life = Life().post(*so_far, KillNow(), Go())
-    assert life.phase is Phase.STOPPED
+    assert life.phase == Phase.STOPPED
     assert life.effects == []
 
 
@@ -372,9 +372,9 @@ def test_old_timers_change_nothing() -> None:
 def test_a_settle_timer_of_an_earlier_process_does_not_make_ready() -> None:
     life = Life(settle=1.0).up().advance(0.9).exited(1).advance(0.05).post(Stop(), Start(), Go())
     life.post(Spawned(FIRST)).advance(0.5)
-    assert life.phase is Phase.STARTING
+    assert life.phase == Phase.STARTING
     life.advance(0.6)
-    assert life.phase is Phase.RUNNING
+    assert life.phase == Phase.RUNNING
 
 
 def test_an_end_that_is_told_twice_counts_once() -> None:

@@ -1,0 +1,171 @@
+"""Plans as text: what was applied and runs, what is wanted, and what is to be done."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from orchestrator.model.topology import Apply, Component
+from orchestrator.supervision import changes
+from orchestrator.supervision.changes import Present
+from tests import fakes
+
+WEB = fakes.component("shop.web")
+DB = fakes.component("shop.db")
+WEB_1, WEB_2 = fakes.component("shop.web@1"), fakes.component("shop.web@2")
+
+
+def running(component: Component) -> Present:
+    return Present(component, up=True, alive=True)
+
+
+def stopped(component: Component) -> Present:
+    return Present(component, up=False, alive=False)
+
+
+def failed(component: Component) -> Present:
+    return Present(component, up=True, alive=False, failed=True)
+
+
+CASES: dict[str, tuple[list[Present], list[Component], list[str], list[str]]] = {
+    "everything is new": (
+        [],
+        [WEB, DB],
+        [],
+        ["create shop.web: new", "create shop.db: new"],
+    ),
+    "nothing changed": ([running(WEB)], [WEB], [], ["keep shop.web: unchanged"]),
+    "a stopped one starts": ([stopped(WEB)], [WEB], [], ["start shop.web: was stopped"]),
+    "a failed one starts": ([failed(WEB)], [WEB], [], ["start shop.web: had failed"]),
+    "a changed command restarts": (
+        [running(WEB)],
+        [fakes.with_fields(WEB, command=("other",))],
+        [],
+        ["restart shop.web: field command changed"],
+    ),
+    "a changed policy is live": (
+        [running(WEB)],
+        [fakes.with_fields(WEB, settle=3.0, start_timeout=9.0)],
+        [],
+        ["update shop.web: fields start_timeout, settle changed"],
+    ),
+    "live and restart together restart": (
+        [running(WEB)],
+        [fakes.with_fields(WEB, settle=3.0, nice=5)],
+        [],
+        ["restart shop.web: fields nice, settle changed"],
+    ),
+    "a changed one that is down starts": (
+        [stopped(WEB)],
+        [fakes.with_fields(WEB, command=("other",))],
+        [],
+        ["start shop.web: field command changed"],
+    ),
+    "only those named are touched": (
+        [running(WEB)],
+        [fakes.with_fields(WEB, command=("other",)), DB],
+        ["shop.db@1"],
+        ["keep shop.web: not among those named", "create shop.db: new"],
+    ),
+    "a new one that is not named is there and down": (
+        [running(WEB)],
+        [WEB, DB],
+        ["shop.web@1"],
+        ["keep shop.web: unchanged", "create shop.db: new, not started"],
+    ),
+    "one that is gone is an orphan": (
+        [running(WEB), running(DB)],
+        [WEB],
+        [],
+        [
+            "keep shop.web: unchanged",
+            "orphan shop.db: no longer in the topology; --remove-orphans stops it",
+        ],
+    ),
+    "scaling down removes": (
+        [running(WEB_1), running(WEB_2)],
+        [WEB],
+        [],
+        [
+            "update shop.web: field replicas changed",
+            "remove shop.web@2: fewer replicas",
+        ],
+    ),
+    "scaling up leaves the first alone": (
+        [running(WEB)],
+        [WEB_1, WEB_2],
+        [],
+        ["update shop.web@1: field replicas changed", "create shop.web@2: new"],
+    ),
+    "a disabled one is not started": (
+        [stopped(WEB)],
+        [fakes.with_fields(WEB, enabled=False)],
+        [],
+        ["update shop.web: field enabled changed"],
+    ),
+    "a disabled one that is unchanged is kept": (
+        [stopped(fakes.with_fields(WEB, enabled=False))],
+        [fakes.with_fields(WEB, enabled=False)],
+        [],
+        ["keep shop.web: unchanged"],
+    ),
+}
+
+
+def plan(
+    present: list[Present], wanted: list[Component], chosen: list[str], **options: bool
+) -> list[str]:
+    # Two replicas' commands are the same; the fake names them after the instance.
+    def same(component: Component) -> Component:
+        if component.command == (f"{component.base}@{component.instance}",):
+            return dataclasses.replace(component, command=(component.base,))
+        return component
+
+    by_slot = {
+        p.component.slot: dataclasses.replace(p, component=same(p.component)) for p in present
+    }
+    components = {component.slot: same(component) for component in wanted}
+    return [
+        str(operation)
+        for operation in changes.plan(by_slot, components, chosen or list(components), **options)
+    ]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_plan(case: str) -> None:
+    present, wanted, chosen, expected = CASES[case]
+    assert plan(present, wanted, chosen) == expected
+
+
+def test_orphans_are_removed_on_request() -> None:
+    assert plan([running(WEB), running(DB)], [WEB], [], remove_orphans=True) == [
+        "keep shop.web: unchanged",
+        "remove shop.db: no longer in the topology",
+    ]
+
+
+def test_a_running_one_that_is_disabled_is_not_left_running() -> None:
+    (line,) = plan([running(WEB)], [fakes.with_fields(WEB, enabled=False)], [])
+    assert line == "update shop.web: field enabled changed"
+
+
+def test_a_plan_twice_is_a_plan_of_nothing() -> None:
+    for _, wanted, _, _ in CASES.values():
+        assert all(
+            line.startswith("keep ") for line in plan([running(c) for c in wanted], wanted, [])
+        )
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Component), ids=lambda field: field.name)
+def test_every_field_knows_what_its_change_needs(field: dataclasses.Field[object]) -> None:
+    identity = {"service", "component", "instance"}
+    if field.name not in identity:
+        assert isinstance(field.metadata.get("apply"), Apply)
+        assert changes.needs([field.name]) is field.metadata["apply"]
+
+
+def test_the_worst_of_several_changes_decides() -> None:
+    assert changes.needs([]) is Apply.LIVE
+    assert changes.needs(["settle"]) is Apply.LIVE
+    assert changes.needs(["settle", "command"]) is Apply.RESTART
