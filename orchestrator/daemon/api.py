@@ -219,7 +219,7 @@ class Api:
             )
 
     def _remember(self, lock: Lock, secrets: Mapping[str, str]) -> None:
-        self.supervisor.secrets = dict(secrets)
+        self.supervisor.executor.secrets = dict(secrets)
         self.supervisor.start_concurrency = lock.start_concurrency
         self.supervisor.journal.remember(start_concurrency=str(lock.start_concurrency))
         keep_secrets(Path(self.supervisor.place.runtime_dir), secrets)

@@ -130,8 +130,8 @@ class Daemon:
         self.host = PosixHost(loop, given["keeper"], self.link.acknowledge)
         self.supervisor = Supervisor(self.host, journal, place, self._publish, self._finished)
         self.probes = Probes(loop, self.supervisor)
-        self.supervisor.probes = self.probes
-        self.supervisor.secrets = apis.kept_secrets(runtime_dir)
+        self.supervisor.executor.probes = self.probes
+        self.supervisor.executor.secrets = apis.kept_secrets(runtime_dir)
         self.api = apis.Api(self.supervisor, self._about())
         self.api.idle = self._end_if_unused
         self.api.needs_descriptors = need_descriptors

@@ -180,7 +180,9 @@ class Probes:
 
     async def _exec(self, component: Component, ready: Ready) -> bool:
         supervisor = self._supervisor
-        order = programs.probe_order(component, ready.exec, supervisor.place, supervisor.secrets)
+        order = programs.probe_order(
+            component, ready.exec, supervisor.place, supervisor.executor.secrets
+        )
         over: asyncio.Future[bool] = self._loop.create_future()
         started: list[Process] = []
 
@@ -261,7 +263,7 @@ class Notifications:
     def _take(self, pid: int, data: bytes) -> None:
         if b"READY=1" not in data.split(b"\n"):
             return
-        by_pid = self._supervisor.by_pid
+        by_pid = self._supervisor.executor.by_pid
         slot = by_pid.get(pid)
         if slot is None:
             # A shell script's notification comes from a child in its session.

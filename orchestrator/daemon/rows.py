@@ -72,8 +72,8 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
         case Phase.STARTING if instance.component.ready is not None:
             waited = units.format_duration(now - facts.since)
             return f"waiting for its readiness ({instance.component.ready.kind}) {waited}"
-        case Phase.STOPPING if facts.leftovers:
-            return f"{facts.leftovers} of its processes still live"
+        case Phase.STOPPING if supervisor.executor.leftovers(slot):
+            return f"{supervisor.executor.leftovers(slot)} of its processes still live"
         case _:
             return None
 

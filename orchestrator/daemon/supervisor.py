@@ -11,39 +11,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon import programs
+from orchestrator.daemon.executor import Executor
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
-from orchestrator.errors import ExitCode, SpawnError
-from orchestrator.model.phase import Exit, Phase, Process, Result
+from orchestrator.errors import ExitCode
+from orchestrator.model.phase import Phase, Process, Result
 from orchestrator.model.topology import AtEnd, Component
 from orchestrator.supervision import changes, lifecycle, reconcile
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.supervision.reconcile import Slot
 
 logger = logging.getLogger(__name__)
-
-
-class Probes(Protocol):
-    """Looks for readiness on the supervisor's behalf."""
-
-    def prepare(self, slot: str, component: Component) -> dict[int, int]:
-        """Return descriptors that the program is to be given, by their number there."""
-
-    def watch(self, slot: str, component: Component) -> None:
-        """Begin to look for the readiness of the slot's process."""
-
-    def forget(self, slot: str) -> None:
-        """Stop looking."""
 
 
 @dataclass(slots=True)
@@ -54,8 +39,6 @@ class _Facts:
     due: float = 0.0
     waits: str = ""
     since: float = 0.0
-    ended: Process | None = None
-    leftovers: int = 0
 
 
 class Supervisor:
@@ -80,11 +63,9 @@ class Supervisor:
         self.host = host
         self.journal = journal
         self.place = place
-        self.probes: Probes | None = None
+        self.executor = Executor(host, place, self.post, self._soon, self._instance)
         self.slots: dict[str, Slot] = {}
         self.facts: dict[str, _Facts] = {}
-        self.by_pid: dict[int, str] = {}
-        self.secrets: Mapping[str, str] = {}
         self.start_concurrency = 64
         self.stopping = False
         self.exit_code = 0
@@ -100,7 +81,6 @@ class Supervisor:
         self._changed: dict[str, None] = {}
         self._crowd: dict[str, None] = {}
         self._runnable: dict[str, None] = {}
-        self._release: list[Process] = []
         self._leaving: dict[str, None] = {}
         self._transitions: list[str] = []
         self._reported: dict[str, None] = {}
@@ -246,9 +226,7 @@ class Supervisor:
                 if not self._queue:
                     self._act()
             self._write()
-            for process in self._release:
-                self.host.release(process)
-            self._release.clear()
+            self.executor.release()
             self._drop_left()
             if self._transitions:
                 # One record for the turn: a thousand components start in one.
@@ -262,6 +240,10 @@ class Supervisor:
         if self.stopping and not self._over and self._is_down():
             self._over = True
             self._finished()
+
+    def _instance(self, slot: str) -> Instance | None:
+        there = self.slots.get(slot)
+        return there.instance if there else None
 
     def _is_down(self) -> bool:
         return all(isinstance(s.instance.state, lifecycle.Down) for s in self.slots.values())
@@ -294,8 +276,8 @@ class Supervisor:
         if not isinstance(after.state, lifecycle.Waiting):
             self._runnable.pop(slot, None)
             facts.waits = ""
-        if before.process is not None and after.process is None and self.probes:
-            self.probes.forget(slot)
+        if before.process is not None and after.process is None and self.executor.probes:
+            self.executor.probes.forget(slot)
         if isinstance(after.state, lifecycle.Down) and not self.stopping:
             self._final(after)
 
@@ -395,151 +377,13 @@ class Supervisor:
         self._write()
         effects, self._effects = self._effects, []
         for slot, effect in effects:
-            if slot in self.slots:
-                self._do(slot, self.slots[slot].instance, effect)
-
-    def _do(self, slot: str, instance: Instance, effect: lifecycle.Effect) -> None:
-        match effect:
-            case lifecycle.Spawn(generation):
-                self._spawn(slot, instance, generation)
-            case lifecycle.Watch():
-                if self.probes and instance.process is not None:
-                    self.probes.watch(slot, instance.component)
-            case lifecycle.Signal(name):
-                self._signal(slot, instance, getattr(signal, f"SIG{name}"))
-            case lifecycle.Kill():
-                self._kill(slot, instance)
-            case lifecycle.RunStopCommand():
-                self._run_stop_command(slot, instance)
-            case lifecycle.Arm(timer, after):
-                self._arm(slot, timer, after)
-
-    def _arm(self, slot: str, timer: int, after: float) -> None:
-        def fire() -> None:
-            self.post(slot, lifecycle.Fired(timer, self.host.chance()))
-
-        self.host.call_later(after, fire)
-
-    def _spawn(self, slot: str, instance: Instance, generation: int) -> None:
-        facts = self.facts[slot]
-        facts.started_wall = time.time()  # noqa: TID251 - shown to people, never reckoned with
-        facts.ended = None
-
-        def done(outcome: Process | SpawnError) -> None:
-            if isinstance(outcome, SpawnError):
-                failed = lifecycle.SpawnFailed(
-                    str(outcome), transient=outcome.transient, chance=self.host.chance()
-                )
-                self.post(slot, failed)
-                return
-            self._follow(slot, outcome)
-            self.post(slot, lifecycle.Spawned(outcome))
-
-        fds = self.probes.prepare(slot, instance.component) if self.probes else {}
-        try:
-            order = programs.order(instance.component, generation, self.place, self.secrets, fds)
-            self.host.spawn(order, done)
-        except SpawnError as error:
-            done(error)
-        finally:
-            # The child has its copies; while ours are open, the end of a pipe is not seen.
-            for fd in fds.values():
-                os.close(fd)
-
-    def _follow(self, slot: str, process: Process) -> None:
-        def ended(exit: Exit) -> None:  # noqa: A002
-            self._on_exit(slot, process, exit)
-
-        self.by_pid[process.pid] = slot
-        self.host.watch(process, ended)
-
-    def _on_exit(self, slot: str, process: Process, exit: Exit) -> None:  # noqa: A002
-        self._release.append(process)
-        self.by_pid.pop(process.pid, None)
-        there = self.slots.get(slot)
-        if there is None:
-            self._soon()
-            return
-        self.facts[slot].ended = process
-        alone = True
-        if there.instance.component.stop.kill.value != "leader":
-            alone = not self._watch_leftovers(slot, there.instance, process)
-        self.post(slot, lifecycle.Exited(exit, alone, self.host.chance()))
-
-    def _watch_leftovers(self, slot: str, instance: Instance, leader: Process) -> int:
-        """Follow what is left of a tree whose leader is gone; return how many they are."""
-        marker = programs.marker(instance, self.place)
-        left = self.host.survivors(leader, marker)
-        facts = self.facts[slot]
-        facts.leftovers = len(left)
-        for process in left:
-
-            def ended(_exit: Exit, process: Process = process) -> None:
-                self._release.append(process)
-                self._leftover_ended(slot, leader)
-
-            self.host.watch(process, ended)
-        return len(left)
-
-    def _leftover_ended(self, slot: str, leader: Process) -> None:
-        facts = self.facts.get(slot)
-        if facts is None or facts.ended != leader:
-            self._soon()
-            return
-        facts.leftovers -= 1
-        if facts.leftovers <= 0 and not self._watch_leftovers(
-            slot, self.slots[slot].instance, leader
-        ):
-            self.post(slot, lifecycle.Emptied())
-        self._soon()
-
-    def _signal(self, slot: str, instance: Instance, number: int) -> None:
-        process = instance.process
-        if process is None:
-            for leftover in self._leftovers(slot, instance):
-                self.host.signal(leftover, number, group=False)
-                self.host.signal(leftover, signal.SIGCONT, group=False)
-            return
-        group = instance.component.stop.kill.value == "tree"
-        self.host.signal(process, number, group=group)
-        # A suspended process gets its stop signal only when it goes on.
-        self.host.signal(process, signal.SIGCONT, group=group)
-
-    def _kill(self, slot: str, instance: Instance) -> None:
-        process = instance.process
-        if instance.component.stop.kill.value != "leader":
-            for leftover in self._leftovers(slot, instance):
-                self.host.signal(leftover, signal.SIGKILL, group=False)
-        if process is not None:
-            self.host.signal(process, signal.SIGKILL, group=False)
-
-    def _leftovers(self, slot: str, instance: Instance) -> tuple[Process, ...]:
-        leader = instance.process or self.facts[slot].ended
-        if leader is None:
-            return ()
-        return self.host.survivors(leader, programs.marker(instance, self.place))
-
-    def _run_stop_command(self, slot: str, instance: Instance) -> None:
-        def over(outcome: Process | SpawnError) -> None:
-            if isinstance(outcome, SpawnError):
-                logger.warning("%s: the stop command failed: %s", instance.component.name, outcome)
-                self.post(slot, lifecycle.StopCommandDone())
-                return
-
-            def ended(exit: Exit) -> None:  # noqa: A002
-                self._release.append(outcome)
-                if exit.code != 0:
-                    logger.warning(
-                        "%s: the stop command failed: %s", instance.component.name, exit
-                    )
-                self.post(slot, lifecycle.StopCommandDone())
-
-            self.host.watch(outcome, ended)
-
-        order = programs.stop_order(
-            instance.component, instance.generation, self.place, self.secrets
-        )
-        self.host.spawn(order, over)
+            there = self.slots.get(slot)
+            if there is None:
+                continue
+            if isinstance(effect, lifecycle.Spawn):
+                # Shown to people, never reckoned with.
+                self.facts[slot].started_wall = time.time()  # noqa: TID251
+            self.executor.do(slot, there.instance, effect)
 
     # ------------------------------------------------------------- recovery
 
@@ -570,7 +414,7 @@ class Supervisor:
         self.post(record.slot, lifecycle.Adopted(process, ready, record.spawned_at))
         if record.phase is Phase.STOPPING:
             self.post(record.slot, lifecycle.Stop())
-        self._follow(record.slot, process)
+        self.executor.follow(record.slot, process)
         logger.info("Adopted %s, pid %d", record.component.name, process.pid)
 
     def _resume_backoff(self, record: journals.Record) -> None:
@@ -580,7 +424,7 @@ class Supervisor:
         instance = dataclasses.replace(slot.instance, state=state, timers=timer)
         self.slots[record.slot] = dataclasses.replace(slot, instance=instance)
         self.facts[record.slot].due = record.due
-        self._arm(record.slot, timer, max(0.0, record.due - self.host.now()))
+        self.executor.arm(record.slot, timer, max(0.0, record.due - self.host.now()))
 
     # ------------------------------------------------------------- small parts
 
@@ -607,6 +451,7 @@ class Supervisor:
             return
         for slot in gone:
             del self.slots[slot], self.facts[slot], self._leaving[slot]
+            self.executor.forget(slot)
             self._reported[slot] = None
         self.journal.components((), gone)
         self._index()

@@ -77,14 +77,19 @@ class Decoder:
                 line = b"".join((*self._parts, line))  # noqa: PLW2901
                 self._parts.clear()
                 self._size = 0
+            if len(line) > self._longest:
+                raise self._too_long()
             if line.strip():
                 messages.append(_message(line))
         if rest:
             self._parts.append(rest)
             self._size += len(rest)
             if self._size > self._longest:
-                raise ProtocolError(f"cannot read a line of more than {self._longest} bytes")
+                raise self._too_long()
         return messages
+
+    def _too_long(self) -> ProtocolError:
+        return ProtocolError(f"cannot read a line of more than {self._longest} bytes")
 
     def finish(self) -> None:
         """Check that the stream did not end within a message.

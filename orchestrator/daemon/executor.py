@@ -1,0 +1,233 @@
+"""Doing what the life cycle asks for: starting, signalling, killing, following to the end.
+
+It carries no decision: each effect becomes calls of the host, and each thing that the host
+tells becomes an event.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from orchestrator.daemon import programs
+from orchestrator.daemon.host import Host
+from orchestrator.daemon.programs import Place
+from orchestrator.errors import SpawnError
+from orchestrator.model.phase import Exit, Process
+from orchestrator.model.topology import Component, Kill
+from orchestrator.supervision import lifecycle
+from orchestrator.supervision.lifecycle import Instance
+
+logger = logging.getLogger(__name__)
+
+
+class Probes(Protocol):
+    """Looks for readiness on the executor's behalf."""
+
+    def prepare(self, slot: str, component: Component) -> dict[int, int]:
+        """Return descriptors that the program is to be given, by their number there."""
+
+    def watch(self, slot: str, component: Component) -> None:
+        """Begin to look for the readiness of the slot's process."""
+
+    def forget(self, slot: str) -> None:
+        """Stop looking."""
+
+
+class Executor:
+    """The hands of the supervisor.
+
+    Args:
+        host: The operating system, or its fake.
+        place: The system's name and directories.
+        post: Takes an event for a slot.
+        settle: Asks for a turn, after which `release` is called.
+        instance: Gives a slot's instance as it is now, None when the slot is gone.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        place: Place,
+        post: Callable[[str, lifecycle.Event], None],
+        settle: Callable[[], None],
+        instance: Callable[[str], Instance | None],
+    ) -> None:
+        self.host = host
+        self.place = place
+        self.probes: Probes | None = None
+        self.secrets: Mapping[str, str] = {}
+        self.by_pid: dict[int, str] = {}
+        self._post = post
+        self._settle = settle
+        self._instance = instance
+        self._ended: dict[str, Process] = {}
+        self._leftovers: dict[str, int] = {}
+        self._release: list[Process] = []
+
+    def do(self, slot: str, instance: Instance, effect: lifecycle.Effect) -> None:
+        """Carry out one effect."""
+        match effect:
+            case lifecycle.Spawn(generation):
+                self._spawn(slot, instance, generation)
+            case lifecycle.Watch():
+                if self.probes and instance.process is not None:
+                    self.probes.watch(slot, instance.component)
+            case lifecycle.Signal(name):
+                self._signal(slot, instance, getattr(signal, f"SIG{name}"))
+            case lifecycle.Kill():
+                self._kill(slot, instance)
+            case lifecycle.RunStopCommand():
+                self._run_stop_command(slot, instance)
+            case lifecycle.Arm(timer, after):
+                self.arm(slot, timer, after)
+
+    def arm(self, slot: str, timer: int, after: float) -> None:
+        """Post `Fired(timer)` after so many seconds."""
+
+        def fire() -> None:
+            self._post(slot, lifecycle.Fired(timer, self.host.chance()))
+
+        self.host.call_later(after, fire)
+
+    def follow(self, slot: str, process: Process) -> None:
+        """Post `Exited` when the slot's first process has ended."""
+
+        def ended(exit: Exit) -> None:  # noqa: A002
+            self._on_exit(slot, process, exit)
+
+        self.by_pid[process.pid] = slot
+        self.host.watch(process, ended)
+
+    def leftovers(self, slot: str) -> int:
+        """Return how many processes of a tree live whose leader has ended."""
+        return self._leftovers.get(slot, 0)
+
+    def release(self) -> None:
+        """Let the kernel forget what ended: the journal knows it now."""
+        for process in self._release:
+            self.host.release(process)
+        self._release.clear()
+
+    def forget(self, slot: str) -> None:
+        """Drop what is known of a slot that is gone."""
+        self._ended.pop(slot, None)
+        self._leftovers.pop(slot, None)
+
+    # ------------------------------------------------------------- starting
+
+    def _spawn(self, slot: str, instance: Instance, generation: int) -> None:
+        self.forget(slot)
+
+        def done(outcome: Process | SpawnError) -> None:
+            if isinstance(outcome, SpawnError):
+                failed = lifecycle.SpawnFailed(
+                    str(outcome), transient=outcome.transient, chance=self.host.chance()
+                )
+                self._post(slot, failed)
+                return
+            self.follow(slot, outcome)
+            self._post(slot, lifecycle.Spawned(outcome))
+
+        fds = self.probes.prepare(slot, instance.component) if self.probes else {}
+        try:
+            order = programs.order(instance.component, generation, self.place, self.secrets, fds)
+            self.host.spawn(order, done)
+        finally:
+            # The child has its copies; while ours are open, the end of a pipe is not seen.
+            for fd in fds.values():
+                os.close(fd)
+
+    def _run_stop_command(self, slot: str, instance: Instance) -> None:
+        name = instance.component.name
+
+        def started(outcome: Process | SpawnError) -> None:
+            if isinstance(outcome, SpawnError):
+                logger.warning("%s: the stop command failed: %s", name, outcome)
+                self._post(slot, lifecycle.StopCommandDone())
+                return
+
+            def ended(exit: Exit) -> None:  # noqa: A002
+                self._release.append(outcome)
+                if exit.code != 0:
+                    logger.warning("%s: the stop command failed: %s", name, exit)
+                self._post(slot, lifecycle.StopCommandDone())
+
+            def kill() -> None:
+                self.host.signal(outcome, signal.SIGKILL, group=False)
+
+            self.host.watch(outcome, ended)
+            self.host.call_later(lifecycle.COMMAND_TIMEOUT, kill)
+
+        component, generation = instance.component, instance.generation
+        order = programs.stop_order(component, generation, self.place, self.secrets)
+        self.host.spawn(order, started)
+
+    # ------------------------------------------------------------- ends
+
+    def _on_exit(self, slot: str, process: Process, exit: Exit) -> None:  # noqa: A002
+        self._release.append(process)
+        self.by_pid.pop(process.pid, None)
+        instance = self._instance(slot)
+        if instance is None:
+            self._settle()
+            return
+        self._ended[slot] = process
+        left = self._watch_leftovers(slot, instance, process)
+        self._post(slot, lifecycle.Exited(exit, not left, self.host.chance()))
+
+    def _watch_leftovers(self, slot: str, instance: Instance, leader: Process) -> int:
+        """Follow what is left of a tree whose leader is gone; return how many they are."""
+        left = self._survivors(instance, leader)
+        self._leftovers[slot] = len(left)
+        for process in left:
+
+            def ended(_exit: Exit, process: Process = process) -> None:
+                self._release.append(process)
+                self._leftover_ended(slot, leader)
+
+            self.host.watch(process, ended)
+        return len(left)
+
+    def _leftover_ended(self, slot: str, leader: Process) -> None:
+        self._settle()
+        instance = self._instance(slot)
+        if instance is None or self._ended.get(slot) != leader:
+            return
+        self._leftovers[slot] -= 1
+        if self._leftovers[slot] <= 0 and not self._watch_leftovers(slot, instance, leader):
+            self._post(slot, lifecycle.Emptied())
+
+    # ------------------------------------------------------------- signals
+
+    def _signal(self, slot: str, instance: Instance, number: int) -> None:
+        process = instance.process
+        if process is None:
+            for leftover in self._of_ended(slot, instance):
+                self.host.signal(leftover, number, group=False)
+                self.host.signal(leftover, signal.SIGCONT, group=False)
+            return
+        group = instance.component.stop.kill is Kill.TREE
+        self.host.signal(process, number, group=group)
+        # A suspended process gets its stop signal only when it goes on.
+        self.host.signal(process, signal.SIGCONT, group=group)
+
+    def _kill(self, slot: str, instance: Instance) -> None:
+        process = instance.process
+        left = self._survivors(instance, process) if process else self._of_ended(slot, instance)
+        for leftover in left:
+            self.host.signal(leftover, signal.SIGKILL, group=False)
+        if process is not None:
+            self.host.signal(process, signal.SIGKILL, group=False)
+
+    def _of_ended(self, slot: str, instance: Instance) -> tuple[Process, ...]:
+        leader = self._ended.get(slot)
+        return self._survivors(instance, leader) if leader else ()
+
+    def _survivors(self, instance: Instance, leader: Process) -> tuple[Process, ...]:
+        if instance.component.stop.kill is Kill.LEADER:
+            return ()  # Whatever else it started is not ours to end.
+        return self.host.survivors(leader, programs.marker(instance, self.place))
