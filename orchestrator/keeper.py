@@ -10,6 +10,9 @@ What it holds for the daemon, so that the daemon's death loses nothing:
 - the exits of orphans: when the daemon dies its children become ours; we read how each ends
   and keep it until a daemon has written it down.
 
+When a keeper is killed the daemon starts another and hands all of this over (`held`). The new
+one is not the daemon's parent: it sees its end through a pidfd, and restarts it likewise.
+
 Protocol on the link (a socket pair, JSON lines), frozen:
     keeper → daemon   {"hello": {"pid": …}}                                 once, first
                       {"exit": {"seq", "pid", "started", "code", "signal", "core"}}
@@ -50,7 +53,7 @@ class Refused(Exception):
 class Keeper:
     """One system's keeper. `serve` returns when the daemon has said goodbye or cannot start."""
 
-    def __init__(self, arguments: dict[str, str]) -> None:
+    def __init__(self, arguments: dict[str, Any]) -> None:
         self.arguments = arguments
         self.runtime_dir = arguments["runtime_dir"]
         self.daemon = 0
@@ -66,10 +69,15 @@ class Keeper:
         self.restart_at: float | None = None
         self.started_at = 0.0
         self.quick_deaths = 0
-        make_runtime_dir(self.runtime_dir)
-        self.lock = take_lock(os.path.join(arguments["base_dir"], "orch.lock"))
-        self.control = bind_stream(self.path("control.sock"))
-        self.notify = bind_datagram(self.path("notify.sock"))
+        self.pidfd = -1
+        held = arguments.pop("held", None)
+        if held:
+            self.take_over(held)
+        else:
+            make_runtime_dir(self.runtime_dir)
+            self.lock = take_lock(os.path.join(arguments["base_dir"], "orch.lock"))
+            self.control = bind_stream(self.path("control.sock"))
+            self.notify = bind_datagram(self.path("notify.sock"))
         self.wakeup, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for number in (
@@ -81,6 +89,22 @@ class Keeper:
         ):
             signal.signal(number, lambda *_: None)
         become_subreaper()
+
+    def take_over(self, held: dict[str, int]) -> None:
+        """Hold what a keeper before us held for a daemon that lives."""
+        for fd in (held["control"], held["notify"], held["lock"], held["link"]):
+            os.set_inheritable(fd, False)
+        self.control = socket.socket(fileno=held["control"])
+        self.notify = socket.socket(fileno=held["notify"])
+        self.link = socket.socket(fileno=held["link"])
+        self.link.setblocking(False)
+        self.daemon = held["daemon"]
+        self.pidfd = os.pidfd_open(self.daemon)
+        self.lock = held["lock"]
+        write_pid(self.lock)
+        self.ready = self.ever_ready = True
+        self.started_at = time.monotonic()
+        self.send({"hello": {"pid": os.getpid()}})
 
     def path(self, name: str) -> str:
         """Return the path of a file in the runtime directory."""
@@ -118,28 +142,43 @@ class Keeper:
 
     def serve(self) -> int:
         """Keep the system until its end; return our exit code."""
-        while True:
-            wait = None
-            if self.restart_at is not None:
-                wait = max(0.0, self.restart_at - time.monotonic())
-            sources: list[Any] = [self.wakeup]
-            if self.link is not None:
-                sources.append(self.link)
-            full = [self.link] if self.link is not None and self.unsent else []
-            ready, writable, _ = select.select(sources, full, [], wait)
-            if writable:
-                self.flush()
+        code = None
+        while code is None:
+            ready = self.wait()
             if self.link in ready:
                 self.receive()
             if self.wakeup in ready:
-                numbers = os.read(self.wakeup, 4096)
-                if signal.SIGTERM in numbers:
+                if signal.SIGTERM in os.read(self.wakeup, 4096):
                     self.send({"term": True})
                 code = self.reap()
-                if code is not None:
-                    return code
+            if self.pidfd in ready:
+                code = self.adopted_daemon_ended()
             if self.restart_at is not None and time.monotonic() >= self.restart_at:
                 self.start_daemon()
+        return code
+
+    def wait(self) -> list[Any]:
+        """Wait for something to happen; send what the link takes meanwhile."""
+        wait = None
+        if self.restart_at is not None:
+            wait = max(0.0, self.restart_at - time.monotonic())
+        sources: list[Any] = [self.wakeup]
+        if self.link is not None:
+            sources.append(self.link)
+        if self.pidfd >= 0:
+            sources.append(self.pidfd)
+        full = [self.link] if self.link is not None and self.unsent else []
+        ready, writable, _ = select.select(sources, full, [], wait)
+        if writable:
+            self.flush()
+        return ready
+
+    def adopted_daemon_ended(self) -> int | None:
+        """The daemon that was there before us has ended; nobody could tell us how."""
+        os.close(self.pidfd)
+        self.pidfd = -1
+        self.drain_link()
+        return self.daemon_ended("end unknown")
 
     def receive(self) -> None:
         """Take what the daemon says."""
@@ -197,7 +236,8 @@ class Keeper:
             if info.si_pid == self.daemon:
                 self.drain_link()
                 os.waitpid(info.si_pid, 0)
-                code = self.daemon_ended(info.si_code, info.si_status)
+                exited = info.si_code == os.CLD_EXITED
+                code = self.daemon_ended(f"{'exit' if exited else 'signal'} {info.si_status}")
                 continue
             started = start_time(info.si_pid)
             os.waitpid(info.si_pid, 0)
@@ -219,13 +259,12 @@ class Keeper:
         while self.link is not None and select.select([self.link], [], [], 0)[0]:
             self.receive()
 
-    def daemon_ended(self, code: int, status: int) -> int | None:
+    def daemon_ended(self, how: str) -> int | None:
         """Restart the daemon, or return our exit code when all is over."""
         self.link = None
         self.daemon = 0
         if self.farewell:
             return 0
-        how = f"exit {status}" if code == os.CLD_EXITED else f"signal {status}"
         has_children = bool(children())
         if not self.ever_ready and not has_children and self.starts >= STARTS_WITHOUT_READY:
             log(f"the daemon cannot start ({how}, {self.starts} times); giving up")
@@ -284,9 +323,14 @@ def take_lock(path: str) -> int:
         where = os.path.dirname(path)
         message = f"another daemon (pid {pid or 'unknown'}) already runs the system in {where!r}"
         raise Refused("locked", message, pid=pid if pid.isdecimal() else "0") from error
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    write_pid(fd)
     return fd
+
+
+def write_pid(lock: int) -> None:
+    """Say in the lock whose it is."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
 
 def bind_stream(path: str) -> socket.socket:
@@ -365,7 +409,8 @@ def main() -> int:
         os._exit(0)  # Whoever started us waits for this one only.
     try:
         keeper = Keeper(arguments)
-        keeper.start_daemon()
+        if not keeper.daemon:
+            keeper.start_daemon()
     except Refused as refusal:
         os.write(ready, json.dumps(refusal.answer).encode() + b"\n")
         return 1

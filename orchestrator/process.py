@@ -17,12 +17,14 @@ import json
 import os
 import select
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import DaemonRunning, OrchestratorError, SpawnError
 from orchestrator.model.phase import Exit, Process
@@ -321,6 +323,34 @@ def peek_exit(pidfd: int) -> Exit | None:
     return None if info is None else _exit(info.si_code, info.si_status)
 
 
+def foreign_exit(process: Process, pidfd: int) -> Exit | None:
+    """Return how a process ended that is no child of ours; None when nobody can tell yet.
+
+    While it waits to be reaped, its status is the last field of /proc/PID/stat (of our own
+    user's processes); afterwards PIDFD_GET_INFO has it, Linux 6.15 and later (linux/pidfd.h).
+    """
+    fields = _stat(process.pid)
+    if fields is not None and int(fields[19]) == process.started:
+        return _status(int(fields[49])) if fields[0] == b"Z" else None
+    import fcntl  # noqa: PLC0415 - only when keeper and daemon have both been killed
+
+    pidfd_get_info, pidfd_info_exit = 0xC040FF0B, 1 << 3
+    info = bytearray(struct.pack("=Q56x", pidfd_info_exit))
+    try:
+        fcntl.ioctl(pidfd, pidfd_get_info, info)
+    except OSError:
+        return None
+    (mask,) = struct.unpack_from("=Q", info)
+    return _status(struct.unpack_from("=i", info, 60)[0]) if mask & pidfd_info_exit else None
+
+
+def _status(status: int) -> Exit:
+    """Read a status as wait(2) gives it."""
+    if os.WIFEXITED(status):
+        return Exit(code=os.WEXITSTATUS(status))
+    return Exit(signal=os.WTERMSIG(status), core_dumped=os.WCOREDUMP(status))
+
+
 def reap(pidfd: int) -> None:
     """Let the kernel forget an ended child. A process that is no child of ours is left alone."""
     with contextlib.suppress(ChildProcessError):
@@ -579,12 +609,28 @@ def start_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path
     begin_keeper(runtime_dir=runtime_dir, base_dir=base_dir, name=name, topology=topology).finish()
 
 
-def begin_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path) -> KeeperStart:
+def begin_keeper(
+    *,
+    runtime_dir: Path,
+    base_dir: Path,
+    name: str,
+    topology: Path,
+    held: Mapping[str, int] | None = None,
+) -> KeeperStart:
     """Begin to start the keeper of a system; the caller must `finish` what is returned.
+
+    Args:
+        runtime_dir: The system's private directory of sockets.
+        base_dir: The system's directory of files; it is locked.
+        name: The system's name.
+        topology: The topology file, for `status`.
+        held: What a living daemon hands to a new keeper in place of a dead one: the
+            descriptors `control`, `notify`, `lock` and `link`, and the pid `daemon`.
 
     Raises:
         OrchestratorError: The base directory cannot be used.
     """
+    passed = tuple(fd for word, fd in (held or {}).items() if word != "daemon")
     logs = base_dir / "logging"
     try:
         logs.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -595,14 +641,16 @@ def begin_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path
         message = f"cannot use the directory {where!r}: {error.strerror}; {help_}"
         raise OrchestratorError(message) from error
     reading, writing = os.pipe()
-    arguments = {
+    arguments: dict[str, Any] = {
         "runtime_dir": str(runtime_dir),
         "base_dir": str(base_dir),
         "name": name,
         "topology": str(topology),
         "python": sys.executable,
-        "ready": str(writing),
+        "ready": writing,
     }
+    if held:
+        arguments["held"] = dict(held)
     try:
         child = subprocess.Popen(
             (sys.executable, "-I", "-S", _KEEPER, json.dumps(arguments)),
@@ -610,7 +658,7 @@ def begin_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path
             stdout=log,
             stderr=log,
             cwd="/",
-            pass_fds=(writing,),
+            pass_fds=(writing, *passed),
             start_new_session=True,
         )
     except OSError as error:

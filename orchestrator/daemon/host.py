@@ -22,8 +22,11 @@ from orchestrator.process import Order
 Ended = Callable[[Exit], None]
 Spawned = Callable[[Process | SpawnError], None]
 
-KEEPER_WORD: Seconds = 2.0
-"""How long the keeper's word about an orphan's exit is awaited once the process is gone."""
+OTHERS_WORD: Seconds = 2.0
+"""How long somebody's word about an orphan's exit is awaited once the process is gone."""
+
+LOOK_AGAIN: Seconds = 0.02
+"""Pause between questions to the kernel meanwhile."""
 
 REAP_LATER: Seconds = 0.1
 """How long an ended orphan may stay a zombie: one look serves all that end meanwhile."""
@@ -67,7 +70,7 @@ class PosixHost:
         self, loop: asyncio.AbstractEventLoop, keeper: int, acknowledge: Callable[[int], None]
     ) -> None:
         self._loop = loop
-        self._acknowledge = acknowledge
+        self.acknowledge = acknowledge
         self._recovering = True
         self._keeper = keeper
         self._pidfds: dict[Process, int] = {}
@@ -138,7 +141,7 @@ class PosixHost:
             fd = processes.open_pidfd(process)
         if fd is None:
             self._pids.discard(process.pid)
-            self._loop.call_soon(self._ask_keeper, process, ended)
+            self._loop.call_soon(self._ask_others, process, ended)
             return
         self._pids.add(process.pid)
         self._pidfds[process] = fd
@@ -149,7 +152,7 @@ class PosixHost:
         self._told.pop(process, None)
         number = self._numbers.pop(process, None)
         if number is not None:
-            self._acknowledge(number)
+            self.acknowledge(number)
         self._pids.discard(process.pid)
         self._leftovers.discard(process.pid)
         self._ours.discard(process)
@@ -178,6 +181,10 @@ class PosixHost:
     def marked(self, prefix: str) -> Mapping[str, Process]:
         """Return the leaders of marked sessions, whoever their parent is by now."""
         return processes.marked_leaders(prefix)
+
+    def keeper_is(self, pid: int) -> None:
+        """Take note of a new keeper, in place of one that was killed."""
+        self._keeper = pid
 
     def keeper_told(self, number: int, process: Process, exit: Exit) -> None:  # noqa: A002
         """Take the keeper's word for how an orphan ended; it is kept until `release`."""
@@ -209,23 +216,37 @@ class PosixHost:
         try:
             exit = processes.peek_exit(fd)  # noqa: A001
         except ChildProcessError:
-            self._ask_keeper(process, ended)
+            self._ask_others(process, ended)
             return
         ended(exit or Exit())
 
-    def _ask_keeper(self, process: Process, ended: Ended) -> None:
-        told = self._told.pop(process, None)
+    def _ask_others(self, process: Process, ended: Ended) -> None:
+        """Find out how a process ended whose parent we are not.
+
+        The keeper tells when it was the parent; the kernel when somebody else has reaped it.
+        """
+        told = self._told.pop(process, None) or self._foreign_exit(process)
         if told is not None:
             ended(told)
             return
         self._untold[process] = ended
+        give_up = self.now() + OTHERS_WORD
 
-        def give_up() -> None:
-            if self._untold.get(process) is ended:
-                del self._untold[process]
-                ended(Exit())
+        def look() -> None:
+            if self._untold.get(process) is not ended:
+                return
+            found = self._foreign_exit(process)
+            if found is None and self.now() < give_up:
+                self._loop.call_later(LOOK_AGAIN, look)
+                return
+            del self._untold[process]
+            ended(found or Exit())
 
-        self._loop.call_later(KEEPER_WORD, give_up)
+        self._loop.call_later(LOOK_AGAIN, look)
+
+    def _foreign_exit(self, process: Process) -> Exit | None:
+        fd = self._pidfds.get(process)
+        return None if fd is None else processes.foreign_exit(process, fd)
 
     # -------------------------------------------------------------- orphans
 

@@ -28,7 +28,7 @@ from orchestrator.daemon.programs import Place
 from orchestrator.daemon.rotation import Rotation
 from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.supervisor import Supervisor
-from orchestrator.errors import RequestFailed
+from orchestrator.errors import OrchestratorError, RequestFailed
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.topology import Logs
 
@@ -56,6 +56,11 @@ class Link:
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         return self._connection.fileno()
+
+    def close(self) -> None:
+        """Close our end; there is nobody at the other."""
+        self._loop.remove_writer(self.fileno())
+        self._connection.close()
 
     def acknowledge(self, number: int) -> None:
         """Let the keeper forget an exit; those of one turn go together."""
@@ -187,7 +192,13 @@ class Daemon:
         for session in tuple(self.api.sessions):
             session.finish()
         self._journal.close()
+        self._sweep()
         self.link.say_goodbye()
+
+    def _sweep(self) -> None:
+        """Remove the sockets that components left in the runtime directory: nobody is there."""
+        for path in Path(self._given["runtime_dir"]).glob("*.ipc"):
+            path.unlink(missing_ok=True)
 
     def on_link(self) -> None:
         """Take what the keeper says."""
@@ -199,9 +210,39 @@ class Daemon:
                 self.host.keeper_told(told["seq"], process, end)
             elif "term" in message:
                 self._on_term("by SIGTERM to the keeper")
+            elif "hello" in message:
+                self._greet(message["hello"]["pid"])
         if self.link.lost:
             self._loop.remove_reader(self.link.fileno())
-            logger.error("The keeper is gone: nobody restarts this daemon if it dies")
+            self._replace_keeper()
+
+    def _greet(self, keeper: int) -> None:
+        self._given["keeper"] = keeper
+        self.host.keeper_is(keeper)
+        self.api.about = self._about()
+
+    def _replace_keeper(self) -> None:
+        """Start another keeper in place of a dead one, and hand over what it held."""
+        logger.warning("The keeper is gone: starting another")
+        self.link.close()
+        ours, theirs = socket.socketpair()
+        self.link = Link(self._loop, ours)
+        self.host.acknowledge = self.link.acknowledge
+        held = {word: self._given[word] for word in ("control", "notify", "lock")}
+        try:
+            with theirs:
+                processes.begin_keeper(
+                    runtime_dir=Path(self._given["runtime_dir"]),
+                    base_dir=Path(self._given["base_dir"]),
+                    name=self._given["name"],
+                    topology=Path(self._given["topology"]),
+                    held={**held, "link": theirs.fileno(), "daemon": os.getpid()},
+                ).finish()
+        except OrchestratorError as error:
+            logger.error("Nobody restarts this daemon if it dies: %s", error)  # noqa: TRY400
+            return
+        self.link.send(ready=True)
+        self._loop.add_reader(self.link.fileno(), self.on_link)
 
     def _on_term(self, why: str) -> None:
         self.api.begin_shutdown(why=why)

@@ -39,6 +39,7 @@ class _Facts:
     due: float = 0.0
     waits: str = ""
     since: float = 0.0
+    outdated: bool = False
 
 
 class Supervisor:
@@ -107,7 +108,7 @@ class Supervisor:
             slot: changes.Present(
                 there.instance.component,
                 there.up,
-                there.instance.process is not None,
+                there.instance.process is not None or _is_spawning(there.instance),
                 there.instance.phase is Phase.FAILED,
             )
             for slot, there in self.slots.items()
@@ -116,6 +117,7 @@ class Supervisor:
         if dry:
             return plan
         for slot, component in components.items():
+            self._leaving.pop(slot, None)
             if slot in chosen or slot not in self.slots:
                 self._set_component(slot, component)
         self._index()
@@ -124,13 +126,18 @@ class Supervisor:
             match operation.action:
                 case changes.Action.CREATE | changes.Action.START | changes.Action.RESTART:
                     if slot in chosen:
+                        again = operation.action is changes.Action.RESTART
                         self._want(slot, up=True, alone=alone)
-                        self._begin(slot, again=operation.action is changes.Action.RESTART)
+                        self._begin(slot, again=again)
+                        self.facts[slot].outdated = again and _is_spawning(
+                            self.slots[slot].instance
+                        )
                 case changes.Action.REMOVE:
                     self._want(slot, up=False)
                     self._leaving[slot] = None
                 case _:
-                    pass
+                    if not self.slots[slot].instance.component.enabled:
+                        self._want(slot, up=False)
             self._touch(slot)
         self.journal.components(self.slots[slot].instance.component for slot in components)
         self._turn()
@@ -222,7 +229,9 @@ class Supervisor:
                 changed, self._changed = self._changed, {}
                 for slot in changed:
                     self._reconcile(slot)
-                self._admit()
+                if not self._queue:
+                    # Only when nothing is on its way that could take back what a start needs.
+                    self._admit()
                 if not self._queue:
                     self._act()
             self._write()
@@ -262,6 +271,10 @@ class Supervisor:
         if type(after.state) is not type(before.state) or after.phase is not before.phase:
             self._log(before, after, event)
             self._left(slot, before, after)
+            if self.facts[slot].outdated and not _is_spawning(after):
+                # What was being started when its declaration changed is started anew.
+                self.facts[slot].outdated = False
+                self._queue.append((slot, lifecycle.Stop()))
 
     def _left(self, slot: str, before: Instance, after: Instance) -> None:
         """What follows a change of state, besides the effects."""
@@ -323,6 +336,9 @@ class Supervisor:
                 self._queue.append((slot, lifecycle.Start()))
             return
         match instance.state:
+            case lifecycle.Down() if not instance.component.enabled:
+                self._disable(slot)
+                return
             case lifecycle.Down() | lifecycle.Spawning(unwanted=True):
                 return
             case lifecycle.Stopping() as state if state.is_requested:
@@ -331,6 +347,13 @@ class Supervisor:
                 pass
         if instance.process is None or reconcile.may_stop(slot, self.slots, self._dependents):
             self._queue.append((slot, lifecycle.Stop()))
+
+    def _disable(self, slot: str) -> None:
+        there = self.slots[slot]
+        if there.instance.phase is not Phase.DISABLED:
+            disabled = dataclasses.replace(there.instance, state=lifecycle.Down(Phase.DISABLED))
+            self.slots[slot] = dataclasses.replace(there, instance=disabled)
+            self._touch(slot)
 
     def _consider(self, slot: str) -> None:
         """Look whether a waiting slot may start."""
@@ -474,6 +497,11 @@ class Supervisor:
             self.post(slot, lifecycle.Stop())
         elif isinstance(instance.state, lifecycle.Backoff):
             self.post(slot, lifecycle.Start())
+        elif isinstance(instance.state, lifecycle.Clearing) or (
+            isinstance(instance.state, lifecycle.Stopping) and not instance.state.is_requested
+        ):
+            # The policy has no more say in what follows: it is wanted.
+            self.post(slot, lifecycle.Stop())
 
     def _touch(self, slot: str) -> None:
         self._dirty[slot] = None
@@ -544,6 +572,10 @@ class Supervisor:
             f"{after.component.name}#{after.generation} {before.phase.value} → "
             f"{after.phase.value} ({type(event).__name__}){why}"
         )
+
+
+def _is_spawning(instance: Instance) -> bool:
+    return isinstance(instance.state, lifecycle.Spawning)
 
 
 def reason(instance: Instance) -> str:
