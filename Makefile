@@ -47,7 +47,8 @@ test: $(READY) ## Run every test, with coverage
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term
 
 bench: $(READY) ## Measure: ratios and limits
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python benchmarks/validate_1000.py
+	@$(BIN)/python benchmarks/supervision.py
 
 docs: $(READY) ## Write the generated reference pages anew
 	@$(BIN)/python docs/generate.py
