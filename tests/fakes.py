@@ -404,18 +404,18 @@ class FakeProbes:
     """Readiness as the test decides it."""
 
     def __init__(self) -> None:
-        self.watched: dict[str, Process] = {}
+        self.watched: set[str] = set()
 
     def prepare(self, slot: str, component: Component) -> dict[int, int]:
         del slot, component
         return {}
 
-    def watch(self, slot: str, component: Component, process: Process) -> None:
+    def watch(self, slot: str, component: Component) -> None:
         del component
-        self.watched[slot] = process
+        self.watched.add(slot)
 
     def forget(self, slot: str) -> None:
-        self.watched.pop(slot, None)
+        self.watched.discard(slot)
 
 
 class FusedJournal(journals.Journal):
@@ -423,11 +423,12 @@ class FusedJournal(journals.Journal):
 
     host: FakeHost
 
-    def write(self, rows: Iterable[tuple[Any, ...]]) -> None:
+    def write(self, rows: Iterable[tuple[Any, ...]]) -> bool:
         rows = list(rows)
         self.host.burn()
-        super().write(rows)
+        written = super().write(rows)
         self.host.burn()
+        return written
 
     def components(self, components: Iterable[Component], removed: Iterable[str] = ()) -> None:
         components = list(components)
