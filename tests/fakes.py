@@ -271,6 +271,11 @@ class FakeHost:
         """Let a process end, as if it did so by itself."""
         self._end(self.world[process], end)
 
+    def foreign(self) -> Living:
+        """Start a process that has nothing to do with us."""
+        init = Living(Process(1, 0), Program(), "", 1, 1, None, ours=False)
+        return self._begin(Program(), "", ours=False, parent=init)
+
     def living(self, prefix: str = "") -> tuple[Living, ...]:
         """Return what lives and is marked with a marker that begins so."""
         return tuple(p for p in self.world.values() if p.alive and p.marker.startswith(prefix))

@@ -1,0 +1,377 @@
+"""The daemon's own death, at each moment of a life: nothing is lost, nothing runs twice."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from orchestrator.errors import SpawnError
+from orchestrator.model import topology
+from orchestrator.model.phase import Exit
+from orchestrator.model.topology import Dependency, Limit, Ready, Restart
+from orchestrator.supervision import lifecycle
+from tests import fakes
+from tests.fakes import DaemonKilled, Fork, Program
+from tests.unit.daemon.system import System
+
+TCP = Ready(tcp="h:1")
+DB = fakes.component("shop.db", ready=TCP)
+WEB = fakes.component("shop.web", ready=TCP, depends_on={"shop.db": Dependency()})
+CALM = fakes.component("shop.calm", settle=0.0)
+SLOT = "shop.calm@1"
+STUBBORN = Program(ignores=frozenset({signal.SIGTERM}))
+
+
+def test_what_runs_is_adopted_with_the_same_pid(system: System) -> None:
+    system.apply(CALM, DB, WEB)
+    system.ready("shop.db@1")
+    before = {slot: system.process(slot) for slot in system.supervisor.slots}
+    system.reborn()
+    system.host.advance(5)
+    assert {slot: system.process(slot) for slot in system.supervisor.slots} == before
+    assert len(system.started()) == 3
+    assert system.host.sent == []
+    assert system.phases() == {
+        "shop.calm@1": "running",
+        "shop.db@1": "running",
+        "shop.web@1": "starting",
+    }
+    assert system.mismatches() == []
+
+
+def test_an_exit_while_no_daemon_lived_is_not_lost(system: System) -> None:
+    system.apply(fakes.with_fields(CALM, restart=Restart.NEVER))
+    process = system.process(SLOT)
+    system.kill_daemon()
+    system.host.end(process, Exit(code=7))
+    system.host.advance(10)
+    system.new_daemon()
+    system.host.advance(10)
+    assert (system.phase(SLOT), system.result(SLOT)) == ("failed", "exit-code")
+    end = system.instance(SLOT).end
+    assert end is not None
+    assert end.exit == Exit(code=7)
+    assert system.host.zombies() == ()
+
+
+def test_an_exit_while_no_daemon_lived_is_restarted(system: System) -> None:
+    system.apply(CALM)
+    process = system.process(SLOT)
+    system.kill_daemon()
+    system.host.end(process, Exit(code=7))
+    system.new_daemon()
+    system.host.advance(5)
+    assert system.phase(SLOT) == "running"
+    assert system.instance(SLOT).restarts == 1
+    assert system.instance(SLOT).generation == 2
+
+
+@pytest.mark.parametrize("fuse", range(12))
+def test_a_death_during_the_first_start_ends_in_one_process(system: System, fuse: int) -> None:
+    """Between intent, fork, answer and entry: the marker finds what the journal misses."""
+    system.host.fuse = fuse
+    try:
+        system.apply(CALM)
+    except DaemonKilled:
+        system.kill_daemon()
+        system.new_daemon()
+    system.host.fuse = None
+    system.apply(CALM)
+    system.host.advance(5)
+    assert system.phase(SLOT) == "running"
+    assert system.living(SLOT) == 1
+    assert len(system.started()) == 1
+
+
+def test_hand_stopped_stays_stopped(system: System) -> None:
+    system.apply(CALM, DB)
+    system.supervisor.stop([SLOT])
+    system.host.advance(1)
+    system.reborn()
+    system.host.advance(60)
+    assert system.phase(SLOT) == "stopped"
+    assert not system.supervisor.slots[SLOT].up
+
+
+@pytest.mark.parametrize(
+    ("code", "phase"), [(0, "exited"), (3, "failed")], ids=["exited", "failed"]
+)
+def test_what_has_ended_stays_ended(system: System, code: int, phase: str) -> None:
+    system.apply(fakes.with_fields(CALM, restart=Restart.NEVER))
+    system.crash(SLOT, code)
+    system.reborn()
+    system.host.advance(60)
+    assert system.phase(SLOT) == phase
+    assert len(system.started()) == 1
+    end = system.instance(SLOT).end
+    assert end is not None
+    assert end.exit == Exit(code=code)
+
+
+def test_a_disabled_one_stays_disabled(system: System) -> None:
+    system.apply(fakes.with_fields(CALM, enabled=False))
+    system.reborn()
+    system.host.advance(60)
+    assert system.phase(SLOT) == "disabled"
+
+
+def test_a_backoff_goes_on_where_it_was(system: System) -> None:
+    system.apply(CALM, program=Program(0.1, Exit(code=1)))
+    system.host.run_until(lambda: system.instance(SLOT).failures == 4, limit=60)
+    system.host.turn()
+    assert system.phase(SLOT) == "backoff"
+    due = system.supervisor.facts[SLOT].due
+    started = len(system.started())
+    system.reborn()
+    assert system.phase(SLOT) == "backoff"
+    assert system.instance(SLOT).failures == 4
+    system.host.run_until(due - 0.01)
+    assert len(system.started()) == started
+    system.host.run_until(due + 0.01)
+    assert len(system.started()) == started + 1
+
+
+def test_a_backoff_that_is_overdue_ends_at_once(system: System) -> None:
+    system.apply(CALM)
+    system.crash(SLOT)
+    system.kill_daemon()
+    system.host.advance(600)
+    system.new_daemon()
+    system.host.turn()
+    assert system.phase(SLOT) == "running"
+
+
+def test_a_crash_loop_is_counted_across_daemons(system: System) -> None:
+    """A daemon that dies with each crash must not make a loop without end of it."""
+    system.apply(fakes.with_fields(CALM, limit=Limit(4)), program=Program(0.2, Exit(code=1)))
+    for _ in range(40):
+        if system.phase(SLOT) == "failed":
+            break
+        system.host.advance(0.5)
+        system.reborn()
+        system.host.advance(0.5)
+    assert (system.phase(SLOT), system.result(SLOT)) == ("failed", "start-limit")
+    assert len(system.started()) == 4
+
+
+def test_failures_are_kept_while_a_restart_waits_for_its_dependency(system: System) -> None:
+    web = fakes.with_fields(WEB, limit=Limit(3))
+    system.apply(DB, web)
+    system.ready("shop.db@1")
+    system.crash("shop.web@1")
+    system.supervisor.stop(["shop.db@1"])
+    system.host.advance(5)
+    assert system.phase("shop.web@1") == "waiting"
+    assert system.instance("shop.web@1").failures == 1
+    system.reborn()
+    system.host.advance(1)
+    assert system.phase("shop.web@1") == "waiting"
+    assert system.instance("shop.web@1").failures == 1
+
+
+# ------------------------------------------------------------------ within a stop
+
+
+def test_a_stop_goes_on(system: System) -> None:
+    system.apply(CALM, program=STUBBORN)
+    system.supervisor.stop([SLOT])
+    system.host.advance(1)
+    system.reborn()
+    system.host.advance(30)
+    assert system.phase(SLOT) == "stopped"
+    assert system.living() == 0
+
+
+def test_a_stop_whose_leader_is_gone_goes_on_to_the_last_of_the_tree(system: System) -> None:
+    tree = Program(forks=(Fork(STUBBORN, setsid=True),))
+    system.apply(CALM, program=tree)
+    system.supervisor.stop([SLOT])
+    system.host.advance(1)
+    assert system.instance(SLOT).process is None
+    system.reborn()
+    system.host.advance(30)
+    assert system.phase(SLOT) == "stopped"
+    assert system.living() == 0
+
+
+def test_leftovers_of_a_crash_are_killed_by_the_next_daemon(system: System) -> None:
+    leaves = Program(1.0, Exit(code=7), forks=(Fork(STUBBORN, setsid=True, orphan=True),))
+    system.apply(CALM, program=leaves)
+    living: list[int] = []
+    system.host.on_spawn = lambda _order: living.append(system.living(SLOT))
+    system.host.run_until(lambda: system.phase(SLOT) == "stopping")
+    system.reborn()
+    system.host.run_until(lambda: len(system.started()) == 2, limit=30)
+    assert living == [0], "a start beside what the last life left"
+
+
+def test_an_exit_code_survives_although_leftovers_were_being_killed(system: System) -> None:
+    leaves = Program(1.0, Exit(code=7), forks=(Fork(STUBBORN, setsid=True),))
+    system.apply(fakes.with_fields(CALM, restart=Restart.NEVER), program=leaves)
+    system.host.run_until(lambda: system.phase(SLOT) == "stopping")
+    system.reborn()
+    system.host.advance(30)
+    assert len(system.started()) == 1, "restart: never"
+    assert (system.phase(SLOT), system.result(SLOT)) == ("failed", "exit-code")
+    end = system.instance(SLOT).end
+    assert end is not None
+    assert end.exit == Exit(code=7)
+    assert system.living() == 0
+
+
+def test_leftovers_of_what_died_without_a_daemon_are_killed(system: System) -> None:
+    leaves = Program(1.0, Exit(code=7), forks=(Fork(STUBBORN, setsid=True),))
+    system.apply(CALM, program=leaves)
+    system.kill_daemon()
+    system.host.advance(5)
+    living: list[int] = []
+    system.host.on_spawn = lambda _order: living.append(system.living(SLOT))
+    system.new_daemon()
+    system.host.run_until(lambda: len(system.started()) == 2, limit=30)
+    assert living == [0]
+
+
+def test_a_start_that_timed_out_under_never_is_not_tried_again(system: System) -> None:
+    db = fakes.with_fields(DB, restart=Restart.NEVER, start_timeout=5.0)
+    system.apply(db, program=STUBBORN)
+    system.host.advance(6)
+    assert system.phase("shop.db@1") == "stopping"
+    system.reborn()
+    system.host.advance(30)
+    assert len(system.started()) == 1
+    assert (system.phase("shop.db@1"), system.result("shop.db@1")) == ("failed", "timeout-start")
+
+
+def test_a_restart_in_progress_is_finished(system: System) -> None:
+    system.apply(CALM, program=Program(handles={signal.SIGTERM: (3.0, Exit(code=0))}))
+    system.supervisor.restart([SLOT])
+    system.host.advance(1)
+    system.reborn()
+    system.host.advance(30)
+    assert system.phase(SLOT) == "running"
+    assert len(system.started()) == 2
+
+
+def test_a_shutdown_that_was_interrupted_leaves_nothing_running(system: System) -> None:
+    system.apply(CALM, DB, program=STUBBORN)
+    system.supervisor.shutdown()
+    system.host.advance(1)
+    system.reborn()
+    system.host.advance(30)
+    assert system.living() == 0
+    assert set(system.phases().values()) == {"stopped"}
+
+
+# ------------------------------------------------------------------ within a start
+
+
+def test_a_slow_spawn_is_found_by_its_marker(system: System) -> None:
+    system.apply(CALM, program=Program(slow=1.0))
+    system.host.advance(0.5)
+    system.reborn()
+    system.host.advance(5)
+    assert system.phase(SLOT) == "running"
+    assert system.living(SLOT) == 1
+    assert len(system.started()) == 1
+
+
+def test_a_slow_spawn_that_nobody_wants_any_more_is_stopped(system: System) -> None:
+    system.apply(CALM, program=Program(slow=1.0))
+    system.supervisor.stop([SLOT])
+    system.reborn()
+    system.host.advance(5)
+    assert system.phase(SLOT) == "stopped"
+    assert system.living() == 0
+
+
+def test_a_set_up_that_failed_without_a_daemon_is_tried_again(system: System) -> None:
+    error = SpawnError("become user x", 22, "unknown")
+    system.apply(CALM, program=Program(slow=1.0, fails=error))
+    system.kill_daemon()
+    system.host.advance(5)
+    system.new_daemon()
+    system.host.advance(0.5)
+    system.host.advance(5)
+    assert system.phase(SLOT) == "failed"
+    assert system.result(SLOT) == "spawn-error"
+    assert len(system.started()) == 2
+
+
+def test_a_start_timeout_begins_anew_at_worst(system: System) -> None:
+    system.apply(fakes.with_fields(DB, start_timeout=5.0))
+    system.host.advance(3)
+    system.reborn()
+    system.host.advance(5.2)
+    assert system.phase("shop.db@1") == "backoff"
+
+
+def test_dependents_wait_on_after_a_rebirth(system: System) -> None:
+    system.apply(DB, WEB)
+    system.reborn()
+    assert system.phases() == {"shop.db@1": "starting", "shop.web@1": "waiting"}
+    system.ready("shop.db@1")
+    assert system.phase("shop.web@1") == "starting"
+
+
+# ------------------------------------------------------------------ readiness
+
+
+def test_ready_stays_ready_and_is_looked_at_again(system: System) -> None:
+    system.apply(DB)
+    system.ready("shop.db@1")
+    system.reborn()
+    system.host.turn()
+    assert system.instance("shop.db@1").ready
+    assert "shop.db@1" in system.probes.watched
+
+
+def test_not_ready_stays_not_ready(system: System) -> None:
+    system.apply(DB)
+    system.ready("shop.db@1")
+    system.supervisor.post("shop.db@1", lifecycle.LostReadiness())
+    system.host.turn()
+    system.reborn()
+    system.host.turn()
+    assert not system.instance("shop.db@1").ready
+
+
+# ------------------------------------------------------------------ identity
+
+
+def test_a_pid_that_another_has_now_is_never_signalled(system: System) -> None:
+    system.apply(CALM)
+    process = system.process(SLOT)
+    system.kill_daemon()
+    system.host.end(process, Exit(code=0))
+    system.host.release(process)
+    other = system.host.foreign()
+    assert other.process.pid == process.pid
+    system.new_daemon()
+    system.host.advance(10)
+    system.supervisor.stop([SLOT])
+    system.host.advance(30)
+    assert other.alive
+    assert not [sent for sent in system.host.sent if sent.process == other.process]
+
+
+def test_three_deaths_in_a_row_change_nothing(system: System) -> None:
+    system.apply(CALM, DB)
+    before = system.process(SLOT)
+    for _ in range(3):
+        system.reborn()
+    system.host.advance(5)
+    assert system.process(SLOT) == before
+    assert len(system.started()) == 2
+
+
+def test_a_stop_command_is_not_run_twice_at_once(system: System) -> None:
+    calm = fakes.with_fields(CALM, stop=topology.Stop(command=("bye",)))
+    system.host.programs["bye",] = Program()
+    system.apply(calm)
+    system.supervisor.stop([SLOT])
+    system.host.advance(1)
+    system.reborn()
+    system.host.advance(60)
+    assert system.phase(SLOT) == "stopped"
+    assert system.living() == 0, "the first daemon's stop command is nobody's"
