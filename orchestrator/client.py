@@ -330,7 +330,11 @@ class Client:
         return self._request(method, params, timeout)[1]
 
     def _request(
-        self, method: str, params: Mapping[str, Any], timeout: Seconds
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: Seconds,
+        meanwhile: Callable[[], None] | None = None,
     ) -> tuple[int, dict[str, Any]]:
         self._number += 1
         number = self._number
@@ -338,6 +342,8 @@ class Client:
         if method == "watch":
             self._streams[number] = collections.deque()
         self._send(control.request(number, method, params), method, timeout)
+        if meanwhile is not None:
+            meanwhile()
         while number not in self._replies:
             if self._at_end:
                 self._lost(method)
@@ -425,17 +431,21 @@ class Client:
         names: Sequence[str] = (),
         no_deps: bool = False,
         remove_orphans: bool = False,
+        meanwhile: Callable[[], None] | None = None,
     ) -> list[Step]:
-        """Make the system what `lock` says, or with `plan` tell only what that would do."""
-        result = self.request(
-            "apply",
-            lock=lock,
-            secrets=dict(secrets),
-            plan=plan,
-            no_deps=no_deps,
-            remove_orphans=remove_orphans,
-            names=list(names),
-        )
+        """Make the system what `lock` says, or with `plan` tell only what that would do.
+
+        `meanwhile` is called between the request and its answer, while the daemon works.
+        """
+        params = {
+            "lock": lock,
+            "secrets": dict(secrets),
+            "plan": plan,
+            "no_deps": no_deps,
+            "remove_orphans": remove_orphans,
+            "names": list(names),
+        }
+        _, result = self._request("apply", params, REQUEST_TIMEOUT, meanwhile)
         return cast("list[Step]", result["plan"])
 
     def change(self, verb: str, names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -117,7 +117,7 @@ def make_dir(path: Path, mode: int = DIRECTORY_MODE) -> Path:
     return path
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o640) -> None:
+def write_atomic(path: Path | str, data: bytes, mode: int = 0o640) -> None:
     """Write a file so that readers see the old bytes or the new, never a part.
 
     Not synced to the disk: after a power failure a build is repeated, it is not repaired.
@@ -135,11 +135,11 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o640) -> None:
                 view = view[os.write(descriptor, view) :]
         finally:
             os.close(descriptor)
-        Path(temporary).rename(path)
+        os.rename(temporary, path)  # noqa: PTH104 - hot path
     except OSError as error:
         with suppress(OSError):
             Path(temporary).unlink()
-        raise FileError("write", path, error) from error
+        raise FileError("write", Path(path), error) from error
 
 
 def write_tree(root: Path, files: Iterable[File]) -> Changes:
@@ -153,13 +153,14 @@ def write_tree(root: Path, files: Iterable[File]) -> Changes:
     """
     wanted = {file.path: file for file in files}
     make_dir(root)
+    base = str(root)
     before = _manifest(root)
     made: set[str] = set()
     written: list[str] = []
     unchanged: list[str] = []
     for path, file in wanted.items():
         data = file.text.encode()
-        target = f"{root}/{path}"
+        target = f"{base}/{path}"
         if _read(target, file.mode) == data:
             unchanged.append(path)
             continue
@@ -167,13 +168,30 @@ def write_tree(root: Path, files: Iterable[File]) -> Changes:
         if parent and parent not in made:
             make_dir(root / parent)
             made.add(parent)
-        write_atomic(Path(target), data, file.mode)
+        write_atomic(target, data, file.mode)
         written.append(path)
     removed = [path for path in before if path not in wanted and _remove(root, path)]
     listing = json.dumps({"format": 1, "files": sorted(wanted)}, indent=0).encode() + b"\n"
     if _read(f"{root}/{MANIFEST}", 0o640) != listing:
         write_atomic(root / MANIFEST, listing)
     return Changes(tuple(written), tuple(unchanged), tuple(removed))
+
+
+def write_files(root: Path, files: Iterable[File]) -> None:
+    """Write some of the files of a tree ahead of `write_tree`, which must follow.
+
+    Raises:
+        OrchestratorError: Something cannot be written.
+    """
+    made: set[str] = set()
+    for file in files:
+        parent = file.path.rpartition("/")[0]
+        if parent not in made:
+            make_dir(root / parent)
+            made.add(parent)
+        data = file.text.encode()
+        if _read(f"{root}/{file.path}", file.mode) != data:
+            write_atomic(f"{root}/{file.path}", data, file.mode)
 
 
 def compare_tree(root: Path, files: Iterable[File]) -> tuple[Difference, ...]:

@@ -8,7 +8,7 @@ started does not outlive a refusal.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator import client, files, process
@@ -41,6 +41,15 @@ class _Request:
     names: tuple[str, ...]
     no_deps: bool
     remove_orphans: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A daemon that answers, whether this command started it, and what writes the rest."""
+
+    daemon: Client
+    is_ours: bool
+    write: Callable[[], None]
 
 
 def up(
@@ -112,8 +121,9 @@ def _detached(
     Unless it `stays`, a system that was started here and does not come up is brought down.
     """
     lock = request.wanted.locked.lock
-    with _daemon(session, lock, keeps=stays) as (daemon, is_ours):
-        _tell(session, _apply_first(daemon, request, is_ours=is_ours))
+    with _daemon(session, lock, keeps=stays) as started:
+        daemon, is_ours = started.daemon, started.is_ours
+        _tell(session, _apply_first(started, request))
         transitions = progress.Transitions(session.screen)
         outcome = daemon.wait_until(
             condition,
@@ -133,17 +143,17 @@ def _detached(
 def _attached(session: Session, request: _Request, policy: foreground.Policy) -> int:
     lock = request.wanted.locked.lock
     with foreground.Foreground(session, lock, policy) as attached:
-        with _daemon(session, lock) as (daemon, is_ours):
+        with _daemon(session, lock) as started:
             if attached.was_interrupted:
                 raise KeyboardInterrupt
-            steps = _apply_first(daemon, request, is_ours=is_ours)
+            steps = _apply_first(started, request)
         _tell(session, steps)
-        return attached.follow(daemon, is_ours=is_ours)
+        return attached.follow(started.daemon, is_ours=started.is_ours)
 
 
 @contextlib.contextmanager
-def _daemon(session: Session, lock: Lock, *, keeps: bool = False) -> Iterator[tuple[Client, bool]]:
-    """Give the client of the daemon, started if need be, and whether it was.
+def _daemon(session: Session, lock: Lock, *, keeps: bool = False) -> Iterator[_Started]:
+    """Give the client of the daemon, started if need be, and what is still to be written.
 
     A daemon that was started here is brought down again when the block fails; with `keeps`
     only a refusal does that, not a wait that ended without what it waited for.
@@ -154,12 +164,12 @@ def _daemon(session: Session, lock: Lock, *, keeps: bool = False) -> Iterator[tu
     try:
         try:
             # The keeper and the daemon come up while the files are written.
-            topology.write(session, lock)
+            tree = topology.write_first(lock)
         finally:
             is_ours = start is not None and _finish(session, start)
             if daemon is None:
                 daemon = session.connect()
-        yield daemon, is_ours
+        yield _Started(daemon, is_ours, lambda: topology.write(session, lock, tree))
     except BaseException as problem:
         if (
             daemon is not None
@@ -200,7 +210,13 @@ def _finish(session: Session, start: process.KeeperStart) -> bool:
     return True
 
 
-def _apply(daemon: Client, request: _Request, *, plan: bool = False) -> list[Step]:
+def _apply(
+    daemon: Client,
+    request: _Request,
+    *,
+    plan: bool = False,
+    meanwhile: Callable[[], None] | None = None,
+) -> list[Step]:
     return daemon.apply(
         request.wanted.plain,
         request.wanted.locked.secrets,
@@ -208,13 +224,15 @@ def _apply(daemon: Client, request: _Request, *, plan: bool = False) -> list[Ste
         names=request.names,
         no_deps=request.no_deps,
         remove_orphans=request.remove_orphans,
+        meanwhile=meanwhile,
     )
 
 
-def _apply_first(daemon: Client, request: _Request, *, is_ours: bool) -> list[Step]:
+def _apply_first(started: _Started, request: _Request) -> list[Step]:
     """Apply to a daemon that may have just been started; tell why when it could not start."""
+    is_ours = started.is_ours
     try:
-        return _apply(daemon, request)
+        return _apply(started.daemon, request, meanwhile=started.write)
     except DaemonUnreachable as problem:
         log = topology.base_dir_of(request.wanted.locked.lock) / "logging" / "orch.log"
         lines = client.last_lines(log, 1) if is_ours else []

@@ -562,7 +562,7 @@ def test_a_hundred_ends_at_once_are_all_told(posix: PosixBench) -> None:
 def test_the_keepers_word_is_the_exit_of_an_orphan(posix: PosixBench) -> None:
     """It may come before or after the orphan is asked for."""
     acknowledged: list[int] = []
-    posix.posix._acknowledge = acknowledged.append
+    posix.posix.acknowledge = acknowledged.append
     early, late = Process(1 << 22, 1), Process((1 << 22) - 1, 2)
     posix.posix.keeper_told(1, early, Exit(code=7))
     ends: list[Exit] = []
@@ -582,7 +582,7 @@ def test_words_of_the_keeper_that_recovery_does_not_want_are_acknowledged(
     posix: PosixBench,
 ) -> None:
     acknowledged: list[int] = []
-    posix.posix._acknowledge = acknowledged.append
+    posix.posix.acknowledge = acknowledged.append
     posix.posix.keeper_told(1, Process(1 << 22, 1), Exit(code=7))
     posix.posix.recovered()
     posix.until(lambda: acknowledged == [1])
