@@ -87,6 +87,10 @@ class Assembly:
 
     def close(self, linger: float) -> None:
         """Close all sockets, giving what was sent `linger` seconds to leave."""
+        for end, socket in self._inbound:
+            # A subscription counts as unsent while its publisher is away: nobody waits for that.
+            if end.type.name == "subscriber":
+                socket.close(linger=0)
         self._context.destroy(linger=round(linger * 1000))
 
     def _working(self, end: End, socket: sockets.Socket, to_send_async: ToSend | None) -> Inbound:

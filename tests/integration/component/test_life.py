@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgpack
 import pytest
 import zmq
 
+from orchestrator.component import runtime
 from tests.integration.component.conftest import Bench, Component, eventually
 
 REPLYER = """
@@ -123,6 +125,23 @@ def test_sigterm_prefers_its_own_hook(bench: Bench) -> None:
     assert component.stop() == 0
     assert component.stdout == "term\n"
     assert "RuntimeError: in the hook" in component.stderr
+
+
+def test_a_stop_waits_for_no_publisher_that_has_gone(bench: Bench) -> None:
+    code = """
+        def on_news(args, to_send, states, config):
+            pass
+
+        connection_models = {"in": {"news": {
+            "connection_type": "subscriber",
+            "required_creation_arguments": {"on_news": on_news},
+        }}}
+    """
+    component = bench.start("reader", code).ready()
+    before = time.monotonic()
+    assert component.stop() == 0
+    # What a subscriber tells its publisher is nothing that may linger after it.
+    assert time.monotonic() - before < runtime.LINGER_AFTER_STOP / 2
 
 
 def test_its_end_is_told_to_the_supervisor(bench: Bench) -> None:
