@@ -163,6 +163,14 @@ def _program(name: str, environment: Mapping[str, str]) -> str:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
+def _is_in_path(program: str, order: Order) -> bool:
+    try:
+        _program(program, order.environment)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 @functools.cache
 def _null() -> int:
     return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -241,10 +249,13 @@ def _spawn_error(error: OSError, order: Order) -> SpawnError:
         return SpawnError(f"enter the directory {directory!r}", number, reason)
     if transient:
         return SpawnError(f"start {program!r}", number, reason, transient=True)
-    if number == errno.ENOENT and os.path.exists(os.path.join(directory, program)):  # noqa: PTH118, PTH110
-        reason = "the interpreter that its first line names is missing"
-    elif number == errno.ENOENT and "/" not in program:
+    if number == errno.ENOENT and "/" not in program and not _is_in_path(program, order):
+        # A file of this name in the working directory is no program: that would be ./NAME.
         reason = f"not found in PATH={order.environment.get('PATH', os.defpath)}"
+    elif number == errno.ENOENT and (
+        "/" not in program or os.path.exists(os.path.join(directory, program))  # noqa: PTH118, PTH110
+    ):
+        reason = "the interpreter that its first line names is missing"
     elif number == errno.EACCES and os.path.isfile(os.path.join(directory, program)):  # noqa: PTH118, PTH113
         reason = f"{reason} (is it executable? chmod +x {program})"
     elif number == errno.ENOEXEC:
