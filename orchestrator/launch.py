@@ -41,6 +41,8 @@ def main() -> None:
             _no_new_privileges()
         stage = "pass file descriptors"
         errors = _arrange(errors, {int(n): fd for n, fd in setup["fds"].items()})
+        for name in setup["pid_variables"]:
+            os.environ[name] = str(os.getpid())
         stage = "execute"
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)  # the interpreter ignores them

@@ -410,6 +410,7 @@ class FakeProbes:
 
     def __init__(self) -> None:
         self.watched: set[str] = set()
+        self.guarded: set[str] = set()
 
     def prepare(self, slot: str, component: Component) -> dict[int, int]:
         del slot, component
@@ -419,8 +420,13 @@ class FakeProbes:
         del component
         self.watched.add(slot)
 
+    def guard(self, slot: str, component: Component) -> None:
+        del component
+        self.guarded.add(slot)
+
     def forget(self, slot: str) -> None:
         self.watched.discard(slot)
+        self.guarded.discard(slot)
 
 
 class FusedJournal(journals.Journal):

@@ -121,7 +121,7 @@ CODES: dict[str, Code] = {
         "reference cannot stand here",
         "The namespaces are settings, addresses, env and self (name, instance, run_dir). "
         "Addresses, self and secrets are known only when a component is resolved: they can "
-        "stand in command, config, environment, ready, stop and working_dir.",
+        "stand in command, config, environment, ready, live, startup, stop and working_dir.",
     ),
     # Shape
     "ORC100": Code(

@@ -132,7 +132,7 @@ class Declared:
         return self.place
 
 
-_WHOLE = {"ready", "depends_on", "connections", "states"}
+_WHOLE = {"ready", "live", "startup", "depends_on", "connections", "states"}
 """Fields whose maps exclude each other or are the component's alone: never merged."""
 
 

@@ -357,7 +357,16 @@ class _Loader:
                 self.found.error("ORC027", message, place.of(reference.text), hint=hint)
 
 
-_TEMPLATED = ("command", "config", "environment", "ready", "stop", "working_dir")
+_TEMPLATED = (
+    "command",
+    "config",
+    "environment",
+    "ready",
+    "live",
+    "startup",
+    "stop",
+    "working_dir",
+)
 """The fields in which addresses, `self` and secrets may be named."""
 
 

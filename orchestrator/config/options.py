@@ -13,11 +13,14 @@ from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
 from orchestrator.model import units
 from orchestrator.model.topology import (
+    KINDS,
+    PROBES,
     AtEnd,
     Backoff,
     Kill,
     Limit,
     Logs,
+    Probe,
     Ready,
     Restart,
     Rung,
@@ -28,9 +31,7 @@ UNLIMITED = -1
 """How a limit without end is written in a lock; the value of RLIM_INFINITY."""
 
 _SIGNALS = tuple(one.name.removeprefix("SIG") for one in signal.Signals)
-_KINDS = ("notify", "http", "tcp", "exec", "log", "fd", "delay")
-_PROBES = frozenset({"http", "tcp", "exec"})
-_PROBE_OPTIONS = ("every", "failures", "successes", "timeout")
+_PROBE_OPTIONS = ("every", "failures", "start_period", "successes", "timeout")
 
 
 def options(declared: Declared, *, is_server: bool, found: Report) -> dict[str, Any]:
@@ -103,29 +104,64 @@ def _signal(word: str, place: Place, found: Report) -> str:
 
 
 def _ready(declared: Declared, value: dict[str, Any], found: Report) -> Ready | None:
-    kinds = [name for name in _KINDS if name in value]
-    if not kinds:
-        return None  # its only kind was at fault, which has been said
+    made = _looks(declared, "ready", value, found)
+    if made is None:
+        return None
+    if "log" in value:
+        _check_expression(value["log"], declared.at("ready", "log"), found)
+    ready = Ready(**made)
+    if ready.kind not in PROBES:
+        what = f"{ready.kind} is no probe"
+        _idle(declared, "ready", value, _PROBE_OPTIONS, what=what, found=found)
+    return ready
+
+
+def _live(declared: Declared, value: dict[str, Any], found: Report) -> Probe | None:
+    made = _looks(declared, "live", value, found)
+    return None if made is None else Probe(**made)
+
+
+def _startup(declared: Declared, value: dict[str, Any], found: Report) -> Probe | None:
+    made = _looks(declared, "startup", value, found)
+    what = "`start_timeout` bounds a start"
+    _idle(declared, "startup", value, ("failures", "start_period"), what=what, found=found)
+    return None if made is None else Probe(**made)
+
+
+def _looks(
+    declared: Declared, name: str, value: dict[str, Any], found: Report
+) -> dict[str, Any] | None:
+    """Return the fields of a probe; None when its only kind was at fault, which is said."""
+    if not any(kind in value for kind in KINDS):
+        return None
     made: dict[str, Any] = {}
-    for name, convert in _READY.items():
-        if name in value:
-            made[name] = convert(value[name])
+    for option, convert in _PROBE.items():
+        if option in value:
+            made[option] = convert(value[option])
     if "exec" in value:
-        words = commands.words(value["exec"], declared.at("ready", "exec"), found)
+        words = commands.words(value["exec"], declared.at(name, "exec"), found)
         made["exec"] = commands.located(words, declared.directory)
     if "tcp" in value and not isinstance(value["tcp"], Template):
         try:
             addresses.parse_host_port(made["tcp"])
         except ValueError as error:
-            found.error("ORC239", f"`ready.tcp`: {error}", declared.at("ready", "tcp"))
-    if "log" in value:
-        _check_expression(value["log"], declared.at("ready", "log"), found)
-    if not _PROBES & set(kinds):
-        for name in _PROBE_OPTIONS:
-            if name in value:
-                message = f"`{name}` has no effect: {kinds[0]} is no probe"
-                found.warn("ORC109", message, declared.at("ready", name))
-    return Ready(**made)
+            found.error("ORC239", f"`{name}.tcp`: {error}", declared.at(name, "tcp"))
+    return made
+
+
+def _idle(
+    declared: Declared,
+    name: str,
+    value: dict[str, Any],
+    options: tuple[str, ...],
+    *,
+    what: str,
+    found: Report,
+) -> None:
+    for option in options:
+        if option in value:
+            place = declared.at(name, option)
+            found.warn("ORC109", f"`{option}` has no effect: {what}", place)
 
 
 def _check_expression(text: str, place: Place, found: Report) -> None:
@@ -187,7 +223,7 @@ def _amount(value: str | int) -> int:
     return UNLIMITED if value == "unlimited" else units.parse_size(str(value))
 
 
-_READY: dict[str, Callable[[Any], Any]] = {
+_PROBE: dict[str, Callable[[Any], Any]] = {
     "notify": _same,
     "http": _same,
     "tcp": _endpoint,
@@ -214,6 +250,7 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "limit": _limit,
     "start_timeout": units.parse_duration,
     "settle": units.parse_duration,
+    "watchdog": units.parse_duration,
     "logs": _logs,
     "on_failure": AtEnd,
     "on_exit": AtEnd,
@@ -223,5 +260,7 @@ _LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
     "umask": _umask,
     "restart": _restart,
     "ready": _ready,
+    "live": _live,
+    "startup": _startup,
     "stop": _stop,
 }

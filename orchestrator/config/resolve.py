@@ -15,7 +15,15 @@ from orchestrator.config.report import Report
 from orchestrator.config.wiring import Model, Wired
 from orchestrator.errors import Diagnostic
 from orchestrator.model import names
-from orchestrator.model.topology import Component, Dependency, Lock, Ready, Stop, Wiring
+from orchestrator.model.topology import (
+    Component,
+    Dependency,
+    Lock,
+    Probe,
+    Ready,
+    Stop,
+    Wiring,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,17 +232,23 @@ class _Context:
             return (os.path.normpath(self.component.declared.directory / made[0]), *made[1:])
         return made
 
+    def probe(self, probe: Probe) -> Probe:
+        made = replace(
+            probe,
+            exec=self.command(probe.exec),
+            http=None if probe.http is None else self.text(probe.http),
+            tcp=None if probe.tcp is None else self.text(probe.tcp).removeprefix("tcp://"),
+        )
+        if isinstance(made, Ready) and made.log is not None:
+            return replace(made, log=self.text(made.log))
+        return made
+
     def options(self, options: dict[str, Any]) -> dict[str, Any]:
         made = dict(options)
-        ready, stop = options.get("ready"), options.get("stop")
-        if isinstance(ready, Ready):
-            made["ready"] = replace(
-                ready,
-                exec=self.command(ready.exec),
-                http=None if ready.http is None else self.text(ready.http),
-                tcp=None if ready.tcp is None else self.text(ready.tcp).removeprefix("tcp://"),
-                log=None if ready.log is None else self.text(ready.log),
-            )
+        for name in ("ready", "live", "startup"):
+            if isinstance(probe := options.get(name), Probe):
+                made[name] = self.probe(probe)
+        stop = options.get("stop")
         if isinstance(stop, Stop):
             made["stop"] = replace(stop, command=self.command(stop.command))
         return made

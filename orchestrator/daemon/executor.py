@@ -33,6 +33,9 @@ class Probes(Protocol):
     def watch(self, slot: str, component: Component) -> None:
         """Begin to look for the readiness of the slot's process."""
 
+    def guard(self, slot: str, component: Component) -> None:
+        """Begin to look after the slot's process, which is ready."""
+
     def forget(self, slot: str) -> None:
         """Stop looking."""
 
@@ -76,6 +79,9 @@ class Executor:
             case lifecycle.Watch():
                 if self.probes and instance.process is not None:
                     self.probes.watch(slot, instance.component)
+            case lifecycle.Guard():
+                if self.probes and instance.process is not None:
+                    self.probes.guard(slot, instance.component)
             case lifecycle.Signal(name):
                 self._signal(slot, instance, getattr(signal, f"SIG{name}"))
             case lifecycle.Kill():

@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from orchestrator.daemon import api as apis
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon import programs, rows
 from orchestrator.daemon.host import PosixHost
-from orchestrator.daemon.probes import Notifications, Probes
+from orchestrator.daemon.logwatch import LogWatch
+from orchestrator.daemon.notifications import Notifications
+from orchestrator.daemon.probes import Probes
 from orchestrator.daemon.programs import Place
-from orchestrator.daemon.rotation import Rotation
 from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.errors import OrchestratorError, RequestFailed
 from orchestrator.model.phase import Exit, Process
-from orchestrator.model.topology import Logs
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +141,7 @@ class Daemon:
         self.api.idle = self._end_if_unused
         self.api.needs_descriptors = need_descriptors
         self._journal = journal
+        self._logs = LogWatch(loop)
         self._done = asyncio.Event()
 
     def _about(self) -> dict[str, Any]:
@@ -175,18 +176,19 @@ class Daemon:
         }
         Signals(loop, handlers)
         notify = socket.socket(fileno=self._given["notify"])
-        Notifications(loop, notify, self.supervisor)
+        Notifications(loop, notify, self.supervisor, self.probes)
         loop.add_reader(self.link.fileno(), self.on_link)
         control = socket.socket(fileno=self._given["control"])
         control.setblocking(False)
         server = await loop.create_unix_server(lambda: apis.Session(self.api), sock=control)
-        Rotation(self.host.call_later, self._captured).start()
+        self._watch_logs(self.supervisor.slots)
         self.link.send(ready=True)
         loop.call_later(UNUSED, self._end_if_unused)
         logger.info("Ready: %d instances", len(self.supervisor.slots))
         await self._done.wait()
         self.api.publish_system("stopped")
         self.probes.close()
+        self._logs.close()
         apis.keep_secrets(Path(self._given["runtime_dir"]), {})
         server.close()
         for session in tuple(self.api.sessions):
@@ -248,16 +250,20 @@ class Daemon:
         self.api.begin_shutdown(why=why)
 
     def _publish(self, slots: Iterable[str]) -> None:
-        self.api.publish(slots)
+        changed = tuple(slots)
+        self._watch_logs(changed)
+        self.api.publish(changed)
 
-    def _captured(self) -> Iterator[tuple[str, Logs]]:
-        """Yield the files that living instances write to."""
-        for there in self.supervisor.slots.values():
-            component = there.instance.component
-            if there.instance.process is not None and component.logs.capture:
-                for path in programs.outputs(component, self.supervisor.place):
-                    if path is not None:
-                        yield path, component.logs
+    def _watch_logs(self, slots: Iterable[str]) -> None:
+        """Follow the files that living instances write to, and no others."""
+        for slot in slots:
+            there = self.supervisor.slots.get(slot)
+            component = there.instance.component if there else None
+            if there is None or component is None or there.instance.process is None:
+                self._logs.leave(slot)
+            elif not self._logs.follows(slot, component.logs):
+                paths = programs.outputs(component, self.supervisor.place)
+                self._logs.follow(slot, component.logs, paths)
 
     def _finished(self) -> None:
         self._loop.call_soon(self._done.set)

@@ -1,54 +1,63 @@
-"""Looking for readiness: one task per watched process, ended with the process.
+"""Probes: looking for the end of a start, for readiness, and for liveness.
 
-The first looks come quickly and then at most once a second, so that what is ready after
-50 ms is not waited for a second; once ready, a probe looks every `every`.
+Up to two tasks a process, ended with it: one waits for the end of its start and then follows
+its readiness, the other follows its liveness from its first readiness on. What they find are
+events of the life cycle and facts for its row; they decide nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import dataclasses
+import itertools
 import logging
 import os
-import re
 import signal
-import socket
-import struct
-from collections.abc import Awaitable, Callable
-from urllib import parse
+from collections.abc import Coroutine
+from typing import Any
 
-from orchestrator import process as processes
-from orchestrator.daemon import programs
+from orchestrator.daemon import looking, programs
+from orchestrator.daemon.health import Health
 from orchestrator.daemon.supervisor import Supervisor
-from orchestrator.errors import SpawnError
-from orchestrator.model.phase import Exit, Process
-from orchestrator.model.topology import Component, Ready
+from orchestrator.daemon.watchdog import Watchdogs
+from orchestrator.model import units
+from orchestrator.model.phase import Phase, Result
+from orchestrator.model.topology import PROBES, Component, Probe, Ready
 from orchestrator.model.units import Seconds
-from orchestrator.supervision import lifecycle
+from orchestrator.supervision import lifecycle, looks
+from orchestrator.supervision.looks import Tally
 
 logger = logging.getLogger(__name__)
-
-FIRST_LOOKS: tuple[Seconds, ...] = (0.02, 0.05, 0.1, 0.2, 0.4)
-"""Pauses before the first success; then once a second."""
 
 LOG_LOOKS: Seconds = 0.05
 """Pause between looks into a log that is to become ready; it costs one fstat."""
 
-ANSI = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]")
+PIECE = 1 << 20
+"""How much of a log is read at once."""
 
 
 class Probes:
-    """All readiness probes of a system."""
+    """All probes and watchdogs of a system."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> None:
+        self.watchdogs = Watchdogs(supervisor.host, self._missed)
         self._loop = loop
         self._supervisor = supervisor
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._ours: set[str] = set()
+        self._started: set[str] = set()
+        self._spoken: set[str] = set()
         self._pipes: dict[str, int] = {}
         self._offsets: dict[str, tuple[int, int]] = {}
+        self._numbers = itertools.count(1)
+        self._swept = False
+
+    # ------------------------------------------------------------- what the executor asks
 
     def prepare(self, slot: str, component: Component) -> dict[int, int]:
         """Make what must be there before the process is: a pipe, the logs' present ends."""
+        self.forget(slot)
+        self._ours.add(slot)
         ready = component.ready
         if ready is None:
             return {}
@@ -57,84 +66,172 @@ class Probes:
             self._offsets[slot] = (_size(stdout), _size(stderr))
         if ready.fd is None:
             return {}
-        self._close_pipe(slot)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reading, False)
         self._pipes[slot] = reading
         return {ready.fd: writing}
 
     def watch(self, slot: str, component: Component) -> None:
-        """Begin to look for the readiness of a process."""
-        ready = component.ready
-        self._cancel(slot)
-        if ready is None or ready.kind == "notify":
-            return  # The process speaks for itself, see `Notifications`.
-        task = self._loop.create_task(self._look(slot, component, ready), name=f"probe {slot}")
-        self._tasks[slot] = task
-        task.add_done_callback(_report_failure)
+        """Begin to look for the end of a process's start, and for its readiness."""
+        adopted = slot not in self._ours
+        was_ready = adopted and self._phase(slot) is Phase.RUNNING
+        if was_ready or component.startup is None:
+            self._started.add(slot)
+        if was_ready and (component.ready is None or component.ready.kind not in PROBES):
+            return
+        if adopted and not was_ready:
+            # What it said of itself was heard by the daemon that started it.
+            self._spoken.add(slot)
+        self._begin(slot, "ready", self._follow_start(slot, component, was_ready=was_ready))
+
+    def guard(self, slot: str, component: Component) -> None:
+        """Begin to look after a process that is ready."""
+        if component.live is not None:
+            self._begin(slot, "live", self._follow_liveness(slot, component, component.live))
+        if component.watchdog > 0:
+            self.watchdogs.begin(slot, component.watchdog)
 
     def forget(self, slot: str) -> None:
         """Stop looking; the process is gone."""
-        self._cancel(slot)
-        self._close_pipe(slot)
-        self._offsets.pop(slot, None)
-
-    def close(self) -> None:
-        """Stop all looking."""
-        for slot in tuple(self._tasks):
-            self.forget(slot)
-
-    def _cancel(self, slot: str) -> None:
-        task = self._tasks.pop(slot, None)
-        if task is not None:
-            task.cancel()
-
-    def _close_pipe(self, slot: str) -> None:
+        self.watchdogs.end(slot)
+        for what in ("ready", "live"):
+            task = self._tasks.pop((slot, what), None)
+            if task is not None:
+                task.cancel()
         reading = self._pipes.pop(slot, None)
         if reading is not None:
             self._loop.remove_reader(reading)
             os.close(reading)
+        self._offsets.pop(slot, None)
+        for slots in (self._ours, self._started, self._spoken):
+            slots.discard(slot)
 
-    async def _look(self, slot: str, component: Component, ready: Ready) -> None:
-        match ready.kind:
+    def close(self) -> None:
+        """Stop all looking."""
+        for slot in {slot for slot, _ in self._tasks} | set(self._pipes) | self._ours:
+            self.forget(slot)
+
+    # ------------------------------------------------------------- what processes say
+
+    def spoke(self, slot: str) -> None:
+        """Take a process's own word that it is ready; before the end of its start it waits."""
+        component = self._component(slot)
+        speaks = component.ready.notify if component.ready else component.handler is not None
+        if not speaks:
+            return
+        self._spoken.add(slot)
+        if component.startup is None or slot in self._started:
+            self._supervisor.post(slot, lifecycle.BecameReady())
+
+    def found(self, slot: str, **facts: Any) -> None:
+        """Take what was found out of a process for its row."""
+        health = self._supervisor.facts[slot].health
+        self._supervisor.tell(slot, dataclasses.replace(health, **facts))
+
+    def abort(self, slot: str, why: str) -> None:
+        """Have a process that hangs, or says that it is broken, aborted and restarted."""
+        status = self._health(slot).status
+        message = f"{why} ({status})" if status else why
+        self._supervisor.post(slot, lifecycle.Unhealthy(Result.WATCHDOG, message))
+
+    def _missed(self, slot: str, period: Seconds) -> None:
+        self.abort(slot, f"no WATCHDOG=1 within {units.format_duration(period)}")
+
+    # ------------------------------------------------------------- following
+
+    def _begin(self, slot: str, what: str, following: Coroutine[Any, Any, None]) -> None:
+        before = self._tasks.pop((slot, what), None)
+        if before is not None:
+            before.cancel()
+        task = self._loop.create_task(following, name=f"{what} probe of {slot}")
+        self._tasks[slot, what] = task
+        task.add_done_callback(_report_failure)
+
+    async def _follow_start(self, slot: str, component: Component, *, was_ready: bool) -> None:
+        if slot not in self._started and component.startup is not None:
+            await self._until_good(slot, component, component.startup)
+            self._started.add(slot)
+            self.found(slot, started=True)
+        ready = component.ready
+        if ready is not None and ready.kind in PROBES:
+            await self._follow_readiness(slot, component, ready, was_ready=was_ready)
+            return
+        match ready.kind if ready else None:
             case "delay":
-                await asyncio.sleep(ready.delay or 0.0)
-                self._supervisor.post(slot, lifecycle.BecameReady())
+                left = (ready.delay or 0.0) - self._age(slot) if ready else 0.0
+                await asyncio.sleep(max(0.0, left))
             case "fd":
                 await self._newline(slot)
-                self._supervisor.post(slot, lifecycle.BecameReady())
             case "log":
-                await self._line(slot, component, re.compile((ready.log or "").encode()))
-                self._supervisor.post(slot, lifecycle.BecameReady())
-            case "tcp":
-                await self._repeat(slot, ready, lambda: tcp(ready.tcp or ""))
-            case "http":
-                await self._repeat(slot, ready, lambda: http(ready.http or "", ready.status))
-            case "exec":
-                await self._repeat(slot, ready, lambda: self._exec(component, ready))
+                await self._line(slot, component, ready.log or "" if ready else "")
             case _:
-                raise ValueError(f"internal error: no probe for {ready.kind!r}")
+                speaks = component.handler is not None or ready is not None
+                if speaks and slot not in self._spoken:
+                    return  # It will: see `spoke`.
+        self._supervisor.post(slot, lifecycle.BecameReady())
 
-    async def _repeat(self, slot: str, ready: Ready, probe: Callable[[], Awaitable[bool]]) -> None:
-        await asyncio.sleep(ready.start_period)
-        pauses = iter(FIRST_LOOKS)
-        is_ready, successes, failures = False, 0, 0
-        while True:
-            try:
-                async with asyncio.timeout(ready.timeout):
-                    good = await probe()
-            except (OSError, TimeoutError, asyncio.IncompleteReadError):
-                good = False
-            successes = successes + 1 if good else 0
-            failures = 0 if good else failures + 1
-            if good and not is_ready and successes >= ready.successes:
-                is_ready = True
+    async def _follow_readiness(
+        self, slot: str, component: Component, ready: Ready, *, was_ready: bool
+    ) -> None:
+        tally = looks.adopted(ready) if was_ready else Tally()
+        if was_ready:
+            await self._spread(ready)
+        seen = 0
+        while self._is_up(slot):
+            trouble = await self._look(slot, component, ready)
+            excused = self._age(slot) < ready.start_period
+            before, tally = tally, looks.count(tally, ready, good=not trouble, excused=excused)
+            seen += 1
+            self.found(slot, trouble="" if tally.good else trouble)
+            if tally.good and not before.good:
                 self._supervisor.post(slot, lifecycle.BecameReady())
-            elif is_ready and failures >= ready.failures:
-                is_ready = False
+            elif before.good and not tally.good:
+                logger.warning("%s is not ready any more: %s", component.name, trouble)
                 self._supervisor.post(slot, lifecycle.LostReadiness())
-            pause = ready.every if is_ready else min(next(pauses, 1.0), ready.every)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(ready.every if tally.good else looks.eager_pause(ready, seen))
+
+    async def _until_good(self, slot: str, component: Component, probe: Probe) -> None:
+        tally = Tally()
+        for seen in itertools.count(1):
+            trouble = await self._look(slot, component, probe)
+            tally = looks.count(tally, probe, good=not trouble)
+            self.found(slot, trouble=trouble)
+            if tally.successes >= probe.successes:
+                return
+            await asyncio.sleep(looks.eager_pause(probe, seen))
+
+    async def _follow_liveness(self, slot: str, component: Component, probe: Probe) -> None:
+        tally = Tally()
+        if slot not in self._ours:
+            await self._spread(probe)
+        while self._is_up(slot):
+            trouble = await self._look(slot, component, probe)
+            excused = self._age(slot) < probe.start_period
+            tally = looks.count(tally, probe, good=not trouble, excused=excused)
+            self.found(slot, healthy=tally.good)
+            if tally.good is False:
+                times = f"{tally.failures} times" if tally.failures > 1 else "once"
+                message = f"its liveness probe ({probe.kind}) failed {times}: {trouble}"
+                self._supervisor.post(slot, lifecycle.Unhealthy(Result.LIVENESS, message))
+                return
+            await asyncio.sleep(probe.every)
+
+    async def _spread(self, probe: Probe) -> None:
+        """Wait for some part of a period: a new daemon finds everything at once."""
+        await asyncio.sleep(probe.every * self._supervisor.host.chance())
+
+    async def _look(self, slot: str, component: Component, probe: Probe) -> str:
+        supervisor = self._supervisor
+        prefix = f"{supervisor.place.key}/probe/"
+        if probe.exec and not self._swept:
+            # What an earlier daemon's probes ran and could not end any more.
+            self._swept = True
+            for process in supervisor.host.marked(prefix).values():
+                supervisor.host.signal(process, signal.SIGKILL, group=True)
+        marked = f"{prefix}{slot}/{next(self._numbers)}"
+        secrets = supervisor.executor.secrets
+        order = programs.probe_order(component, probe.exec, marked, supervisor.place, secrets)
+        return await looking.look(probe, supervisor.host, order)
 
     async def _newline(self, slot: str) -> None:
         reading = self._pipes.get(slot)
@@ -157,124 +254,42 @@ class Probes:
         self._loop.add_reader(reading, on_readable)
         await done.wait()
 
-    async def _line(self, slot: str, component: Component, pattern: re.Pattern[bytes]) -> None:
-        """Wait for a match in what the process has written since it was started.
-
-        The match may span writes, be coloured, or lack its newline.
-        """
+    async def _line(self, slot: str, component: Component, pattern: str) -> None:
+        """Wait for a match in what the process has written since it was started."""
         paths = programs.outputs(component, self._supervisor.place)
         offsets = list(self._offsets.get(slot, (0, 0)))
-        tails = [b"", b""]
+        outputs = [looks.Output(pattern) for _ in paths]
         while True:
+            more = False
             for number, path in enumerate(paths):
                 if path is None or _size(path) <= offsets[number]:
                     continue
                 with open(path, "rb") as file:  # noqa: ASYNC230, PTH123 - a local page cache
                     file.seek(offsets[number])
-                    data = file.read(1 << 20)
+                    data = file.read(PIECE)
                 offsets[number] += len(data)
-                tails[number] = (tails[number] + data)[-65536:]
-                if pattern.search(ANSI.sub(b"", tails[number])):
+                more = more or len(data) == PIECE
+                if outputs[number].feed(data):
                     return
-            await asyncio.sleep(LOG_LOOKS)
+            await asyncio.sleep(0.0 if more else LOG_LOOKS)
 
-    async def _exec(self, component: Component, ready: Ready) -> bool:
-        supervisor = self._supervisor
-        order = programs.probe_order(
-            component, ready.exec, supervisor.place, supervisor.executor.secrets
-        )
-        over: asyncio.Future[bool] = self._loop.create_future()
-        started: list[Process] = []
+    # ------------------------------------------------------------- small parts
 
-        def ended(exit: Exit) -> None:  # noqa: A002
-            supervisor.host.release(started[0])
-            if not over.done():
-                over.set_result(exit.code == 0)
+    def _component(self, slot: str) -> Component:
+        return self._supervisor.slots[slot].instance.component
 
-        def spawned(outcome: Process | SpawnError) -> None:
-            if isinstance(outcome, SpawnError):
-                logger.warning("%s: the probe failed: %s", component.name, outcome)
-                if not over.done():
-                    over.set_result(False)
-                return
-            started.append(outcome)
-            supervisor.host.watch(outcome, ended)
-            if over.done():
-                supervisor.host.signal(outcome, signal.SIGKILL, group=True)
+    def _phase(self, slot: str) -> Phase:
+        return self._supervisor.slots[slot].instance.phase
 
-        supervisor.host.spawn(order, spawned)
-        try:
-            return await over
-        finally:
-            if over.cancelled():  # The probe timed out, or its component is gone.
-                for process in started:
-                    supervisor.host.signal(process, signal.SIGKILL, group=True)
+    def _health(self, slot: str) -> Health:
+        return self._supervisor.facts[slot].health
 
+    def _is_up(self, slot: str) -> bool:
+        """Whether it still matters how the process is; while it stops it does not."""
+        return self._phase(slot) in (Phase.STARTING, Phase.RUNNING)
 
-async def tcp(address: str) -> bool:
-    """Tell whether something accepts connections at `host:port`."""
-    host, _, port = address.rpartition(":")
-    _, writer = await asyncio.open_connection(host.strip("[]") or "127.0.0.1", int(port))
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
-
-
-async def http(url: str, status: tuple[int, int]) -> bool:
-    """Tell whether a GET of `url` (http only) answers with a status in the range."""
-    parts = parse.urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
-    try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        head = f"GET {target} HTTP/1.0\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode())
-        words = (await reader.readline()).split()
-    finally:
-        writer.close()
-    return len(words) > 1 and words[1].isdigit() and status[0] <= int(words[1]) <= status[1]
-
-
-class Notifications:
-    """sd_notify messages, told apart by the credentials that the kernel adds.
-
-    The whole queue is read at each wake-up: senders block when eleven datagrams wait.
-    """
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, notify: socket.socket, supervisor: Supervisor
-    ) -> None:
-        self._socket = notify
-        self._supervisor = supervisor
-        notify.setblocking(False)
-        loop.add_reader(notify.fileno(), self._on_readable)
-
-    def _on_readable(self) -> None:
-        while True:
-            try:
-                data, ancillary, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(12))
-            except BlockingIOError:
-                return
-            for level, kind, value in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-                    pid, _, _ = struct.unpack("iII", value[:12])
-                    self._take(pid, data)
-
-    def _take(self, pid: int, data: bytes) -> None:
-        if b"READY=1" not in data.split(b"\n"):
-            return
-        by_pid = self._supervisor.executor.by_pid
-        slot = by_pid.get(pid)
-        if slot is None:
-            # A shell script's notification comes from a child in its session.
-            slot = by_pid.get(processes.session(pid) or 0)
-        if slot is None or slot not in self._supervisor.slots:
-            logger.debug("A READY=1 from pid %d, which belongs to no component", pid)
-            return
-        component = self._supervisor.slots[slot].instance.component
-        speaks = component.ready.notify if component.ready else component.handler is not None
-        if speaks:
-            self._supervisor.post(slot, lifecycle.BecameReady())
+    def _age(self, slot: str) -> Seconds:
+        return self._supervisor.host.now() - self._supervisor.slots[slot].instance.spawned_at
 
 
 def _size(path: str | None) -> int:
@@ -288,4 +303,4 @@ def _size(path: str | None) -> int:
 
 def _report_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
-        logger.error("%s failed", task.get_name(), exc_info=task.exception())
+        logger.error("The %s failed", task.get_name(), exc_info=task.exception())

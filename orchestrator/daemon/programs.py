@@ -47,9 +47,15 @@ def order(
 ) -> Order:
     """Return the order to start a component's process."""
     stdout, stderr = outputs(component, place)
+    environment = _environment(component, generation, place, secrets)
+    speaks = component.ready is not None and component.ready.notify
+    if speaks or component.handler is not None or component.watchdog:
+        environment["NOTIFY_SOCKET"] = os.path.join(place.runtime_dir, "notify.sock")  # noqa: PTH118
+    if component.watchdog:
+        environment["WATCHDOG_USEC"] = str(round(component.watchdog * 1_000_000))
     return Order(
         argv=_argv(component, place),
-        environment=_environment(component, generation, place, secrets),
+        environment=environment,
         working_dir=component.working_dir,
         stdout=stdout,
         stderr=stderr,
@@ -62,6 +68,8 @@ def order(
             no_new_privileges=component.no_new_privileges,
             rlimits=component.rlimits,
             fds=fds,
+            # What it starts itself inherits the variables, and is not meant by them.
+            pid_variables=("WATCHDOG_PID",) if component.watchdog else (),
         ),
     )
 
@@ -84,12 +92,19 @@ def stop_order(
 
 
 def probe_order(
-    component: Component, argv: tuple[str, ...], place: Place, secrets: Mapping[str, str]
+    component: Component,
+    argv: tuple[str, ...],
+    marked: str,
+    place: Place,
+    secrets: Mapping[str, str],
 ) -> Order:
-    """Return the order to start a probe's command in a component's surroundings."""
+    """Return the order to start a probe's command in a component's surroundings.
+
+    Its marker is its own: it is no part of the tree that it looks at.
+    """
     return Order(
         argv=argv,
-        environment=_environment(component, 0, place, secrets) | {MARKER: f"{place.key}/probe"},
+        environment=_environment(component, 0, place, secrets) | {MARKER: marked},
         working_dir=component.working_dir,
         setup=Setup(user=component.user, group=component.group),
     )
@@ -116,8 +131,6 @@ def _environment(
             for name in component.secrets:
                 environment[f"ORCH_SETTING_{name}"] = secrets.get(name, "")
     environment[MARKER] = _marker(component, generation, place)
-    if component.handler is not None or (component.ready is not None and component.ready.notify):
-        environment["NOTIFY_SOCKET"] = os.path.join(place.runtime_dir, "notify.sock")  # noqa: PTH118
     return environment
 
 

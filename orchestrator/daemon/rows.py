@@ -6,9 +6,12 @@ import datetime as dt
 from typing import Any
 
 from orchestrator.daemon import programs
+from orchestrator.daemon.health import Health
 from orchestrator.daemon.supervisor import Supervisor, reason
 from orchestrator.model import units
 from orchestrator.model.phase import Phase
+from orchestrator.model.topology import Component
+from orchestrator.model.units import Seconds
 from orchestrator.supervision import lifecycle
 
 Row = dict[str, Any]
@@ -30,7 +33,7 @@ def row(supervisor: Supervisor, slot: str) -> Row:
         "instance": component.instance,
         "phase": phase.value,
         "ready": instance.ready,
-        "healthy": None,
+        "healthy": facts.health.healthy,
         "pid": process.pid if process else None,
         "generation": instance.generation,
         "restarts": instance.restarts,
@@ -69,13 +72,31 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
             return f"{reason(instance)}; restart {count}, next in {pause}"
         case Phase.FAILED:
             return reason(instance)
-        case Phase.STARTING if instance.component.ready is not None:
-            waited = units.format_duration(now - facts.since)
-            return f"waiting for its readiness ({instance.component.ready.kind}) {waited}"
+        case Phase.STARTING:
+            return _starting(instance.component, facts.health, now - facts.since)
+        case Phase.RUNNING if not instance.ready:
+            trouble = facts.health.trouble or "its readiness is lost"
+            return _joined(f"not ready: {trouble}", facts.health.status)
+        case Phase.RUNNING:
+            return facts.health.status or None
         case Phase.STOPPING if supervisor.executor.leftovers(slot):
             return f"{supervisor.executor.leftovers(slot)} of its processes still live"
         case _:
             return None
+
+
+def _starting(component: Component, health: Health, waited: Seconds) -> str | None:
+    if component.startup is not None and not health.started:
+        what = f"waiting for the end of its start ({component.startup.kind})"
+    elif component.ready is not None:
+        what = f"waiting for its readiness ({component.ready.kind})"
+    else:
+        return health.status or None
+    return _joined(f"{what} {units.format_duration(waited)}", health.trouble, health.status)
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 def _stop_in(instance: lifecycle.Instance, now: float, since: float) -> float | None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon import programs
 from orchestrator.daemon.executor import Executor
+from orchestrator.daemon.health import Health
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
 from orchestrator.errors import ExitCode
@@ -40,6 +41,7 @@ class _Facts:
     waits: str = ""
     since: float = 0.0
     outdated: bool = False
+    health: Health = dataclasses.field(default_factory=Health)
 
 
 class Supervisor:
@@ -206,6 +208,14 @@ class Supervisor:
         self._queue.append((slot, event))
         self._soon()
 
+    def tell(self, slot: str, health: Health) -> None:
+        """Take what was found out of a living process; its row shows it."""
+        facts = self.facts[slot]
+        if facts.health != health:
+            facts.health = health
+            self._reported[slot] = None
+            self._soon()
+
     def _soon(self) -> None:
         """Have a turn after what the loop has in hand: many ends at once make one turn."""
         if not self._turning and not self._scheduled:
@@ -289,8 +299,10 @@ class Supervisor:
         if not isinstance(after.state, lifecycle.Waiting):
             self._runnable.pop(slot, None)
             facts.waits = ""
-        if before.process is not None and after.process is None and self.executor.probes:
-            self.executor.probes.forget(slot)
+        if before.process is not None and after.process is None:
+            facts.health = Health()
+            if self.executor.probes:
+                self.executor.probes.forget(slot)
         if isinstance(after.state, lifecycle.Down) and not self.stopping:
             self._final(after)
 
@@ -389,7 +401,7 @@ class Supervisor:
         A command without readiness is up with its exec; there is nothing to spread.
         """
         component = instance.component
-        return component.ready is not None or component.handler is not None
+        return component.is_awaited
 
     # ------------------------------------------------------------- effects
 

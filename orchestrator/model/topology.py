@@ -142,16 +142,12 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """How readiness is found out; exactly one of the first seven is set."""
+class Probe:
+    """Looks repeated from outside; exactly one of the first three is set."""
 
-    notify: bool = False
     http: str | None = None
     tcp: str | None = None
     exec: tuple[str, ...] = ()
-    log: str | None = None
-    fd: int | None = None
-    delay: Seconds | None = None
     status: tuple[int, int] = (200, 399)
     every: Seconds = 10.0
     timeout: Seconds = 3.0
@@ -162,10 +158,27 @@ class Ready:
     @property
     def kind(self) -> str:
         """The name of the one way that is set."""
-        for name in ("notify", "http", "tcp", "exec", "log", "fd", "delay"):
-            if getattr(self, name) not in (None, False, ()):
+        for name in KINDS:
+            if getattr(self, name, None) not in (None, False, ()):
                 return name
-        raise ValueError("internal error: a readiness without a kind")
+        raise ValueError("internal error: a probe without a kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Probe):
+    """How readiness is found out: by a probe, or by a word of the process itself."""
+
+    notify: bool = False
+    log: str | None = None
+    fd: int | None = None
+    delay: Seconds | None = None
+
+
+KINDS = ("notify", "http", "tcp", "exec", "log", "fd", "delay")
+"""The ways to find out, strongest first."""
+
+PROBES = frozenset({"http", "tcp", "exec"})
+"""Those that look from outside, again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +242,9 @@ class Component:
     start_timeout: Seconds = _live(60.0)
     settle: Seconds = _live(1.0)
     ready: Ready | None = _restart(None)
+    live: Probe | None = _restart(None)
+    startup: Probe | None = _restart(None)
+    watchdog: Seconds = _restart(0.0)
     stop: Stop = _live(Stop())
     logs: Logs = _restart(Logs())
     on_failure: AtEnd = _live(AtEnd.IGNORE)
@@ -243,6 +259,11 @@ class Component:
     def base(self) -> str:
         """The component's name, the same for all of its instances."""
         return f"{self.service}.{self.component}"
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it tells or shows that it is ready; what does not merely settles."""
+        return not (self.handler is None and self.ready is None and self.startup is None)
 
     @property
     def stem(self) -> str:

@@ -87,9 +87,9 @@ class Stopping:
     """The tree is being brought down.
 
     `leader` is None once the first process has ended; `rung` counts the ladder's steps taken,
-    -1 while the stop command runs. `result` says why it is being stopped; only `requested`
-    (`timeout-stop` once the ladder has run out) ends in `stopped`, all else is a failure that
-    the restart policy judges.
+    -1 while the stop command runs or what hangs has been told to abort. `result` says why it
+    is being stopped; only `requested` (`timeout-stop` once the ladder has run out) ends in
+    `stopped`, all else is a failure that the restart policy judges.
     """
 
     leader: Process | None
@@ -328,7 +328,12 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Look for readiness, and answer with `BecameReady`."""
+    """Look for the end of the start, then for readiness, and answer with `BecameReady`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Look after what has become ready: liveness and watchdog, answered with `Unhealthy`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +361,7 @@ class Arm:
     after: Seconds
 
 
-Effect = Spawn | Watch | Signal | Kill | RunStopCommand | Arm
+Effect = Spawn | Watch | Guard | Signal | Kill | RunStopCommand | Arm
 
 Step = tuple[Instance, tuple[Effect, ...]]
 
@@ -386,9 +391,7 @@ def step(instance: Instance, event: Event, now: Instant) -> Step:  # noqa: C901,
         case Adopted():
             return _adopted(instance, event)
         case BecameReady():
-            if isinstance(instance.state, Starting | Running):
-                return _state(instance, Running(instance.state.process)), ()
-            return instance, ()
+            return _became_ready(instance)
         case LostReadiness():
             if isinstance(instance.state, Running):
                 return _state(instance, Running(instance.state.process, ready=False)), ()
@@ -475,14 +478,14 @@ def _spawned(instance: Instance, process: Process) -> Step:
     if instance.state.unwanted:
         return _bring_down(instance, process, Result.REQUESTED, "")
     component = instance.component
-    if component.ready is None and component.handler is None and component.settle == 0:
-        return _state(instance, Running(process)), ()
+    if not component.is_awaited and component.settle == 0:
+        return _running(instance, process)
     deadline = settle = 0
     effects: list[Effect] = []
     if component.start_timeout > 0:
         instance, deadline = _timer(instance)
         effects.append(Arm(deadline, component.start_timeout))
-    if component.ready is None and component.handler is None:
+    if not component.is_awaited:
         instance, settle = _timer(instance)
         effects.append(Arm(settle, component.settle))
     else:
@@ -501,13 +504,29 @@ def _spawn_failed(instance: Instance, event: SpawnFailed, now: Instant) -> Step:
     return _back_off(replace(instance, end=end), event.chance, now)
 
 
+def _became_ready(instance: Instance) -> Step:
+    match instance.state:
+        case Starting(process=process):
+            return _running(instance, process)
+        case Running(process=process, ready=False):
+            return _state(instance, Running(process)), ()
+        case _:
+            return instance, ()
+
+
+def _running(instance: Instance, process: Process) -> Step:
+    """It is ready for the first time in this life, or was when it was adopted."""
+    guarded = instance.component.live is not None or instance.component.watchdog > 0
+    return _state(instance, Running(process)), (Guard(),) if guarded else ()
+
+
 def _adopted(instance: Instance, event: Adopted) -> Step:
     if not isinstance(instance.state, Down):
         return instance, ()
     instance = replace(instance, spawned_at=event.spawned_at)
     if event.ready:
-        effects = (Watch(),) if instance.component.ready else ()
-        return _state(instance, Running(event.process)), effects
+        following, guards = _running(instance, event.process)
+        return following, (Watch(), *guards) if instance.component.ready else guards
     return _spawned(replace(instance, state=Spawning()), event.process)
 
 
@@ -522,6 +541,8 @@ def _exited(instance: Instance, event: Exited, now: Instant) -> Step:
             state = replace(state, leader=None, exit=event.exit)
             if event.alone:
                 return _stopped(instance, state, event.chance, now)
+            if state.rung < 0 and state.result is Result.WATCHDOG:
+                return _next_rung(instance, state)
             if state.killed or state.rung < 0:
                 return _state(instance, state), (Kill(),) if state.killed else ()
             # What the leader left behind gets the rest of the same rung, and its signal.
@@ -545,7 +566,7 @@ def _fired(instance: Instance, event: Fired) -> Step:
         case Backoff(timer=timer) if timer == event.timer:
             return replace(instance, state=Waiting(), restarts=instance.restarts + 1), ()
         case Starting(process=process, settle=settle) if settle == event.timer:
-            return _state(instance, Running(process)), ()
+            return _running(instance, process)
         case Starting(process=process, deadline=deadline) if deadline == event.timer:
             message = f"not ready within {instance.component.start_timeout:g}s"
             never = replace(instance, lived=0.0)
@@ -572,6 +593,12 @@ def _bring_down(instance: Instance, process: Process, result: Result, message: s
     """Begin the stop of a living process, for whatever reason."""
     if message:
         instance = replace(instance, end=End(result, None, message))
+    if result is Result.WATCHDOG:
+        # It hangs: no orderly stop is to be hoped for, but a trace of where it hangs.
+        instance, timer = _timer(instance)
+        ladder = instance.component.stop.ladder
+        wait = Arm(timer, ladder[0].wait if ladder else KILL_AGAIN)
+        return _state(instance, Stopping(process, -1, timer, result)), (Signal("ABRT"), wait)
     if instance.component.stop.command:
         instance, timer = _timer(instance)
         state = Stopping(process, -1, timer, result)

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 
 from orchestrator.model import topology
 from orchestrator.model.phase import Exit, Process, Result
-from orchestrator.model.topology import Backoff, Component, Kill, Limit, Ready, Restart, Rung
+from orchestrator.model.topology import (
+    Backoff,
+    Component,
+    Kill,
+    Limit,
+    Probe,
+    Ready,
+    Restart,
+    Rung,
+)
 from orchestrator.supervision import lifecycle
 from orchestrator.supervision.lifecycle import Event
 from tests import fakes
@@ -35,6 +44,9 @@ components: st.SearchStrategy[Component] = st.builds(
     settle=seconds,
     start_timeout=seconds,
     ready=st.sampled_from([None, Ready(tcp="h:1"), Ready(notify=True)]),
+    live=st.sampled_from([None, Probe(tcp="h:1")]),
+    startup=st.sampled_from([None, Probe(tcp="h:2")]),
+    watchdog=st.sampled_from([0.0, 3.0]),
     stop=stops,
     limit=st.builds(Limit, st.sampled_from([0, 1, 3, 10])),
     backoff=st.builds(

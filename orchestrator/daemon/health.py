@@ -1,0 +1,31 @@
+"""What is found out of a living process beside its life cycle; forgotten when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LONGEST = 200
+"""How many characters of a status text are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What probes found and what the process says of itself.
+
+    Attributes:
+        started: Whether its start-up probe has succeeded.
+        healthy: What its liveness probe found last; None as long as nothing, or without one.
+        trouble: Why it is not ready, as the last look found it.
+        status: The text of its last `STATUS=`.
+    """
+
+    started: bool = False
+    healthy: bool | None = None
+    trouble: str = ""
+    status: str = ""
+
+
+def shown(text: str) -> str:
+    """Return a text from a component as one line that is safe to print."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text).strip()
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

@@ -1,0 +1,75 @@
+"""sd_notify messages: what components say of themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Mapping
+
+from orchestrator import process as processes
+from orchestrator.daemon import health
+from orchestrator.daemon.probes import Probes
+from orchestrator.daemon.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+_CREDENTIALS = socket.CMSG_SPACE(12)
+
+
+class Notifications:
+    """Reads the notify socket; senders are told apart by credentials that the kernel adds.
+
+    The whole queue is read at each wake-up: senders block when eleven datagrams wait.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        notify: socket.socket,
+        supervisor: Supervisor,
+        probes: Probes,
+    ) -> None:
+        self._socket = notify
+        self._supervisor = supervisor
+        self._probes = probes
+        notify.setblocking(False)
+        loop.add_reader(notify.fileno(), self._on_readable)
+
+    def _on_readable(self) -> None:
+        while True:
+            try:
+                data, ancillary, _, _ = self._socket.recvmsg(4096, _CREDENTIALS)
+            except BlockingIOError:
+                return
+            for level, kind, value in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                    pid, _, _ = struct.unpack("iII", value[:12])
+                    self._take(pid, fields(data))
+
+    def _take(self, pid: int, said: Mapping[str, str]) -> None:
+        slot = self._slot(pid)
+        if slot is None:
+            logger.debug("A notification from pid %d, which belongs to no component", pid)
+            return
+        if "STATUS" in said:
+            self._probes.found(slot, status=health.shown(said["STATUS"]))
+        if said.get("READY") == "1":
+            self._probes.spoke(slot)
+        if said.get("WATCHDOG") == "1":
+            self._probes.watchdogs.sign(slot)
+        elif said.get("WATCHDOG") == "trigger":
+            self._probes.abort(slot, "it sent WATCHDOG=trigger")
+
+    def _slot(self, pid: int) -> str | None:
+        by_pid = self._supervisor.executor.by_pid
+        # A shell script's notification comes from a child in its session.
+        slot = by_pid.get(pid) or by_pid.get(processes.session(pid) or 0)
+        return slot if slot in self._supervisor.slots else None
+
+
+def fields(data: bytes) -> dict[str, str]:
+    """Return the assignments of a message by name; the last of a name holds."""
+    lines = data.decode(errors="replace").split("\n")
+    return {name: value for name, sep, value in (line.partition("=") for line in lines) if sep}
