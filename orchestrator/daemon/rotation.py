@@ -5,85 +5,55 @@ of a file is copied to a segment and then given back to the file system as a hol
 offsets stay what they were, which makes them permanent cursors, and nothing is lost however
 fast the child writes meanwhile.
 
+The order matters to readers: a segment is there, whole, before the hole is. Whoever has read
+from the file and then finds no segment for it has read what was written.
+
 A segment is called after its file and the offset of its first byte: `web-web.out.52428800`.
-Where the file system cannot make holes the file is left to grow, and that is said once.
+When none is kept an empty one marks where the live data begin.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from orchestrator import files
-from orchestrator.model.topology import Logs
-from orchestrator.model.units import Bytes, Seconds
-
-logger = logging.getLogger(__name__)
-
-LOOK: Seconds = 10.0
-"""How often sizes are looked at; two stats for each instance."""
+from orchestrator.model.units import Bytes
+from orchestrator.wire import loglayout
 
 NEWLINE_WITHIN: Bytes = 1 << 20
 """A cut is made after a newline when there is one in so many bytes before the end."""
 
-
-class Rotation:
-    """Looks at the logs of all instances from time to time, as long as `call_later` does."""
-
-    def __init__(
-        self,
-        call_later: Callable[[Seconds, Callable[[], None]], None],
-        logs: Callable[[], Iterable[tuple[str, Logs]]],
-    ) -> None:
-        self._call_later = call_later
-        self._logs = logs
-        self._unable = False
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._call_later(LOOK, self._look)
-
-    def _look(self) -> None:
-        for path, logs in self._logs():
-            if logs.size and not self._unable:
-                self._rotate(path, logs)
-        self._call_later(LOOK, self._look)
-
-    def _rotate(self, path: str, logs: Logs) -> None:
-        try:
-            # Sizes in blocks do not count the hole: one stat tells what a file takes.
-            status = os.stat(path)  # noqa: PTH116 - hot path
-        except OSError:
-            return
-        if status.st_blocks * 512 <= logs.size:
-            return
-        try:
-            rotate(Path(path), logs.keep)
-        except files.HolesUnsupported as error:
-            self._unable = True
-            logger.warning("Logs are not rotated while their writers live: %s", error)
-        except OSError as error:
-            logger.warning("Cannot rotate %s: %s", path, error.strerror)
+ASIDE = ".old"
+"""What the segments of a log that was replaced are called, behind their names."""
 
 
-def rotate(path: Path, keep: int) -> Path:
-    """Move what a log holds now into a segment, keep the newest `keep`; return the segment.
+def rotate(path: Path, keep: int) -> Path | None:
+    """Move what a log holds now into a segment and keep the newest `keep`.
+
+    Returns:
+        The segment; None when the log holds nothing new.
 
     Raises:
         HolesUnsupported: The file system cannot make holes.
         OSError: The segment cannot be written; the log is as it was.
     """
     with path.open("r+b") as log:
-        end = _cut(log.fileno(), os.fstat(log.fileno()).st_size)
         begin = first_byte(path)
-        segment = path.with_name(f"{path.name}.{begin}")
-        files.copy_range(log.fileno(), begin, end, segment)
+        end = _cut(log.fileno(), begin, os.fstat(log.fileno()).st_size)
+        if end <= begin:
+            return None
+        if keep:
+            segment = path.with_name(loglayout.segment_name(path.name, begin))
+            files.copy_range(log.fileno(), begin, end, segment)
+        else:
+            segment = path.with_name(loglayout.segment_name(path.name, end))
+            segment.touch(mode=0o640)
         try:
-            files.punch_hole(log.fileno(), begin, end - begin)
-        except OSError:
+            # From the start: a daemon that died before its hole left the head in two places.
+            files.punch_hole(log.fileno(), 0, end)
+        except (OSError, files.HolesUnsupported):
             segment.unlink()
             raise
     for old in segments(path)[: -max(keep, 1)]:
@@ -92,10 +62,26 @@ def rotate(path: Path, keep: int) -> Path:
     return segment
 
 
+def set_aside(path: Path) -> tuple[Path, ...]:
+    """Take the segments out of the way of a log that begins anew; return where they are.
+
+    Those that were set aside before are removed, so that their number stays bounded.
+    """
+    there = segments(path)
+    if there:
+        for old in path.parent.glob(f"{path.name}.*{ASIDE}"):
+            old.unlink(missing_ok=True)
+    return tuple(old.rename(old.with_name(old.name + ASIDE)) for old in there)
+
+
 def segments(path: Path) -> tuple[Path, ...]:
     """Return the segments of a log, oldest first."""
-    found = [p for p in path.parent.glob(f"{path.name}.*") if p.suffix[1:].isdecimal()]
-    return tuple(sorted(found, key=lambda p: int(p.suffix[1:])))
+    found: list[tuple[int, Path]] = []
+    for one in path.parent.glob(f"{path.name}.*"):
+        parts = loglayout.split_segment(one.name)
+        if parts is not None and parts[0] == path.name:
+            found.append((parts[1], one))
+    return tuple(one for _, one in sorted(found))
 
 
 def first_byte(path: Path) -> int:
@@ -103,13 +89,14 @@ def first_byte(path: Path) -> int:
     there = segments(path)
     if not there:
         return 0
-    newest = there[-1]
-    return int(newest.suffix[1:]) + newest.stat().st_size
+    parts = loglayout.split_segment(there[-1].name)
+    assert parts is not None, "internal error: a segment without its offset"
+    return parts[1] + there[-1].stat().st_size
 
 
-def _cut(fd: int, size: int) -> int:
+def _cut(fd: int, begin: int, size: int) -> int:
     """Return where to cut: after the last newline near the end, else at the end."""
-    begin = max(0, size - NEWLINE_WITHIN)
-    tail = os.pread(fd, size - begin, begin)
+    near = max(begin, size - NEWLINE_WITHIN)
+    tail = os.pread(fd, max(0, size - near), near)
     newline = tail.rfind(b"\n")
-    return begin + newline + 1 if newline >= 0 else size
+    return near + newline + 1 if newline >= 0 else size

@@ -14,6 +14,7 @@ def test_head_moves_into_a_segment_and_offsets_stay(tmp_path: Path) -> None:
     segment = rotation.rotate(log, keep=5)
     os.write(writer, b"ne\nafter\n")
     os.close(writer)
+    assert segment is not None
     assert segment.read_bytes() == first
     assert log.stat().st_size == len(first) + len(b"half a line\nafter\n")
     with log.open("rb") as file:
@@ -40,4 +41,59 @@ def test_segments_join_without_gap_or_overlap_and_only_the_newest_stay(tmp_path:
 def test_a_line_longer_than_the_search_is_cut_where_it_is(tmp_path: Path) -> None:
     log = tmp_path / "web-web.out"
     log.write_bytes(b"x" * (rotation.NEWLINE_WITHIN + 10))
-    assert rotation.rotate(log, keep=1).stat().st_size == rotation.NEWLINE_WITHIN + 10
+    rotation.rotate(log, keep=1)
+    assert rotation.first_byte(log) == rotation.NEWLINE_WITHIN + 10
+
+
+def append(log: Path, data: bytes) -> None:
+    with log.open("ab") as file:
+        file.write(data)
+
+
+def test_when_none_is_kept_an_empty_segment_marks_the_boundary(tmp_path: Path) -> None:
+    log = tmp_path / "web-web.out"
+    for _ in range(2):
+        append(log, b"line\n" * 2000)
+        rotation.rotate(log, keep=0)
+    assert [p.name for p in rotation.segments(log)] == ["web-web.out.20000"]
+    assert rotation.segments(log)[0].stat().st_size == 0
+    assert rotation.first_byte(log) == 20_000
+
+
+def test_nothing_new_makes_no_segment(tmp_path: Path) -> None:
+    log = tmp_path / "web-web.out"
+    append(log, b"line\n" * 2000)
+    assert rotation.rotate(log, keep=2) is not None
+    assert rotation.rotate(log, keep=2) is None
+    append(log, b"half")
+    assert rotation.rotate(log, keep=2) is not None
+    assert len(rotation.segments(log)) == 2
+
+
+def test_a_hole_that_a_dead_daemon_did_not_make_is_made_by_the_next(tmp_path: Path) -> None:
+    log = tmp_path / "web-web.out"
+    append(log, b"line\n" * 20_000)
+    (tmp_path / "web-web.out.0").write_bytes(log.read_bytes())
+    append(log, b"more\n" * 2_000)
+    assert rotation.rotate(log, keep=5) == tmp_path / "web-web.out.100000"
+    assert log.stat().st_blocks * 512 < 20_000
+    assert b"".join(p.read_bytes() for p in rotation.segments(log)) == (
+        b"line\n" * 20_000 + b"more\n" * 2_000
+    )
+
+
+def test_segments_of_one_log_are_not_those_of_another(tmp_path: Path) -> None:
+    log = tmp_path / "web.out"
+    for name in ("web.out.5", "web.out.10", "web.out.10.old", "web.out.10.20", "web.out.x"):
+        (tmp_path / name).touch()
+    assert [p.name for p in rotation.segments(log)] == ["web.out.5", "web.out.10"]
+
+
+def test_segments_set_aside_are_those_of_the_last_time_only(tmp_path: Path) -> None:
+    log = tmp_path / "web.out"
+    (tmp_path / "web.out.5").touch()
+    assert rotation.set_aside(log) == (tmp_path / "web.out.5.old",)
+    assert rotation.set_aside(log) == ()
+    (tmp_path / "web.out.9").touch()
+    rotation.set_aside(log)
+    assert [p.name for p in tmp_path.iterdir()] == ["web.out.9.old"]

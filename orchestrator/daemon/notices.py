@@ -1,0 +1,71 @@
+"""The kernel's word that a file has been written to, once, and then no more until asked again.
+
+A one-shot watch costs the writer of a busy file nothing after its first write, and costs us
+nothing for a file that nobody writes to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+_IN_MODIFY = 0x2
+_IN_Q_OVERFLOW = 0x4000
+_IN_ONESHOT = 0x80000000
+_HEAD = struct.Struct("iIII")
+
+
+class Notices:
+    """One-shot watches on files, by number."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"cannot watch log files: {os.strerror(number)}")
+
+    def fileno(self) -> int:
+        """Return the descriptor, readable when a watched file was written to."""
+        return self._fd
+
+    def arm(self, path: str) -> int:
+        """Wait for the next write to a file; return the watch's number.
+
+        Raises:
+            OSError: There are too many watches, or no such file.
+        """
+        mask = ctypes.c_uint32(_IN_MODIFY | _IN_ONESHOT)
+        found: int = self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask)
+        if found < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+        return found
+
+    def disarm(self, number: int) -> None:
+        """Wait no longer."""
+        self._libc.inotify_rm_watch(self._fd, number)
+
+    def take(self) -> frozenset[int] | None:
+        """Return the watches that are over; None when the kernel lost count and any may have."""
+        fired: set[int] = set()
+        lost = False
+        while True:
+            try:
+                data = os.read(self._fd, 1 << 16)
+            except BlockingIOError:
+                return None if lost else frozenset(fired)
+            offset = 0
+            while offset < len(data):
+                number, mask, _cookie, length = _HEAD.unpack_from(data, offset)
+                offset += _HEAD.size + length
+                if mask & _IN_Q_OVERFLOW:
+                    lost = True
+                else:
+                    # Written to, or gone for good: either way its watch is over.
+                    fired.add(number)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._fd)

@@ -1,0 +1,128 @@
+"""How captured output lies on the disk: names of segments, and the index that dates bytes.
+
+    logging/web-web.out             what the component appends to; a hole up to the boundary
+    logging/web-web.out.0           segments, called after the offset of their first byte
+    logging/web-web.out.52428800    the newest; where it ends, the live data begin
+    logging/.times/web-web.out      the index: samples of (offset, time)
+
+An offset is a place in everything that was ever written to the file, and stays so for ever.
+A sample says: when the last of the first `offset` bytes was written, it was `time`. So a byte
+between two samples was written after the time of the one and not after that of the other.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, overload
+
+TIMES = ".times"
+"""The directory of the indexes, within that of the logs."""
+
+MAGIC = b"orch log times 1"
+"""What an index begins with; as long as a sample."""
+
+MOST_SAMPLES = 16_384
+"""When an index holds so many, the older half is thinned."""
+
+_SAMPLE = struct.Struct("<Qq")
+SIZE = _SAMPLE.size
+_MICRO = 1_000_000
+
+
+class Sample(NamedTuple):
+    """So many bytes were there at this time, in seconds since 1970."""
+
+    offset: int
+    time: float
+
+
+class Span(NamedTuple):
+    """Bytes up to `end` that were written after `after` and not after `until`; None: unknown."""
+
+    end: int | None
+    after: float | None
+    until: float | None
+
+
+def segment_name(log: str, begin: int) -> str:
+    """Return the name of the segment of `log` whose first byte has the offset `begin`."""
+    return f"{log}.{begin}"
+
+
+def split_segment(name: str) -> tuple[str, int] | None:
+    """Return the log and the first offset that a segment's name tells; None for other files."""
+    log, dot, begin = name.rpartition(".")
+    return (log, int(begin)) if dot and log and begin.isascii() and begin.isdigit() else None
+
+
+def pack(samples: Iterable[Sample]) -> bytes:
+    """Return samples as they stand in an index."""
+    return b"".join(_SAMPLE.pack(one.offset, round(one.time * _MICRO)) for one in samples)
+
+
+class Times(Sequence[Sample]):
+    """The samples of an index, read where they lie.
+
+    Both offsets and times never fall from one sample to the next.
+
+    Args:
+        data: A whole index, as bytes or mapped; what is none counts as empty.
+    """
+
+    def __init__(self, data: bytes | memoryview = b"") -> None:
+        view = memoryview(data)
+        if len(view) < SIZE or view[:SIZE] != MAGIC:
+            view = view[:0]
+        self._data = view[SIZE:]
+
+    def __len__(self) -> int:
+        return len(self._data) // SIZE
+
+    @overload
+    def __getitem__(self, number: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Sample]: ...
+
+    def __getitem__(self, number: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        offset, time = _SAMPLE.unpack_from(self._data, number * SIZE)
+        return Sample(offset, time / _MICRO)
+
+    def span(self, offset: int) -> Span:
+        """Return what is known of the byte at `offset`, and up to where it holds."""
+        found = bisect_right(range(len(self)), offset, key=lambda number: self[number].offset)
+        after = self[found - 1].time if found else None
+        if found == len(self):
+            return Span(None, after, None)
+        return Span(self[found].offset, after, self[found].time)
+
+    def surely_before(self, time: float) -> int:
+        """Return the offset below which every byte was written before `time`."""
+        found = bisect_left(range(len(self)), time, key=lambda number: self[number].time)
+        return self[found - 1].offset if found else 0
+
+
+def thinned(times: Times) -> list[Sample]:
+    """Return the samples without every second one of the older half.
+
+    Again and again, this makes the resolution of a line a fixed share of its age.
+    """
+    older = len(times) // 2
+    return [*times[1:older:2], *times[older:]]
+
+
+def since(times: Times, begin: int) -> list[Sample]:
+    """Return the samples that date the bytes from `begin` on."""
+    first = bisect_right(range(len(times)), begin, key=lambda number: times[number].offset)
+    return list(times[max(0, first - 1) :])
+
+
+def clamped(times: Times, latest: float) -> list[Sample]:
+    """Return the samples for a clock that was set back to `latest`: none is later."""
+    return [Sample(one.offset, min(one.time, latest)) for one in times]
