@@ -24,7 +24,8 @@ from orchestrator.daemon import journal as journals
 from orchestrator.daemon import programs, rows
 from orchestrator.daemon.host import PosixHost
 from orchestrator.daemon.logwatch import LogWatch
-from orchestrator.daemon.probes import Notifications, Probes
+from orchestrator.daemon.notifications import Notifications
+from orchestrator.daemon.probes import Probes
 from orchestrator.daemon.programs import Place
 from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.supervisor import Supervisor
@@ -175,7 +176,7 @@ class Daemon:
         }
         Signals(loop, handlers)
         notify = socket.socket(fileno=self._given["notify"])
-        Notifications(loop, notify, self.supervisor)
+        Notifications(loop, notify, self.supervisor, self.probes)
         loop.add_reader(self.link.fileno(), self.on_link)
         control = socket.socket(fileno=self._given["control"])
         control.setblocking(False)
