@@ -123,13 +123,16 @@ def _detached(
     lock = request.wanted.locked.lock
     with _daemon(session, lock, keeps=stays) as started:
         daemon, is_ours = started.daemon, started.is_ours
-        _tell(session, _apply_first(started, request))
+        steps = _apply_first(started, request)
+        _tell(session, steps)
+        # Nobody asked for those that the file no longer has, so nobody waits for them.
+        has_orphans = any(step["action"] == "orphan" for step in steps)
         transitions = progress.Transitions(session.screen)
         outcome = daemon.wait_until(
             condition,
             timeout,
             what="ready" if condition is client.ready else "started",
-            names=request.names,
+            names=request.names or (tuple(lock.components) if has_orphans else ()),
             at_first_failure=condition is client.ready,
             seen=transitions.see,
         )

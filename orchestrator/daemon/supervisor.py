@@ -111,7 +111,8 @@ class Supervisor:
                 there.instance.component,
                 there.up,
                 there.instance.process is not None or _is_spawning(there.instance),
-                there.instance.phase is Phase.FAILED,
+                failed=there.instance.phase is Phase.FAILED,
+                ended=there.instance.phase.is_terminal,
             )
             for slot, there in self.slots.items()
         }
@@ -122,6 +123,8 @@ class Supervisor:
             self._leaving.pop(slot, None)
             if slot in chosen or slot not in self.slots:
                 self._set_component(slot, component)
+        for slot in (*components, *(gone for gone in present if gone not in components)):
+            self.slots[slot] = self.slots.pop(slot)  # People see them in the topology's order.
         self._index()
         for operation in plan:
             slot = operation.slot

@@ -37,12 +37,16 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What is there: a component as it was applied, and whether it is wanted up."""
+    """What is there: a component as it was applied, and whether it is wanted up.
+
+    One that has `ended` has no process and gets none by itself.
+    """
 
     component: Component
     up: bool
     alive: bool
     failed: bool = False
+    ended: bool = False
 
 
 def plan(
@@ -67,7 +71,7 @@ def plan(
         name = there.component.name
         if _is_scaled_away(there.component, wanted):
             operations.append(Operation(slot, name, Action.REMOVE, "fewer replicas"))
-        elif remove_orphans:
+        elif remove_orphans or there.ended:
             operations.append(Operation(slot, name, Action.REMOVE, "no longer in the topology"))
         else:
             cause = "no longer in the topology; --remove-orphans stops it"

@@ -231,6 +231,14 @@ def test_orphans_are_told(
     assert "restart web.web: command changed" in shown
 
 
+def test_orphans_are_not_waited_for(orch: Orch, daemon: FakeDaemon) -> None:
+    daemon.add("old.old", phase="starting", ready=False)
+    daemon.answers["apply"] = lambda *_: {
+        "plan": [{"name": "old.old", "action": "orphan", "cause": "it is not in the topology"}]
+    }
+    assert orch("up", "-d", "--wait", "--wait-timeout", "1s") == 0
+
+
 def test_what_cannot_go_together_is_a_usage_error(orch: Orch, daemon: FakeDaemon) -> None:
     assert orch("up", "-d", "--exit-code-from", "web") == 2
     assert orch("up", "--wait", "--abort-on-failure") == 2

@@ -471,6 +471,20 @@ def test_an_orphan_is_left_and_a_removed_one_disappears(system: System) -> None:
     assert "shop.calm@1" in system.reported
 
 
+def test_an_orphan_that_does_not_run_is_forgotten(system: System) -> None:
+    system.apply(CALM, CACHE)
+    system.supervisor.stop(["shop.calm@1"])
+    system.host.advance(20)
+    system.apply(CACHE)
+    assert list(system.supervisor.slots) == ["shop.cache@1"]
+
+
+def test_slots_stand_in_the_order_of_the_topology(system: System) -> None:
+    system.apply(CACHE, CALM)
+    system.apply(CALM, CACHE)
+    assert list(system.supervisor.slots) == ["shop.calm@1", "shop.cache@1"]
+
+
 def test_one_that_comes_back_while_it_is_being_removed_stays(system: System) -> None:
     system.apply(CALM, CACHE, program=Program(handles={signal.SIGTERM: (2.0, Exit(code=0))}))
     system.apply(CACHE, remove_orphans=True)

@@ -21,11 +21,11 @@ def running(component: Component) -> Present:
 
 
 def stopped(component: Component) -> Present:
-    return Present(component, up=False, alive=False)
+    return Present(component, up=False, alive=False, ended=True)
 
 
 def failed(component: Component) -> Present:
-    return Present(component, up=True, alive=False, failed=True)
+    return Present(component, up=True, alive=False, failed=True, ended=True)
 
 
 CASES: dict[str, tuple[list[Present], list[Component], list[str], list[str]]] = {
@@ -81,6 +81,15 @@ CASES: dict[str, tuple[list[Present], list[Component], list[str], list[str]]] = 
         [
             "keep shop.web: unchanged",
             "orphan shop.db: no longer in the topology; --remove-orphans stops it",
+        ],
+    ),
+    "one that is gone and does not run leaves no trace": (
+        [running(WEB), failed(DB)],
+        [WEB],
+        [],
+        [
+            "keep shop.web: unchanged",
+            "remove shop.db: no longer in the topology",
         ],
     ),
     "scaling down removes": (
