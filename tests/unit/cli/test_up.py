@@ -225,6 +225,8 @@ def test_orphans_are_told(
         {"name": "web.web", "action": "restart", "cause": "command changed"},
     ]
     daemon.answers["apply"] = lambda _daemon, _params: {"plan": steps}
+    daemon.add("web.web")
+    daemon.add("work.work")
     assert orch("up", "-d") == 0
     shown = capsys.readouterr().err
     assert "old.old is not in the topology any more; --remove-orphans stops it" in shown
@@ -232,6 +234,8 @@ def test_orphans_are_told(
 
 
 def test_orphans_are_not_waited_for(orch: Orch, daemon: FakeDaemon) -> None:
+    daemon.add("web.web")
+    daemon.add("work.work")
     daemon.add("old.old", phase="starting", ready=False)
     daemon.answers["apply"] = lambda *_: {
         "plan": [{"name": "old.old", "action": "orphan", "cause": "it is not in the topology"}]
