@@ -108,6 +108,14 @@ class Executor:
         self.by_pid[process.pid] = slot
         self.host.watch(process, ended)
 
+    def resume(self, slot: str, process: Process, exit: Exit) -> None:  # noqa: A002
+        """Go on where the slot's first process has ended and an earlier daemon wrote it down."""
+        self._on_exit(slot, process, exit)
+
+    def ended(self, slot: str) -> Process | None:
+        """Return the slot's last process once it has ended, until the next is started."""
+        return self._ended.get(slot)
+
     def leftovers(self, slot: str) -> int:
         """Return how many processes of a tree live whose leader has ended."""
         return self._leftovers.get(slot, 0)

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from orchestrator.supervision.lifecycle import End, Instance
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "1"
+FORMAT = "2"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -34,16 +34,17 @@ CREATE TABLE IF NOT EXISTS slot (
     slot TEXT PRIMARY KEY, up INTEGER, alone INTEGER, phase TEXT, ready INTEGER,
     pid INTEGER, started INTEGER, generation INTEGER, restarts INTEGER, failures INTEGER,
     attempt INTEGER, spawned_at REAL, due REAL, started_wall REAL,
-    result TEXT, code INTEGER, signal INTEGER, core INTEGER, message TEXT
+    result TEXT, code INTEGER, signal INTEGER, core INTEGER, message TEXT, ended INTEGER
 ) WITHOUT ROWID;
 """
 
-_WRITE = "INSERT OR REPLACE INTO slot VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_WRITE = "INSERT OR REPLACE INTO slot VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_COLUMNS = _WRITE.count("?")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the journal knows of a slot."""
+    """What the journal knows of a slot; `ended`: the process is dead, its tree may not be."""
 
     slot: str
     component: Component
@@ -60,6 +61,7 @@ class Record:
     due: float
     started_wall: float
     end: End | None
+    ended: bool = False
 
 
 class Journal:
@@ -75,12 +77,15 @@ class Journal:
 
         Pids and monotonic times of another boot mean nothing: such processes are gone.
         """
+        connection: sqlite3.Connection | None = None
         try:
             connection = _connect(path)
             journal = cls(connection)
             journal._check(boot)
         except (sqlite3.DatabaseError, json.JSONDecodeError, ValueError) as error:
-            aside = path.with_suffix(".damaged")
+            if connection is not None:
+                connection.close()
+            aside, saved = path.with_suffix(".damaged"), _salvaged(path)
             logger.warning(
                 "The journal %s cannot be used (%s): put aside as %s", path, error, aside
             )
@@ -90,14 +95,30 @@ class Journal:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{path}{suffix}")  # noqa: PTH108
             journal = cls(_connect(path))
+            journal._restore(saved)
             journal._check(boot)
         return journal
 
+    def _restore(self, saved: Mapping[str, list[tuple[Any, ...]]]) -> None:
+        """Write what could be read of a damaged journal; rows of another shape are lost."""
+        for table, rows in saved.items():
+            with contextlib.suppress(sqlite3.Error), self._connection as connection:
+                marks = ",".join("?" * len(rows[0]))
+                connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
+
     def _check(self, boot: str) -> None:
         with self._connection as connection:
+            (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if health != "ok":
+                raise sqlite3.DatabaseError(health)
             known = dict(connection.execute("SELECT key, value FROM meta"))
             if known.get("format", FORMAT) != FORMAT:
                 raise ValueError(f"format {known['format']}, this daemon writes {FORMAT}")
+            # A table of another shape is found now, not at the first write.
+            connection.execute("SELECT slot, plain FROM component LIMIT 1")
+            shape = connection.execute("SELECT * FROM slot LIMIT 1").description
+            if len(shape) != _COLUMNS or shape[0][0] != "slot":
+                raise ValueError("its tables are not this daemon's")
             if known.get("boot", boot) != boot:
                 connection.execute(
                     "UPDATE slot SET pid=NULL, started=NULL, ready=0, spawned_at=0, due=0, "
@@ -161,10 +182,20 @@ class Journal:
 
 
 def row(
-    slot: str, instance: Instance, *, up: bool, alone: bool, due: float, started_wall: float
+    slot: str,
+    instance: Instance,
+    *,
+    up: bool,
+    alone: bool,
+    due: float,
+    started_wall: float,
+    ended: Process | None = None,
 ) -> tuple[Any, ...]:
-    """Return the values of a slot as `Journal.write` takes them."""
-    process, end = instance.process, instance.end
+    """Return the values of a slot as `Journal.write` takes them.
+
+    `ended` is the dead leader of a tree that is being brought down.
+    """
+    process, end = instance.process or ended, instance.end
     exit = end.exit if end else None  # noqa: A001
     return (
         slot,
@@ -186,6 +217,7 @@ def row(
         exit.signal if exit else None,
         exit.core_dumped if exit else None,
         end.message if end else None,
+        ended is not None,
     )
 
 
@@ -196,7 +228,7 @@ def _record(component: Component, values: list[Any]) -> Record:
             0, 0, 0, 0, 0.0, 0.0, 0.0, None,
         )  # fmt: skip
     (slot, up, alone, phase, ready, pid, started, generation, restarts, failures, attempt,
-     spawned_at, due, wall, result, code, signal, core, message) = values  # fmt: skip
+     spawned_at, due, wall, result, code, signal, core, message, ended) = values  # fmt: skip
     end = None
     if result is not None:
         known = code is not None or signal is not None
@@ -218,11 +250,35 @@ def _record(component: Component, values: list[Any]) -> Record:
         due=due,
         started_wall=wall,
         end=end,
+        ended=bool(ended),
     )
 
 
+def _salvaged(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows that can be read of a damaged journal of our own format, by table."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as damaged:
+        damaged.text_factory = _text
+        known = dict(damaged.execute("SELECT key, value FROM meta"))
+        if known.get("format") != FORMAT:
+            return {}
+        for table in ("meta", "component", "slot"):
+            with contextlib.suppress(sqlite3.Error):
+                for values in damaged.execute(f"SELECT * FROM {table}"):  # noqa: S608
+                    found.setdefault(table, []).append(values)
+    return found
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
+    with contextlib.suppress(OSError):
+        # Private from the first moment: the files beside it take its mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=5.0)
+    connection.text_factory = _text
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=OFF")

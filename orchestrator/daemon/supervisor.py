@@ -23,13 +23,16 @@ from orchestrator.daemon.health import Health
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
 from orchestrator.errors import ExitCode
-from orchestrator.model.phase import Phase, Process, Result
+from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import AtEnd, Component
 from orchestrator.supervision import changes, lifecycle, reconcile
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.supervision.reconcile import Slot
 
 logger = logging.getLogger(__name__)
+
+_UNWELL = frozenset({Result.TIMEOUT_START, Result.LIVENESS, Result.WATCHDOG})
+_BY_REQUEST = frozenset({Result.REQUESTED, Result.TIMEOUT_STOP})
 
 
 @dataclass(slots=True)
@@ -267,6 +270,12 @@ class Supervisor:
         there = self.slots.get(slot)
         return there.instance if there else None
 
+    def _ended(self, slot: str, instance: Instance) -> Process | None:
+        """The dead leader of a tree that is being brought down."""
+        if instance.process is None and instance.phase is Phase.STOPPING:
+            return self.executor.ended(slot)
+        return None
+
     def _is_down(self) -> bool:
         return all(isinstance(s.instance.state, lifecycle.Down) for s in self.slots.values())
 
@@ -440,8 +449,8 @@ class Supervisor:
                 process = marked.get(programs.marker(self.slots[record.slot].instance, self.place))
             if process is not None:
                 self._adopt(record, process)
-            elif record.phase in (Phase.STARTING, Phase.WAITING, Phase.STOPPING):
-                self._want(record.slot, up=record.up)
+            elif record.phase in (Phase.STARTING, Phase.WAITING):
+                self._resume_waiting(record)
             elif record.phase is Phase.BACKOFF:
                 self._resume_backoff(record)
             self._touch(record.slot)
@@ -450,10 +459,30 @@ class Supervisor:
     def _adopt(self, record: journals.Record, process: Process) -> None:
         ready = record.ready or record.phase is Phase.RUNNING
         self.post(record.slot, lifecycle.Adopted(process, ready, record.spawned_at))
-        if record.phase is Phase.STOPPING:
-            self.post(record.slot, lifecycle.Stop())
+        if record.phase is Phase.RUNNING and not record.ready:
+            self.post(record.slot, lifecycle.LostReadiness())
+        elif record.phase is Phase.STOPPING:
+            self._resume_stop(record)
+        if record.ended:
+            how = record.end.exit if record.end else None
+            self.executor.resume(record.slot, process, how or Exit())
+            return
         self.executor.follow(record.slot, process)
         logger.info("Adopted %s, pid %d", record.component.name, process.pid)
+
+    def _resume_stop(self, record: journals.Record) -> None:
+        """Go on with a stop for the reason it was begun; a crash that is cleared up has none."""
+        end = record.end
+        if end is not None and end.result in _UNWELL and (record.ended or end.exit is None):
+            self.post(record.slot, lifecycle.Unhealthy(end.result, end.message))
+        elif not record.ended or end is None or end.result in _BY_REQUEST:
+            self.post(record.slot, lifecycle.Stop())
+
+    def _resume_waiting(self, record: journals.Record) -> None:
+        """Wait on as before: what was counted so far is not forgotten."""
+        slot = self.slots[record.slot]
+        instance = dataclasses.replace(slot.instance, state=lifecycle.Waiting())
+        self.slots[record.slot] = dataclasses.replace(slot, instance=instance)
 
     def _resume_backoff(self, record: journals.Record) -> None:
         slot = self.slots[record.slot]
@@ -538,6 +567,7 @@ class Supervisor:
                         alone=there.alone,
                         due=facts.due,
                         started_wall=facts.started_wall,
+                        ended=self._ended(slot, there.instance),
                     )
                 )
         if self.journal.write(rows):

@@ -444,7 +444,8 @@ def _stop(instance: Instance) -> Step:
         case Starting(process=process) | Running(process=process):
             return _bring_down(instance, process, Result.REQUESTED, "")
         case Stopping() as state if not state.is_requested:
-            return _state(instance, replace(state, result=Result.REQUESTED)), ()
+            state = replace(state, result=Result.REQUESTED)
+            return replace(instance, state=state, end=_end_of(instance, state)), ()
         case Clearing() as clearing:
             # The killing goes on; only what follows it is another.
             return _state(instance, _requested_of(instance, clearing)), ()
@@ -536,11 +537,14 @@ def _exited(instance: Instance, event: Exited, now: Instant) -> Step:
             instance = _measured(instance, now)
             if event.alone:
                 return _ended(instance, event.exit, event.chance, now)
+            result = policy.result_of(event.exit, instance.component)
+            instance = replace(instance, end=End(result, event.exit))
             return _kill_again(instance, Clearing(event.exit, 0, event.chance))
         case Stopping() as state:
             state = replace(state, leader=None, exit=event.exit)
             if event.alone:
                 return _stopped(instance, state, event.chance, now)
+            instance = replace(instance, end=_end_of(instance, state))
             if state.rung < 0 and state.result is Result.WATCHDOG:
                 return _next_rung(instance, state)
             if state.killed or state.rung < 0:
@@ -698,6 +702,12 @@ def _down(instance: Instance, phase: Phase, end: End | None) -> Instance:
 
 def _requested(instance: Instance) -> End:
     return End(Result.REQUESTED, instance.end.exit if instance.end else None)
+
+
+def _end_of(instance: Instance, state: Stopping) -> End:
+    """What is known so far of the end that a stop leads to."""
+    message = "" if state.is_requested or instance.end is None else instance.end.message
+    return End(state.result, state.exit, message)
 
 
 def _requested_of(instance: Instance, clearing: Clearing) -> Stopping:

@@ -137,7 +137,7 @@ class System:
                 "alone": (there.alone, record.alone),
                 "phase": (instance.phase, record.phase),
                 "ready": (instance.ready, record.ready),
-                "process": (instance.process, record.process),
+                "process": (instance.process, None if record.ended else record.process),
                 "generation": (instance.generation, record.generation),
                 "restarts": (instance.restarts, record.restarts),
                 "failures": (instance.failures, record.failures),

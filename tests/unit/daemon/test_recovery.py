@@ -7,7 +7,6 @@ import signal
 import pytest
 
 from orchestrator.errors import SpawnError
-from orchestrator.model import topology
 from orchestrator.model.phase import Exit
 from orchestrator.model.topology import Dependency, Limit, Ready, Restart
 from orchestrator.supervision import lifecycle
@@ -363,15 +362,3 @@ def test_three_deaths_in_a_row_change_nothing(system: System) -> None:
     system.host.advance(5)
     assert system.process(SLOT) == before
     assert len(system.started()) == 2
-
-
-def test_a_stop_command_is_not_run_twice_at_once(system: System) -> None:
-    calm = fakes.with_fields(CALM, stop=topology.Stop(command=("bye",)))
-    system.host.programs["bye",] = Program()
-    system.apply(calm)
-    system.supervisor.stop([SLOT])
-    system.host.advance(1)
-    system.reborn()
-    system.host.advance(60)
-    assert system.phase(SLOT) == "stopped"
-    assert system.living() == 0, "the first daemon's stop command is nobody's"
