@@ -20,6 +20,7 @@ from orchestrator.component import (
     connections,
     handlers,
     loader,
+    notify,
     sending,
     sockets,
 )
@@ -74,7 +75,7 @@ class Assembly:
             timeout = output.end.options.get(
                 "subscribers_timeout", connections.SUBSCRIBERS_TIMEOUT
             )
-            if not output.wait_for_subscribers(timeout):
+            if not _wait_with_signs(output, timeout):
                 who = expected.get(output.end.name, (0, ""))[1]
                 logger.warning(
                     "Only %d of %d subscribers of %r are connected after %g s%s; going on without",
@@ -104,6 +105,17 @@ class Assembly:
 
         kind = Replyer if end.type.name == "replyer" else Subscriber
         return kind(end, socket, self.flow, handle)
+
+
+def _wait_with_signs(output: Publisher, timeout: float) -> bool:
+    """Wait for subscribers; the watchdog counts already, so give it its signs meanwhile."""
+    deadline = time.monotonic() + timeout
+    step = notify.sign_every() or timeout
+    while not output.wait_for_subscribers(min(step, deadline - time.monotonic())):
+        if time.monotonic() >= deadline:
+            return False
+        notify.sign()
+    return True
 
 
 def assemble(instance: Instance, flow: Flow) -> Assembly:

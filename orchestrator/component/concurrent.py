@@ -11,7 +11,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from orchestrator.component import awaiting, sending, serving, sockets
+from orchestrator.component import awaiting, notify, sending, serving, sockets
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.inbound import Inbound
 from orchestrator.component.sending import ToSend
@@ -42,6 +42,7 @@ class _Service:
         self._handed: asyncio.Future[Coroutine[Any, Any, None]] = self._loop.create_future()
         stop = _signalled(self._loop)
         inbound = self._assembly.inbound(_awaitable(self._assembly, self._loop))
+        _give_signs(self._loop)
         async with asyncio.TaskGroup() as tasks:
             worker = tasks.create_task(self._work(), name="async functions")
             for end in inbound:
@@ -93,6 +94,7 @@ async def _run_main(assembly: Assembly) -> None:
     assert assembly.handler.main is not None
     call = assembly.handler.main.call
     to_send = _awaitable(assembly, loop)
+    _give_signs(loop)
     async with asyncio.TaskGroup() as tasks:
         main = tasks.create_task(call(to_send, assembly.states, assembly.config), name="main")
         main.add_done_callback(lambda _: stop.cancel())
@@ -102,6 +104,18 @@ async def _run_main(assembly: Assembly) -> None:
             return
         main.cancel()
     serving.stopping(assembly, signum)
+
+
+def _give_signs(loop: asyncio.AbstractEventLoop) -> None:
+    """Give the watchdog its signs of life for as long as the loop turns."""
+    every = notify.sign_every()
+
+    def tick() -> None:
+        notify.sign()
+        loop.call_later(every, tick)
+
+    if every:
+        loop.call_later(every, tick)
 
 
 def _signalled(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:

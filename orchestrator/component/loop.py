@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -24,6 +25,8 @@ class Loop:
         self._readers: dict[int, Callable[[], object]] = {}
         self._soon: deque[Callable[[], object]] = deque()
         self._stopped = 0
+        self._every = 0.0
+        self._tick: Callable[[], object] | None = None
 
     def add_reader(self, descriptor: int, call: Callable[[], object]) -> None:
         """Call `call` whenever the descriptor is readable."""
@@ -32,6 +35,10 @@ class Loop:
     def call_soon(self, call: Callable[[], object]) -> None:
         """Call `call` after the descriptors that are readable now had their turn."""
         self._soon.append(call)
+
+    def repeat(self, every: float, call: Callable[[], object]) -> None:
+        """Call `call` every so many seconds, between messages; one such call is known."""
+        self._every, self._tick = every, call
 
     def run(self, signals: tuple[signal.Signals, ...]) -> int:
         """Run until one of the signals comes, and return it; a second has its default effect."""
@@ -54,9 +61,15 @@ class Loop:
 
     def _turn(self, poll: select.epoll) -> None:
         readers, soon, wait = self._readers, self._soon, poll.poll
+        tick, now = self._tick, time.monotonic
+        due = now() + self._every
         while not self._stopped:
-            for descriptor, _ in wait(0 if soon else -1):
+            patience = -1.0 if tick is None else max(0.0, due - now())
+            for descriptor, _ in wait(0 if soon else patience):
                 readers[descriptor]()
+            if tick is not None and now() >= due:
+                tick()
+                due = now() + self._every
             for _ in range(len(soon)):
                 soon.popleft()()
 

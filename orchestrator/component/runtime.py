@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import logging
 import signal
@@ -96,6 +97,8 @@ def _work(described: Instance, ready: Assembly) -> int:
         concurrent = importlib.import_module(f"{__package__}.concurrent") if is_async else None
         # From here on a signal finds a component that works, with its hook.
         _stop_by_exit(ready)
+        if notify.sign_every():
+            faulthandler.enable()  # The watchdog's ABRT shows where it hangs.
         notify.send("READY=1")
         ready.wait_for_subscribers(described.expected)
         if main is None:

@@ -31,6 +31,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def serve(assembly: Assembly) -> None:
     """Handle messages until SIGTERM or SIGINT; finish the message in hand, call the hook."""
     loop = Loop()
+    if every := notify.sign_every():
+        loop.repeat(every, notify.sign)
     for end in assembly.inbound():
         drain = functools.partial(_drain, end, loop)
         loop.add_reader(sockets.descriptor(end.socket), drain)

@@ -173,7 +173,8 @@ class Probes:
     async def _follow_readiness(
         self, slot: str, component: Component, ready: Ready, *, was_ready: bool
     ) -> None:
-        tally = looks.adopted(ready) if was_ready else Tally()
+        is_ready = self._supervisor.slots[slot].instance.ready
+        tally = looks.adopted(ready) if was_ready and is_ready else Tally()
         if was_ready:
             await self._spread(ready)
         seen = 0
