@@ -124,7 +124,7 @@ class Api:
         if not dry:
             self._refuse_when_stopping()
             self.needs_descriptors(len(components))
-            self._remember(lock, params.get("secrets") or {})
+            self._remember(lock, _secrets(params.get("secrets") or {}))
         plan = self.supervisor.apply(
             components,
             slots,
@@ -276,6 +276,8 @@ class Session(asyncio.Protocol):
             self._close()
             return
         for message in messages:
+            if self._transport is None or self._transport.is_closing():
+                return  # What follows a malformed request is not to be trusted.
             self._answer(message)
 
     def _answer(self, message: dict[str, Any]) -> None:
@@ -289,10 +291,10 @@ class Session(asyncio.Protocol):
             self._write(control.error(0, "protocol", "a request needs id, method and params"))
             self._close()
             return
-        if method == "watch":
-            self._watch(number, params)
-            return
         try:
+            if method == "watch":
+                self._watch(number, params)
+                return
             self._write(control.result(number, _method(method)(self.api, params)))
         except UnknownName as error:
             self._write(control.error(number, "unknown-name", str(error), near=error.near))
@@ -306,11 +308,7 @@ class Session(asyncio.Protocol):
             self._write(control.error(number, "internal", f"internal error: {error!r}"))
 
     def _watch(self, number: int, params: Params) -> None:
-        try:
-            slots = self.api._slots(params)  # noqa: SLF001 - a session is a part of the API
-        except UnknownName as error:
-            self._write(control.error(number, "unknown-name", str(error), near=error.near))
-            return
+        slots = self.api._slots(params)  # noqa: SLF001 - a session is a part of the API
         self.only = slots if params.get("names") else ()
         self.stream = number
         instances = [rows.row(self.api.supervisor, slot) for slot in slots]
@@ -364,10 +362,15 @@ def keep_secrets(runtime_dir: Path, secrets: Mapping[str, str]) -> None:
 def kept_secrets(runtime_dir: Path) -> dict[str, str]:
     """Return what `keep_secrets` kept."""
     try:
-        secrets: dict[str, str] = json.loads((runtime_dir / "secrets.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        return _secrets(json.loads((runtime_dir / "secrets.json").read_text("utf-8")))
+    except (OSError, ValueError, RequestFailed):
         return {}
-    return secrets
+
+
+def _secrets(given: Any) -> dict[str, str]:
+    if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
+        raise RequestFailed("bad-secrets", "cannot use the secrets: they must map names to texts")
+    return given
 
 
 def _operation(operation: changes.Operation) -> dict[str, str]:
