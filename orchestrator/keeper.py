@@ -78,6 +78,7 @@ class Keeper:
             self.lock = take_lock(os.path.join(arguments["base_dir"], "orch.lock"))
             self.control = bind_stream(self.path("control.sock"))
             self.notify = bind_datagram(self.path("notify.sock"))
+            self.introduce()
         self.wakeup, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for number in (
@@ -89,6 +90,14 @@ class Keeper:
         ):
             signal.signal(number, lambda *_: None)
         become_subreaper()
+
+    def introduce(self) -> None:
+        """Write down whose system it is, for whoever finds us and the daemon both killed."""
+        known = {word: self.arguments[word] for word in ("base_dir", "name", "topology")}
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        fd = os.open(self.path("system.json"), flags, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(known, file)
 
     def take_over(self, held: dict[str, int]) -> None:
         """Hold what a keeper before us held for a daemon that lives."""
@@ -278,7 +287,7 @@ class Keeper:
 
     def close(self) -> None:
         """Remove what only a living system has."""
-        for name in ("control.sock", "notify.sock"):
+        for name in ("control.sock", "notify.sock", "system.json"):
             with contextlib.suppress(OSError):
                 os.unlink(self.path(name))
         with contextlib.suppress(OSError):

@@ -632,6 +632,27 @@ def start_keeper(*, runtime_dir: Path, base_dir: Path, name: str, topology: Path
     begin_keeper(runtime_dir=runtime_dir, base_dir=base_dir, name=name, topology=topology).finish()
 
 
+def revive_keeper(runtime_dir: Path) -> bool:
+    """Start the keeper of a system whose keeper and daemon were killed; tell whether it was so.
+
+    Raises:
+        OrchestratorError: It was so, and its keeper cannot be started.
+    """
+    try:
+        known = json.loads((runtime_dir / "system.json").read_bytes())
+        base_dir, name, topology = known["base_dir"], known["name"], known["topology"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    with contextlib.suppress(DaemonRunning):  # Somebody else was faster.
+        start_keeper(
+            runtime_dir=runtime_dir,
+            base_dir=Path(base_dir),
+            name=name,
+            topology=Path(topology),
+        )
+    return True
+
+
 def begin_keeper(
     *,
     runtime_dir: Path,

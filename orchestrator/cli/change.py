@@ -121,12 +121,22 @@ def wait(session: Session, *, names: tuple[str, ...], goal: str, timeout: Second
 
 def down(session: Session, *, kill: bool, wait_timeout: Seconds) -> int:
     """Stop the system and its daemon; done at once when none runs."""
-    daemon = session.try_connect()
+    daemon = session.try_connect() or _revived(session)
     if daemon is None:
         session.screen.note(f"orch: nothing runs for {session.topology}")
         return ExitCode.DONE
     bring_down(session, daemon, kill=kill, timeout=wait_timeout)
     return ExitCode.DONE
+
+
+def _revived(session: Session) -> Client | None:
+    """Return the daemon of a system that lost daemon and keeper: its components may live."""
+    from orchestrator import process  # noqa: PLC0415 - seldom needed
+
+    if not process.revive_keeper(session.runtime_dir):
+        return None
+    session.screen.note("orch: the daemon had been killed; started again, to stop what runs")
+    return session.connect()
 
 
 def bring_down(session: Session, daemon: Client, *, kill: bool, timeout: Seconds) -> None:

@@ -173,3 +173,15 @@ def test_six_ups_at_once_start_one_daemon_and_one_process(scenario: Scenario) ->
     assert [each.code for each in outcomes] == [0] * 6, "\n".join(map(str, outcomes))
     scenario.until_logged("web.web")
     assert scenario.recorded("start") == ["web start"]
+
+
+def test_what_lost_daemon_and_keeper_can_be_brought_down(scenario: Scenario) -> None:
+    scenario.services({"web": {"command": bad()}})
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    web, facts = scenario.row("web.web")["pid"], scenario.daemon()
+    for role in ("keeper_pid", "pid"):
+        os.kill(facts[role], signal.SIGKILL)
+    scenario.until(lambda: not processes.is_alive(facts["pid"]))
+    assert processes.is_alive(web)
+    scenario.step("it goes down", orch("down"), exits(0), says("web.web", "stopped"))
+    assert not processes.is_alive(web)
