@@ -223,11 +223,13 @@ COMMANDS: tuple[Command, ...] = (
             _option(
                 "lines",
                 "-n --lines",
-                "How many last lines of each, or all.",
+                "How many last lines of each, or all (default: 100; all with --since, --until).",
                 "N|all",
                 Kind.LINES,
-                default="100",
             ),
+            _option("since", "--since", "From so long ago (10m), or from a time, on.", "TIME"),
+            _option("until", "--until", "Until so long ago, or until a time.", "TIME"),
+            _flag("timestamps", "-t --timestamps", "When each line was written, in UTC."),
             _flag("stderr", "--stderr", "Standard error only."),
             _flag("no_prefix", "--no-prefix", "The bytes as they were written."),
             _option(

@@ -1,26 +1,37 @@
-"""Following the logs of many instances at once, woken by the kernel and never by a clock."""
+"""The logs of many instances at once: what they hold, in order of time, and what comes.
+
+What comes is shown as it comes, woken by the kernel and never by a clock.
+"""
 
 from __future__ import annotations
 
+import heapq
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from orchestrator.cli import logfiles
+from orchestrator.cli import dating
+from orchestrator.cli.dating import Piece
 from orchestrator.cli.inotify import Notices
-from orchestrator.cli.logfiles import LogFile
+from orchestrator.cli.logfiles import CHUNK, Catalogue, LogFile
 from orchestrator.cli.loglines import Style, Writer
 from orchestrator.client import Row
 
 _STREAMS = ("stdout", "stderr")
+_ROOM = 1 << 26
+"""How many bytes of logs are held at once while they are merged."""
+
+Start = Callable[[LogFile], tuple[int, int | None]]
+"""Chooses the offset at which to begin in a file that is new, and where what it holds ends."""
 
 
 class _Source:
-    __slots__ = ("file", "writer")
+    __slots__ = ("end", "file", "writer")
 
-    def __init__(self, file: LogFile, writer: Writer) -> None:
+    def __init__(self, file: LogFile, end: int | None, writer: Writer) -> None:
         self.file = file
+        self.end = end
         self.writer = writer
 
 
@@ -29,7 +40,7 @@ class Follower:
 
     Args:
         style: For standard output and standard error of the components.
-        start: The offset at which to begin in a file that is new to the follower.
+        start: Where to begin in a file that is new to the follower; by default with all of it.
         split: Show standard error on our standard error instead of on standard output.
         streams: Which of `stdout` and `stderr` to show.
     """
@@ -38,11 +49,12 @@ class Follower:
         self,
         style: Mapping[str, Style],
         *,
-        start: Callable[[Path], int] = logfiles.beginning,
+        start: Start = lambda file: (file.offset, None),
         split: bool = False,
         streams: tuple[str, ...] = _STREAMS,
     ) -> None:
         self._notices = Notices()
+        self._catalogue = Catalogue()
         self._style = style
         self._start = start
         self._split = split
@@ -52,6 +64,7 @@ class Follower:
         self._changed: dict[Path, None] = {}
         self._unwatched: set[Path] = set()
         self._watched: set[Path] = set()
+        self._is_dated = any(one.times or one.json for one in style.values())
         self.width = 0
 
     def __enter__(self) -> Self:
@@ -71,7 +84,7 @@ class Follower:
             for directory in directories or self._watched
             for path in directory.glob("*")
         }
-        self._start = lambda path: sizes.get(path, 0)
+        self._start = lambda file: (sizes.get(file.path, 0), None)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a file has grown."""
@@ -93,7 +106,9 @@ class Follower:
             return
         out = (sys.stderr if self._split and stream == "stderr" else sys.stdout).buffer
         writer = Writer(name, stream, out, self._style[stream])
-        source = _Source(LogFile(path, self._start(path)), writer)
+        file = LogFile(path, 0, self._catalogue)
+        file.offset, end = self._start(file)
+        source = _Source(file, end, writer)
         self._sources[path] = source
         self._by_name.setdefault(name, []).append(source)
         self._changed[path] = None
@@ -107,10 +122,43 @@ class Follower:
             self._unwatched.discard(directory)
         else:
             self._unwatched.add(directory)
+            self._notices.watch(directory.parent)
+
+    def show_history(self) -> None:
+        """Show what the files hold from where they begin, merged in the order of time."""
+        sources = list(self._sources.values())
+        limit = max(1 << 12, min(CHUNK, _ROOM // max(1, len(sources))))
+        runs = [self._history(source, limit) for source in sources]
+        for piece, source in heapq.merge(*runs, key=lambda run: run[0].time):
+            source.writer.write(piece.data, self.width, piece.time)
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    @staticmethod
+    def _history(source: _Source, limit: int) -> Iterator[tuple[Piece, _Source]]:
+        file = source.file
+        end = file.extent()[1] if source.end is None else source.end
+        for piece in dating.pieces(file, dating.times_of(file.path), end, limit):
+            yield piece, source
+
+    def problems(self) -> tuple[str, ...]:
+        """Return what could not be read, and why."""
+        found = (source.file for source in self._sources.values())
+        return tuple(
+            f"cannot read {file.path}: {file.problem.strerror}" for file in found if file.problem
+        )
 
     def pump(self) -> bool:
         """Show a piece of every file that has grown; tell whether there is more."""
         changed = self._notices.take()
+        if changed is None:
+            # A watched directory may be gone, and another come in its place.
+            self._unwatched |= self._watched
+            self._watched.clear()
+        if changed != frozenset() and self._unwatched:
+            for directory in tuple(self._unwatched):
+                self._watch(directory)
+            changed = None
         if changed is None:
             self._changed = dict.fromkeys(self._sources)
         else:
@@ -119,10 +167,7 @@ class Follower:
                     self._changed[path] = None
         rest: dict[Path, None] = {}
         for path in self._changed:
-            source = self._sources[path]
-            data = source.file.read()
-            if data:
-                source.writer.write(data, self.width)
+            if self._show_next(self._sources[path]):
                 rest[path] = None
         if self._changed:
             sys.stdout.flush()
@@ -135,14 +180,31 @@ class Follower:
         self._changed = dict.fromkeys(self._sources)
         while self.pump():
             pass
-        for source in self._sources.values():
-            source.writer.flush(self.width)
+        self.flush()
         sys.stdout.flush()
         sys.stderr.flush()
 
     def finish(self, name: str) -> None:
         """Show what is left of an instance whose process has ended."""
         for source in self._by_name.get(name, ()):
-            while data := source.file.read():
-                source.writer.write(data, self.width)
-            source.writer.flush(self.width)
+            while self._show_next(source):
+                pass
+            source.writer.flush(self.width, source.file.modified)
+
+    def flush(self) -> None:
+        """Show the unfinished lines: no more of them is read."""
+        for source in self._sources.values():
+            source.writer.flush(self.width, source.file.modified)
+
+    def _show_next(self, source: _Source) -> bool:
+        """Show the next piece of a file; tell whether there was any."""
+        file = source.file
+        before = file.modified
+        data = file.read()
+        if data and self._is_dated:
+            # Just written, so between the last look and the last write.
+            for piece in dating.stamped(data, 0, before or None, file.modified):
+                source.writer.write(piece.data, self.width, piece.time)
+        elif data:
+            source.writer.write(data, self.width)
+        return bool(data)

@@ -20,6 +20,9 @@ from orchestrator.model import units
 Text = str | tuple[str, ...]
 """What was written for a parameter; a flag that is set has the text `1`."""
 
+ALL_LINES = -1
+"""What `all` means where lines are counted; None is left to mean that nothing was said."""
+
 SET = "1"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -113,9 +116,9 @@ def _duration(_: Parameter, text: str) -> units.Seconds:
     return units.parse_duration(text)
 
 
-def _lines(_: Parameter, text: str) -> int | None:
+def _lines(_: Parameter, text: str) -> int:
     if text == "all":
-        return None
+        return ALL_LINES
     if text.isdecimal():
         return int(text)
     raise ValueError("write a number, or all")

@@ -1,57 +1,205 @@
-"""Reading the files that components write to: from the end, and on from an offset.
+"""Reading what components wrote: segments and the live file as one stream by offset.
 
-Rotation punches a hole into the head of a file, so offsets stay what they were for ever and
-are all that a reader has to remember. The hole reads as zero bytes and is never shown: the
-first data is found by SEEK_DATA.
+Rotation copies the head of a file to a segment and punches a hole there, so offsets stay what
+they were for ever and are all that a reader has to remember. A segment is there before the hole
+is: what was read from the live file holds if no segment has it *afterwards*. So no byte is lost
+or shown twice however the daemon rotates meanwhile, and no zero byte is taken for a hole.
 """
 
 from __future__ import annotations
 
-import collections
+import bisect
 import os
-import re
+import time
 from pathlib import Path
+
+from orchestrator.wire import loglayout
 
 CHUNK = 1 << 18
 _BLOCK = 1 << 16
+_SETTLED_NS = 100_000_000
+"""A directory that changed so lately may have changed again within one tick of its clock."""
+_TRIES = 8
+
+
+class Catalogue:
+    """The segments in the directories of logs, listed again only when one has changed."""
+
+    def __init__(self) -> None:
+        self._listed: dict[Path, tuple[int, dict[str, list[int]]]] = {}
+
+    def begins(self, log: Path) -> tuple[int, ...]:
+        """Return the first offsets of a log's segments, in order."""
+        directory = log.parent
+        try:
+            changed = directory.stat().st_mtime_ns
+        except OSError:
+            return ()
+        listed = self._listed.get(directory)
+        if listed is None or listed[0] != changed:
+            now = time.time_ns()
+            found = _list(directory)
+            self._listed[directory] = (changed if now - changed > _SETTLED_NS else 0, found)
+        else:
+            found = listed[1]
+        return tuple(found.get(log.name, ()))
+
+    def forget(self, log: Path) -> None:
+        """List the log's directory again next time."""
+        self._listed.pop(log.parent, None)
+
+
+def _list(directory: Path) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - names are enough, and there may be many
+    except OSError:
+        return found
+    for name in names:
+        parts = loglayout.split_segment(name)
+        if parts is not None:
+            found.setdefault(parts[0], []).append(parts[1])
+    for begins in found.values():
+        begins.sort()
+    return found
 
 
 class LogFile:
-    """One file, read on from `offset`. It may not exist yet, and may be replaced.
+    """One log, read on from `offset`. It may not exist yet, and may be replaced.
 
     It is open during a read only: two thousand logs may be followed, descriptors are few.
+    `modified` is when the live file was last written to, as of the last read, in seconds
+    since 1970. `problem` is why it could not be read, None when it could or is not there.
     """
 
-    __slots__ = ("_identity", "offset", "path")
+    __slots__ = ("_catalogue", "_identity", "_stale", "modified", "offset", "path", "problem")
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    def __init__(self, path: Path, offset: int = 0, catalogue: Catalogue | None = None) -> None:
         self.path = path
         self.offset = offset
+        self.modified = 0.0
+        self.problem: OSError | None = None
+        self._catalogue = catalogue or Catalogue()
         self._identity: tuple[int, int] | None = None
+        self._stale: frozenset[int] = frozenset()
+
+    def at(self, offset: int) -> LogFile:
+        """Return another reader of the same log."""
+        return LogFile(self.path, offset, self._catalogue)
 
     def read(self, limit: int = CHUNK) -> bytes:
-        """Return up to `limit` bytes from the offset on, and move it; empty at the end."""
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        """Return up to `limit` bytes from the offset on, and move it; empty at the end.
+
+        Bytes that are gone are passed over.
+        """
+        fd = self._open()
+        if fd is None:
             return b""
         try:
-            return self._read(fd, limit)
+            self._notice_replacement(fd)
+            for _ in range(_TRIES):
+                data = self._read(fd, limit)
+                if data is not None:
+                    self.offset += len(data)
+                    return data
+        except OSError as problem:
+            self.problem = problem
+        finally:
+            os.close(fd)
+        return b""
+
+    def extent(self) -> tuple[int, int]:
+        """Return the offset of the first byte that is still there, and that behind the last."""
+        fd = self._open()
+        if fd is None:
+            return 0, 0
+        try:
+            self._notice_replacement(fd)
+            begins = self._segments(fd)
+            size = os.fstat(fd).st_size
+            return (begins[0] if begins else _first_data(fd, 0, size)), size
+        except OSError as problem:
+            self.problem = problem
+            return 0, 0
         finally:
             os.close(fd)
 
-    def _read(self, fd: int, limit: int) -> bytes:
+    def _open(self) -> int | None:
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as problem:
+            self.problem = problem
+            return None
+        self.problem = None
+        return fd
+
+    def _notice_replacement(self, fd: int) -> None:
         status = os.fstat(fd)
+        self.modified = status.st_mtime
         identity = (status.st_dev, status.st_ino)
         was_replaced = self._identity is not None and identity != self._identity
         self._identity = identity
         if was_replaced or status.st_size < self.offset:
-            # Another file, or one that somebody cut off: what it holds is new.
+            # Another file, or one that somebody cut off: what it holds is new, and the
+            # segments that are there are those of the old one.
             self.offset = 0
-        self.offset = _first_data(fd, self.offset, status.st_size)
-        data = os.pread(fd, min(limit, status.st_size - self.offset), self.offset)
-        self.offset += len(data)
-        return data
+            self._stale = frozenset(self._catalogue.begins(self.path))
+
+    def _segments(self, fd: int) -> tuple[int, ...]:
+        """Return the first offsets of the segments that belong to the live file."""
+        begins = self._catalogue.begins(self.path)
+        if self._stale:
+            self._stale &= frozenset(begins)
+            begins = tuple(begin for begin in begins if begin not in self._stale)
+        if begins and self._end(begins[-1]) > os.fstat(fd).st_size:
+            return ()  # The live file was replaced, and nobody has told the segments.
+        return begins
+
+    def _segment(self, begin: int) -> Path:
+        return self.path.with_name(loglayout.segment_name(self.path.name, begin))
+
+    def _end(self, begin: int) -> int:
+        try:
+            return begin + self._segment(begin).stat().st_size
+        except FileNotFoundError:
+            self._catalogue.forget(self.path)
+            return begin
+
+    def _read(self, fd: int, limit: int) -> bytes | None:
+        """Return the bytes at the offset; None when it moved and one must try again."""
+        data = os.pread(fd, limit, self.offset)
+        begins = self._segments(fd)
+        if not begins:
+            return self._read_whole(fd, limit, data)
+        boundary = self._end(begins[-1])
+        if self.offset >= boundary:
+            return data
+        number = bisect.bisect_right(begins, self.offset) - 1
+        if number < 0:
+            self.offset = begins[0]
+            return None
+        try:
+            with self._segment(begins[number]).open("rb", buffering=0) as segment:
+                data = os.pread(segment.fileno(), limit, self.offset - begins[number])
+        except FileNotFoundError:
+            self._catalogue.forget(self.path)
+            data = b""
+        if data:
+            return data
+        self.offset = begins[number + 1] if number + 1 < len(begins) else boundary
+        return None
+
+    def _read_whole(self, fd: int, limit: int, data: bytes) -> bytes:
+        """Return what a file without segments holds; they may have been removed by hand."""
+        if not data.startswith(b"\0"):
+            return data
+        first = _first_data(fd, self.offset, os.fstat(fd).st_size)
+        if first == self.offset:
+            return data
+        self.offset = first
+        return os.pread(fd, limit, first)
 
 
 def _first_data(fd: int, offset: int, size: int) -> int:
@@ -82,64 +230,43 @@ def _skip_zeros(fd: int, offset: int, size: int) -> int:
 
 def beginning(path: Path) -> int:
     """Return the offset of the first byte that is still there."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        return _first_data(fd, 0, os.fstat(fd).st_size)
-    finally:
-        os.close(fd)
+    return LogFile(path).extent()[0]
 
 
-def last_matches(path: Path, count: int, pattern: re.Pattern[bytes]) -> int:
-    """Return the offset of the `count`-th last line that matches; the end when none does."""
-    position = beginning(path)
-    found: collections.deque[int] = collections.deque(maxlen=count)
-    try:
-        with path.open("rb") as file:
-            file.seek(position)
-            for line in file:
-                if pattern.search(line.rstrip(b"\n")):
-                    found.append(position)
-                position += len(line)
-    except OSError:
-        return 0
-    return found[0] if found else position
-
-
-def last_lines(path: Path, count: int | None) -> int:
-    """Return the offset where the last `count` lines begin; None means all of them.
+def last_lines(file: LogFile, count: int, begin: int, end: int) -> int:
+    """Return the offset where the last `count` lines between two offsets begin.
 
     An unfinished last line counts as one.
     """
-    start = beginning(path)
-    if count is None:
-        return start
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        end = os.fstat(fd).st_size
-        return end if count == 0 else _seek_back(fd, start, end, count)
-    finally:
-        os.close(fd)
-
-
-def _seek_back(fd: int, start: int, end: int, count: int) -> int:
+    if count == 0:
+        return end
     missing = count
     position = end
-    while position > start:
-        begin = max(start, position - _BLOCK)
-        block = os.pread(fd, position - begin, begin)
+    while position > begin:
+        first = max(begin, position - _BLOCK)
+        block = _block(file, first, position)
         search = len(block)
         if position == end and block.endswith(b"\n"):
             search -= 1
         while (found := block.rfind(b"\n", 0, search)) >= 0:
             missing -= 1
             if missing == 0:
-                return begin + found + 1
+                return position - len(block) + found + 1
             search = found
-        position = begin
-    return start
+        if len(block) < position - first:
+            return position - len(block)  # What is before was removed meanwhile.
+        position = first
+    return begin
+
+
+def _block(file: LogFile, begin: int, end: int) -> bytes:
+    """Return the bytes between two offsets; the last of them when the first are gone."""
+    reader = file.at(begin)
+    data = b""
+    while reader.offset < end:
+        expected = reader.offset
+        piece = reader.read(end - expected)
+        if not piece:
+            break
+        data = piece if reader.offset - len(piece) != expected else data + piece
+    return data[: max(0, len(data) - max(0, reader.offset - end))]

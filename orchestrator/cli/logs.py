@@ -6,20 +6,27 @@ who has which, and the files are as good as ever.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import select
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.cli import logfiles
+from orchestrator.cli import history, invocation
 from orchestrator.cli.follow import Follower
+from orchestrator.cli.history import Choice
+from orchestrator.cli.logfiles import LogFile
 from orchestrator.cli.loglines import Style
 from orchestrator.cli.session import Session
 from orchestrator.client import Client, Row, Watch
-from orchestrator.errors import ExitCode, OrchestratorError
+from orchestrator.errors import ExitCode, OrchestratorError, UsageError
 from orchestrator.model import names as naming
+
+LINES = 100
+"""How many last lines of each are shown when nothing else limits them."""
 
 _LOCK = "topology.lock.json"
 _ALIVE = frozenset({"starting", "running", "stopping"})
@@ -31,33 +38,55 @@ def logs(
     names: tuple[str, ...],
     follow: bool,
     lines: int | None,
+    since: str | None,
+    until: str | None,
+    timestamps: bool,
     stderr: bool,
     no_prefix: bool,
     grep: re.Pattern[bytes] | None,
 ) -> int:
-    """Print the last lines of instances' logs, and with `follow` go on with what comes."""
+    """Print what instances wrote, merged by time, and with `follow` go on with what comes."""
+    choice = _choice(lines, since, until, grep)
+    if follow and choice.until is not None:
+        raise UsageError("cannot use --until with --follow: what comes has no end")
     style = style_of(session, prefix=not no_prefix, coloured=session.screen.out_coloured)
-    if grep is not None:
-        style = Style(style.prefix, style.coloured, style.terminal, style.json, grep)
-
-    def start(path: Path) -> int:
-        if grep is not None and lines:
-            return logfiles.last_matches(path, lines, grep)
-        return logfiles.last_lines(path, lines)
-
+    style = dataclasses.replace(style, times=timestamps and not style.json, pattern=grep)
     streams = ("stderr",) if stderr else ("stdout", "stderr")
     styles = {"stdout": style, "stderr": style}
+
+    def start(file: LogFile) -> tuple[int, int]:
+        return history.choose(file, choice)
+
     with Follower(styles, start=start, streams=streams) as follower:
         daemon = session.try_connect()
         if daemon is None:
             _offline(session, follower, names, streams)
+            follower.show_history()
             while follow:
                 _wait(follower)
         elif follow:
             _live(daemon, follower, names)
         else:
-            _show(follower, daemon.ps(names))
-    return ExitCode.DONE
+            _begin(follower, daemon.ps(names))
+        follower.flush()
+        problems = follower.problems()
+    for problem in problems:
+        session.screen.say(f"orch: {problem}")
+    return ExitCode.FAILED if problems else ExitCode.DONE
+
+
+def _choice(
+    lines: int | None, since: str | None, until: str | None, grep: re.Pattern[bytes] | None
+) -> Choice:
+    now = time.time_ns() / 1e9
+    if lines is None and since is None and until is None:
+        lines = LINES
+    return Choice(
+        None if lines == invocation.ALL_LINES else lines,
+        grep,
+        None if since is None else history.parse_time(since, "--since", now),
+        None if until is None else history.parse_time(until, "--until", now),
+    )
 
 
 def style_of(session: Session, *, prefix: bool, coloured: bool) -> Style:
@@ -68,12 +97,6 @@ def style_of(session: Session, *, prefix: bool, coloured: bool) -> Style:
         terminal=sys.stdout.isatty(),
         json=session.options.json,
     )
-
-
-def _show(follower: Follower, rows: Sequence[Row]) -> None:
-    _begin(follower, rows)
-    for row in rows:
-        follower.finish(row["name"])
 
 
 def _live(daemon: Client, follower: Follower, names: Sequence[str]) -> None:
@@ -107,6 +130,7 @@ def _begin(follower: Follower, rows: Sequence[Row]) -> None:
     follower.width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         follower.see(row)
+    follower.show_history()
 
 
 def _wait(follower: Follower, daemon: Client | None = None, watch: Watch | None = None) -> None:
@@ -138,7 +162,6 @@ def _offline(
         for stream in streams:
             suffix = "out" if stream == "stdout" else "err"
             follower.add(name, stream, base_dir / "logging" / f"{stem}.{suffix}")
-        follower.finish(name)
 
 
 def _base_dir(session: Session) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import json
 import os
 import re
 import select
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import logfiles
+from orchestrator.cli import history, logfiles
+from orchestrator.cli.history import Choice
 from orchestrator.cli.inotify import Notices
 from orchestrator.cli.logfiles import LogFile
 from orchestrator.cli.loglines import LONGEST, Style, Writer
@@ -36,6 +38,12 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "web.out"
 
 
+def last_lines(log: Path, count: int | None, pattern: bytes | None = None) -> int:
+    """Return where the last lines begin."""
+    compiled = None if pattern is None else re.compile(pattern)
+    return history.choose(LogFile(log), Choice(count, compiled))[0]
+
+
 @pytest.mark.parametrize(
     ("count", "shown"),
     [(0, ""), (1, "three"), (2, "two\nthree"), (3, "one\ntwo\nthree"), (9, "one\ntwo\nthree"),
@@ -44,25 +52,25 @@ def log(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_the_last_lines_are_found(log: Path, count: int | None, shown: str, end: str) -> None:
     log.write_text("one\ntwo\nthree" + end)
-    offset = logfiles.last_lines(log, count)
+    offset = last_lines(log, count)
     assert log.read_text()[offset:] == (shown + end if shown else "")
 
 
 def test_the_last_lines_are_found_across_blocks(log: Path) -> None:
     lines = [f"{number} " + "x" * 50_000 for number in range(10)]
     log.write_text("\n".join(lines))
-    assert log.read_text()[logfiles.last_lines(log, 4) :] == "\n".join(lines[-4:])
+    assert log.read_text()[last_lines(log, 4) :] == "\n".join(lines[-4:])
 
 
 def test_the_last_lines_that_match_are_found(log: Path) -> None:
     log.write_text("a 1\nb\na 2\na 3\nb\n")
-    offset = logfiles.last_matches(log, 2, re.compile(rb"^a"))
+    offset = last_lines(log, 2, rb"^a")
     assert log.read_text()[offset:] == "a 2\na 3\nb\n"
-    assert logfiles.last_matches(log, 2, re.compile(rb"zz")) == log.stat().st_size
+    assert last_lines(log, 2, rb"zz") == log.stat().st_size
 
 
 def test_a_file_that_is_not_there_yet_is_empty_and_read_when_it_comes(log: Path) -> None:
-    assert logfiles.last_lines(log, 10) == 0
+    assert last_lines(log, 10) == 0
     file = LogFile(log)
     assert file.read() == b""
     log.write_bytes(b"here\n")
@@ -82,8 +90,8 @@ def test_a_punched_head_is_skipped_and_offsets_stay(log: Path) -> None:
     with log.open("ab") as more:
         more.write(b"more\n")
     assert file.read() == b"more\n"
-    assert log.read_bytes()[logfiles.last_lines(log, None) :] == b"first kept\nlast\nmore\n"
-    assert log.read_bytes()[logfiles.last_lines(log, 1000) :] == b"first kept\nlast\nmore\n"
+    assert log.read_bytes()[last_lines(log, None) :] == b"first kept\nlast\nmore\n"
+    assert log.read_bytes()[last_lines(log, 1000) :] == b"first kept\nlast\nmore\n"
 
 
 def test_a_wholly_punched_file_shows_nothing(log: Path) -> None:
@@ -155,13 +163,33 @@ def test_a_pattern_keeps_the_lines_that_match() -> None:
 def test_json_lines_have_name_stream_and_line() -> None:
     style = Style(prefix=False, json=True)
     assert shown(style, b'"x\xff"\n') == (
-        '{"name": "a.b", "stream": "stdout", "line": "\\"x�\\""}\n'.encode()
+        '{"name": "a.b", "stream": "stdout", "time": "1970-01-01T00:00:00.000Z", '
+        '"line": "\\"x�\\""}\n'.encode()
     )
 
 
-def test_a_line_without_end_does_not_fill_the_memory() -> None:
-    out = shown(Style(), b"x" * LONGEST, b"y\n", flush=False)
-    assert out == b"a.b    | " + b"x" * LONGEST + b"\na.b    | y\n"
+def test_a_line_without_end_comes_in_marked_pieces() -> None:
+    long = b"x" * LONGEST
+    assert shown(Style(), long, b"y", b"\nz\n", flush=False) == (
+        b"a.b    | " + long + b"\na.b    |+ y\na.b    | z\n"
+    )
+    found = shown(Style(prefix=False, json=True), long, b"y", b"\nz\n").splitlines()
+    assert [json.loads(line).get("continued") for line in found] == [None, True, None]
+
+
+def test_a_long_line_is_cut_between_characters() -> None:
+    lines = shown(Style(), b"x" * (LONGEST - 1) + "€€".encode(), b"\n").splitlines()
+    assert [line.decode()[-1] for line in lines] == ["x", "€"]
+
+
+def test_times_stand_before_lines() -> None:
+    out = io.BytesIO()
+    writer = Writer("a.b", "stdout", out, Style(times=True))
+    writer.write(b"one\ntwo", 3, 1.5)
+    writer.write(b"\n", 3, 2.25)
+    assert out.getvalue() == (
+        b"a.b  | 1970-01-01T00:00:01.500Z one\na.b  | 1970-01-01T00:00:02.250Z two\n"
+    )
 
 
 def test_colours_go_around_the_prefix_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def test_without_prefix_the_bytes_are_those_of_the_files(
     orch: Orch, web: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     web.write_bytes(b"\xff\x00\r\nno end")
+    os.utime(web, (1, 1))
     assert orch("logs", "--no-prefix", "-n", "all", "web") == 0
     assert capfdbinary.readouterr().out == b"\xff\x00\r\nno endoops\n"
 
@@ -112,6 +114,7 @@ def test_as_json_each_line_is_an_object(
 ) -> None:
     assert orch("logs", "--json", "-n", "1") == 0
     found = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [one.pop("time")[-1] for one in found] == ["Z", "Z"]
     assert found == [
         {"name": "web.web", "stream": "stdout", "line": "line 200"},
         {"name": "web.web", "stream": "stderr", "line": "oops"},
@@ -131,6 +134,7 @@ def test_without_a_daemon_the_files_are_found_by_the_lock(
 ) -> None:
     (logging_dir / "web-api@2.out").write_text("second\n")
     (logging_dir / "web-api.out").write_text("first\n")
+    os.utime(logging_dir / "web-api.out", (1, 1))
     components = {
         "web.api@1": {"service": "web", "component": "api"},
         "web.api@2": {"service": "web", "component": "api", "instance": 2},

@@ -191,7 +191,7 @@ def test_values_are_converted_and_defaults_filled_in() -> None:
     given_: dict[str, invocation.Text] = {"names": ("web",), "lines": "all", "grep": "a+"}
     options, values = invocation.read(Invocation("logs", given_), {})
     assert options == invocation.Options()
-    assert values["lines"] is None
+    assert values["lines"] == invocation.ALL_LINES
     assert values["grep"].pattern == b"a+"
     assert values["follow"] is False
     _, values = invocation.read(Invocation("stop", {"names": ("web",)}), {})
