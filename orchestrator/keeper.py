@@ -332,7 +332,12 @@ def take_lock(path: str) -> int:
         where = os.path.dirname(path)
         message = f"another daemon (pid {pid or 'unknown'}) already runs the system in {where!r}"
         raise Refused("locked", message, pid=pid if pid.isdecimal() else "0") from error
-    write_pid(fd)
+    try:
+        write_pid(fd)
+    except OSError as error:
+        os.close(fd)
+        why = str(error.strerror).lower()
+        raise Refused("directory", f"cannot write the lock {path!r}: {why}") from error
     return fd
 
 
