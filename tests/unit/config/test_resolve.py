@@ -20,6 +20,7 @@ from orchestrator.model.topology import (
     Kill,
     Lock,
     Mode,
+    Probe,
     Ready,
     Restart,
     Rung,
@@ -117,6 +118,24 @@ def test_options_become_values_of_the_model(lock: Lock, workshop: Workshop) -> N
     assert one.depends_on == {"s.h": Dependency(Condition.STARTED, required=False, restart=True)}
     assert lock.components["d.d"].command == ("/bin/sh", "-c", "echo $1; exec sleep 1")
     assert lock.components["d.d"].stop.ladder == (Rung("INT", 1.0), Rung("TERM", 2.0))
+
+
+def test_probes_are_resolved_like_readiness(workshop: Workshop) -> None:
+    lock = workshop.lock(
+        """
+        addresses: {up: {address: "tcp://127.0.0.1:7001", external: true}}
+        services:
+          s:
+            command: sh
+            live: {http: "http://127.0.0.1:${addresses.up.port}/", every: 500ms, failures: 5}
+            startup: {exec: "./look --at ${self.name}", timeout: 1m}
+            watchdog: 1m30s
+        """
+    ).lock
+    one = lock.components["s.s"]
+    assert one.live == Probe(http="http://127.0.0.1:7001/", every=0.5, failures=5)
+    assert one.startup == Probe(exec=(f"{workshop.directory}/look", "--at", "s.s"), timeout=60.0)
+    assert one.watchdog == 90.0
 
 
 def test_restart_is_by_default_what_the_kind_of_component_needs(lock: Lock) -> None:
