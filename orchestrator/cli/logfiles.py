@@ -9,7 +9,9 @@ or shown twice however the daemon rotates meanwhile, and no zero byte is taken f
 from __future__ import annotations
 
 import bisect
+import errno
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -125,14 +127,20 @@ class LogFile:
             os.close(fd)
 
     def _open(self) -> int | None:
+        """Return the opened live file; None with the `problem` when it cannot be read."""
+        self.problem = None
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            # Not waiting for a writer, should somebody have put a pipe there.
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
         except OSError as problem:
             self.problem = problem
             return None
-        self.problem = None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            self.problem = OSError(errno.EINVAL, "it is no regular file")
+            os.close(fd)
+            return None
         return fd
 
     def _notice_replacement(self, fd: int) -> None:

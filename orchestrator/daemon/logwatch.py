@@ -65,23 +65,23 @@ class LogWatch:
         self._pause = look
         self._notices = Notices()
         self._logs: dict[str, _Log] = {}
-        self._slots: dict[str, tuple[Logs, tuple[str, ...]]] = {}
+        self._slots: dict[str, tuple[int, Logs, tuple[str, ...]]] = {}
         self._by_watch: dict[int, _Log] = {}
         self._active: dict[str, _Log] = {}
         self._timer: asyncio.Handle | None = None
         self._is_listening = False
         self._told: set[str] = set()
 
-    def follows(self, slot: str, logs: Logs) -> bool:
-        """Tell whether the slot's files are followed by these rules."""
+    def follows(self, slot: str, generation: int, logs: Logs) -> bool:
+        """Tell whether the files of this process of a slot are followed, by these rules."""
         there = self._slots.get(slot)
-        return there is not None and there[0] == logs
+        return there is not None and there[:2] == (generation, logs)
 
-    def follow(self, slot: str, logs: Logs, paths: Iterable[str | None]) -> None:
-        """Follow the files of a slot whose process lives. They are looked at later."""
+    def follow(self, slot: str, generation: int, logs: Logs, paths: Iterable[str | None]) -> None:
+        """Follow the files that a process of a slot has opened. They are looked at later."""
         self.leave(slot)
         kept = tuple(path for path in paths if path is not None)
-        self._slots[slot] = (logs, kept)
+        self._slots[slot] = (generation, logs, kept)
         for path in kept:
             log = self._logs.setdefault(path, _Log(path, logs))
             log.logs, log.wanted = logs, True
@@ -91,11 +91,12 @@ class LogWatch:
     def leave(self, slot: str) -> None:
         """Look a last time at the files of a slot that has no process any more."""
         there = self._slots.pop(slot, None)
-        for path in there[1] if there else ():
-            log = self._logs[path]
-            log.wanted = False
-            self._active[path] = log
-            self._schedule()
+        for path in there[2] if there else ():
+            log = self._logs.get(path)
+            if log is not None:
+                log.wanted = False
+                self._active[path] = log
+                self._schedule()
 
     def close(self) -> None:
         """Stop watching."""

@@ -258,12 +258,13 @@ class Daemon:
         """Follow the files that living instances write to, and no others."""
         for slot in slots:
             there = self.supervisor.slots.get(slot)
-            component = there.instance.component if there else None
-            if there is None or component is None or there.instance.process is None:
+            if there is None or there.instance.process is None:
                 self._logs.leave(slot)
-            elif not self._logs.follows(slot, component.logs):
+                continue
+            component, generation = there.instance.component, there.instance.generation
+            if not self._logs.follows(slot, generation, component.logs):
                 paths = programs.outputs(component, self.supervisor.place)
-                self._logs.follow(slot, component.logs, paths)
+                self._logs.follow(slot, generation, component.logs, paths)
 
     def _finished(self) -> None:
         self._loop.call_soon(self._done.set)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.daemon.logindex import Index
+from orchestrator.wire.loglayout import Sample
 from tests.unit.cli.conftest import Orch
 from tests.unit.cli.fake import STOPPED, FakeDaemon, eventually
 
@@ -51,6 +54,15 @@ class Following:
     def until(self, text: bytes) -> None:
         """Wait until exactly `text` is shown."""
         eventually(lambda: self.out.read_bytes() == text)
+
+    def is_watching(self) -> bool:
+        """Tell whether it has a watch, so that what happens now is news to it."""
+        infos = Path(f"/proc/{self.process.pid}/fdinfo").iterdir()
+        for info in infos:
+            with contextlib.suppress(FileNotFoundError):
+                if "inotify wd" in info.read_text():
+                    return True
+        return False
 
     def end(self) -> int:
         """Press Ctrl-C; return the exit code."""
@@ -119,6 +131,109 @@ def test_as_json_each_line_is_an_object(
         {"name": "web.web", "stream": "stdout", "line": "line 200"},
         {"name": "web.web", "stream": "stderr", "line": "oops"},
     ]
+
+
+def test_several_files_are_merged_in_the_order_of_time(
+    orch: Orch,
+    web: Path,
+    daemon: FakeDaemon,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    other = web.with_name("db-db.out")
+    daemon.add("db.db", stdout=str(other))
+    for path, parts in ((web, (1, 3)), (other, (2, 4))):
+        path.write_bytes(b"")
+        for second in parts:
+            with path.open("ab") as file:
+                file.write(b"second %d\n" % second)
+            Index(path).add(Sample(path.stat().st_size, float(second)))
+        os.utime(path, (9, 9))
+    os.utime(web.with_name("web-web.err"), (5, 5))
+    assert orch("logs", "-t") == 0
+    assert capfdbinary.readouterr().out.decode().splitlines() == [
+        "web.web  | 1970-01-01T00:00:01.000Z second 1",
+        "db.db    | 1970-01-01T00:00:02.000Z second 2",
+        "web.web  | 1970-01-01T00:00:03.000Z second 3",
+        "db.db    | 1970-01-01T00:00:04.000Z second 4",
+        "web.web  | 1970-01-01T00:00:05.000Z oops",
+    ]
+    window = ("--since", "1970-01-01T00:00:02Z", "--until", "1970-01-01T00:00:03Z")
+    assert orch("logs", *window) == 0
+    assert capfdbinary.readouterr().out == b"db.db    | second 2\nweb.web  | second 3\n"
+    assert orch("logs", "--no-prefix", *window, "web") == 0
+    assert capfdbinary.readouterr().out == b"second 3\n"
+    assert orch("logs", "--since", "1970-01-01T00:00:03.5Z", "-n", "1", "db", "web") == 0
+    assert capfdbinary.readouterr().out == b"db.db    | second 4\nweb.web  | oops\n"
+
+
+@pytest.mark.usefixtures("web")
+def test_since_shows_all_that_is_so_new_unless_a_count_limits_it(
+    orch: Orch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert orch("logs", "--since", "10m") == 0
+    assert capfdbinary.readouterr().out.count(b"\n") == 201
+    assert orch("logs", "--since", "10m", "-n", "3") == 0
+    assert capfdbinary.readouterr().out.count(b"\n") == 4
+    assert orch("logs", "--until", "10m") == 0
+    assert capfdbinary.readouterr().out == b""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--since", "soon"], "cannot use 'soon' for --since: write how long ago"),
+        (["--until", "25:00"], "cannot use '25:00' for --until"),
+        (["-f", "--until", "1m"], "cannot use --until with --follow"),
+    ],
+)
+def test_times_that_mean_nothing_are_refused(
+    orch: Orch, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert orch("logs", *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_said_beside_what_can(
+    orch: Orch, web: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    web.unlink()
+    web.mkdir()
+    assert orch("logs") == 1
+    shown = capfdbinary.readouterr()
+    assert shown.out == b"web.web  | oops\n"
+    assert shown.err.decode() == f"orch: cannot read {web}: it is no regular file\n"
+
+
+def test_a_five_megabyte_line_is_shown_in_marked_pieces(
+    orch: Orch, web: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Acceptance 59."""
+    web.write_bytes("€".encode() * 1_700_000 + b"\r\n\0nul \xff\n")
+    os.utime(web, (1, 1))
+    assert orch("logs") == 0
+    first, *rest, nul, oops = capfdbinary.readouterr().out.split(b"\n")[:-1]
+    assert first.startswith("web.web  | €".encode())
+    assert all(piece.startswith("web.web  |+ €".encode()) for piece in rest)
+    pieces = [first.removeprefix(b"web.web  | "), *(p.removeprefix(b"web.web  |+ ") for p in rest)]
+    assert b"".join(pieces) == "€".encode() * 1_700_000 + b"\r"
+    assert [p.decode() for p in pieces]
+    assert len(pieces) == 5
+    assert (nul, oops) == (b"web.web  | \0nul \xff", b"web.web  | oops")
+
+
+def test_a_directory_that_comes_later_is_followed_without_a_daemon(
+    world: Path, follow: Follow
+) -> None:
+    base = world / ".orch"
+    base.mkdir()
+    lock = {"lock": {"name": "world", "components": {"a.b": {"service": "a", "component": "b"}}}}
+    (base / "topology.lock.json").write_text(json.dumps(lock))
+    following = follow()
+    eventually(following.is_watching)
+    (base / "logging").mkdir()
+    (base / "logging" / "a-b.out").write_text("here\n")
+    following.until(b"a.b  | here\n")
+    assert following.end() == 130
 
 
 @pytest.mark.usefixtures("web")

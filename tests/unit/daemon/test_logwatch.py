@@ -78,7 +78,7 @@ def rests(watch: LogWatch) -> bool:
 
 
 def test_each_write_is_dated_by_the_file_itself(watch: LogWatch, until: Until, log: Path) -> None:
-    watch.follow("a", Logs(), (str(log), None))
+    watch.follow("a", 1, Logs(), (str(log), None))
     until(lambda: rests(watch))
     assert samples(log) == []
     append(log, b"x" * 10, 1000.5)
@@ -93,27 +93,28 @@ def test_what_was_written_while_nobody_watched_is_dated_too(
 ) -> None:
     Index(log).add(Sample(5, 500.0))
     append(log, b"x" * 10, 1000.5)
-    watch.follow("a", Logs(), (str(log),))
+    watch.follow("a", 1, Logs(), (str(log),))
     until(lambda: samples(log) == [Sample(5, 500.0), Sample(10, 1000.5)])
 
 
 def test_after_the_end_of_its_process_a_log_is_seen_to_its_end_and_forgotten(
     watch: LogWatch, until: Until, log: Path
 ) -> None:
-    watch.follow("a", Logs(), (str(log),))
-    assert watch.follows("a", Logs())
-    assert not watch.follows("a", Logs(size=1))
+    watch.follow("a", 1, Logs(), (str(log),))
+    assert watch.follows("a", 1, Logs())
+    assert not watch.follows("a", 1, Logs(size=1))
+    assert not watch.follows("a", 2, Logs())
     append(log, b"last words", 1000.0)
     watch.leave("a")
     until(lambda: samples(log) == [Sample(10, 1000.0)] and not watch._logs)
-    assert not watch.follows("a", Logs())
+    assert not watch.follows("a", 1, Logs())
     watch.leave("a")
 
 
 def test_a_log_that_grew_too_large_is_rotated_and_its_index_pruned(
     watch: LogWatch, until: Until, log: Path
 ) -> None:
-    watch.follow("a", Logs(size=1000, keep=2), (str(log),))
+    watch.follow("a", 1, Logs(size=1000, keep=2), (str(log),))
     whole = b""
     for number in range(5):
         part = b"".join(b"%d %04d\n" % (number, n) for n in range(200))
@@ -134,7 +135,7 @@ def test_a_log_that_grew_too_large_is_rotated_and_its_index_pruned(
 def test_a_log_that_begins_anew_has_an_index_that_does_too(
     watch: LogWatch, until: Until, log: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch.follow("a", Logs(), (str(log),))
+    watch.follow("a", 1, Logs(), (str(log),))
     append(log, b"x" * 10_000, 1000.0)
     until(lambda: len(samples(log)) == 1)
     until(lambda: rests(watch))
@@ -150,7 +151,7 @@ def test_a_log_that_begins_anew_has_an_index_that_does_too(
         log.unlink()
         until(lambda: "begins anew" in caplog.text)
         append(log, b"new" * 10_000, 2000.0)
-        watch.follow("a", Logs(), (str(log),))  # as at the next start of its writer
+        watch.follow("a", 2, Logs(), (str(log),))  # as at the next start of its writer
     until(lambda: samples(log) == [Sample(log.stat().st_size, 2000.0)])
     assert rotation.segments(log) == ()
     assert "begins anew" in caplog.text
@@ -159,7 +160,7 @@ def test_a_log_that_begins_anew_has_an_index_that_does_too(
 def test_a_log_deleted_under_its_writer_is_said_once(
     watch: LogWatch, until: Until, log: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch.follow("a", Logs(), (str(log),))
+    watch.follow("a", 1, Logs(), (str(log),))
     until(lambda: rests(watch))
     with log.open("ab", buffering=0) as writer:
         log.unlink()
@@ -179,7 +180,7 @@ def test_without_watches_files_are_looked_at_in_turns(
         raise OSError(28, "No space left on device", path)
 
     monkeypatch.setattr(watch._notices, "arm", full)
-    watch.follow("a", Logs(), (str(log),))
+    watch.follow("a", 1, Logs(), (str(log),))
     append(log, b"x", 1000.0)
     until(lambda: len(samples(log)) == 1)
     until(lambda: "looked at in turns" in caplog.text)
@@ -192,7 +193,7 @@ def test_an_index_that_cannot_be_written_stops_nothing(
     watch: LogWatch, until: Until, log: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (log.parent / loglayout.TIMES).write_text("in the way")
-    watch.follow("a", Logs(size=100), (str(log),))
+    watch.follow("a", 1, Logs(size=100), (str(log),))
     append(log, b"x\n" * 100)
     until(lambda: rotation.segments(log))
     assert caplog.text.count("Cannot write when") == 1
@@ -204,7 +205,7 @@ def test_many_files_are_looked_at_a_few_at_a_time(
     logs = [tmp_path / f"a-{n}.out" for n in range(logwatch.BATCH * 2 + 1)]
     for n, log in enumerate(logs):
         append(log, b"x", 1000.0)
-        watch.follow(str(n), Logs(), (str(log),))
+        watch.follow(str(n), 1, Logs(), (str(log),))
     until(lambda: all(samples(log) for log in logs))
 
 
