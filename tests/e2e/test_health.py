@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import processes
 from tests.e2e.scenario import Scenario, bad, exits, orch
 
 WATCHED = """
@@ -237,7 +238,7 @@ def test_a_handler_that_serves_feeds_its_watchdog_itself(
 
 
 def test_a_late_probe_leaves_no_process(scenario: Scenario) -> None:
-    script = f"echo $$ >> {scenario.root}/asked; sleep 1000 & sleep 1000"
+    script = f"echo $$$$ >> {scenario.root}/asked; sleep 1000 & sleep 1000"
     scenario.services(
         {
             "web": {
@@ -257,3 +258,21 @@ def test_a_late_probe_leaves_no_process(scenario: Scenario) -> None:
     assert scenario.row("web.web")["healthy"] is None
     scenario.step("it goes down", orch("down"), exits(0))
     scenario.until(lambda: not scenario.processes())
+
+
+def test_a_new_daemon_ends_the_probes_of_the_old_and_looks_itself(scenario: Scenario) -> None:
+    script = (
+        f"echo $$$$ >> {scenario.root}/asked; test ! -e {scenario.root}/quick || exit 0; sleep 99"
+    )
+    live = {"exec": ["/bin/sh", "-c", script], "timeout": "60s", "every": "200ms"}
+    scenario.services({"web": {"command": bad(), "live": live}})
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    asked = scenario.root / "asked"
+    scenario.until(lambda: asked.exists() and asked.read_text().endswith("\n"))
+    old = int(asked.read_text())
+    before, daemon = scenario.row("web.web"), scenario.daemon()
+    (scenario.root / "quick").touch()
+    os.kill(daemon["pid"], signal.SIGKILL)
+    after = scenario.until_row("web.web", healthy=True)
+    assert after["pid"] == before["pid"]
+    scenario.until(lambda: not processes.is_alive(old))
