@@ -8,6 +8,7 @@ a program that replays old data is not taken at its word.
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 from collections.abc import Iterator
@@ -60,7 +61,8 @@ def pieces(file: LogFile, times: Times, end: int, limit: int) -> Iterator[Piece]
     def dated(text: bytes, begin: int) -> Iterator[Piece]:
         nonlocal latest
         for piece in _dated(text, begin, times, file.modified):
-            latest = max(latest, piece.time)
+            # As they are shown, so that what was shown can be asked for.
+            latest = max(latest, math.floor(piece.time * 1000 + 0.001) / 1000)
             yield piece._replace(time=latest)
 
     while (before := file.offset) < end:

@@ -75,6 +75,12 @@ def test_a_time_that_cannot_be_is_part_of_the_text(log: Path) -> None:
     assert dated(make(log, text, (51, NOON - 3), (78, NOON))) == [(-3, text[:51]), (0, text[51:])]
 
 
+def test_times_are_those_that_are_shown(log: Path) -> None:
+    make(log, b"one\ntwo\n", (4, NOON - 4.1239), (8, NOON - 4.1))
+    assert [when for when, _ in dated(log)] == pytest.approx([-4.124, -4.1], abs=1e-6)
+    assert window(log, until=NOON - 4.124) == b"one\n"
+
+
 def test_times_never_fall(log: Path) -> None:
     text = b"2026-11-22T11:59:59.9Z b\n2026-11-22T11:59:59.1Z a\n"
     assert [when for when, _ in dated(make(log, text))] == pytest.approx([-0.1, -0.1])
