@@ -315,8 +315,18 @@ class Supervisor:
             facts.health = Health()
             if self.executor.probes:
                 self.executor.probes.forget(slot)
+        if isinstance(after.state, lifecycle.Spawning) and after.generation > 1:
+            self._restart_dependents(slot, after.component)
         if isinstance(after.state, lifecycle.Down) and not self.stopping:
             self._final(after)
+
+    def _restart_dependents(self, slot: str, component: Component) -> None:
+        """Restart those that asked to be restarted with `component`."""
+        for dependent in self._dependents.get(slot, ()):
+            wishes = self.slots[dependent].instance.component.depends_on
+            wish = wishes.get(component.base) or wishes.get(component.service)
+            if wish is not None and wish.restart and self.slots[dependent].instance.process:
+                self._queue.append((dependent, lifecycle.Stop()))
 
     def _final(self, instance: Instance) -> None:
         """An end that takes the system down."""

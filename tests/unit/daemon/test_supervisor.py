@@ -50,6 +50,36 @@ def test_a_dependent_starts_when_its_dependency_is_ready(system: System) -> None
     assert system.started() == ["shop.db@1", "shop.web@1"]
 
 
+def test_a_restart_of_a_dependency_restarts_whoever_asked_for_it(system: System) -> None:
+    """By whatever cause: here it crashes, then it is restarted by a user."""
+    bound = fakes.component("shop.bound", depends_on={"shop.db": Dependency(restart=True)})
+    free = fakes.component("shop.free", depends_on={"shop.db": Dependency()})
+    system.apply(DB, bound, free)
+    up(system, "shop.db@1", "shop.bound@1", "shop.free@1")
+    before = {slot: system.process(slot) for slot in ("shop.bound@1", "shop.free@1")}
+    system.crash("shop.db@1")
+    system.host.run_until(lambda: system.phase("shop.db@1") == "starting")
+    system.host.run_until(lambda: system.phase("shop.bound@1") == "waiting")
+    assert system.process("shop.free@1") == before["shop.free@1"]
+    system.ready("shop.db@1")
+    assert system.process("shop.bound@1") != before["shop.bound@1"]
+    again = system.process("shop.bound@1")
+    system.supervisor.restart(["shop.db@1"])
+    system.host.run_until(lambda: system.phase("shop.bound@1") == "waiting")
+    system.ready("shop.db@1")
+    assert system.process("shop.bound@1") != again
+    assert system.process("shop.free@1") == before["shop.free@1"]
+
+
+def test_a_first_start_of_a_dependency_restarts_nobody(system: System) -> None:
+    bound = fakes.component(
+        "shop.bound", depends_on={"shop.db": Dependency(Condition.STARTED, restart=True)}
+    )
+    system.apply(DB, bound)
+    system.ready("shop.db@1")
+    assert system.started() == ["shop.db@1", "shop.bound@1"]
+
+
 def test_independent_ones_start_together(system: System) -> None:
     system.apply(DB, CACHE, CALM)
     assert system.host.now() == 1000.0
