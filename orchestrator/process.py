@@ -551,6 +551,18 @@ class Finished:
     stderr: bytes
 
 
+class Overdue(TimeoutError):
+    """A short child ran too long and was killed; `stdout` is what it had written."""
+
+    def __init__(self, message: str, stdout: bytes) -> None:
+        super().__init__(message)
+        self.stdout = stdout
+
+
+_DRAIN: Seconds = 1.0
+"""How long what a killed child left in its pipes is read: another may hold them open."""
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -563,7 +575,7 @@ def run(
 
     Raises:
         SpawnError: It cannot be started.
-        TimeoutError: It ran longer than `timeout`; it has been killed with its group.
+        Overdue: It ran longer than `timeout`; it has been killed with its group.
     """
     order = Order(tuple(argv), environment or os.environ, cwd or "")
     try:
@@ -584,9 +596,12 @@ def run(
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
+            try:
+                stdout, _ = child.communicate(timeout=_DRAIN)
+            except subprocess.TimeoutExpired as late:
+                stdout = late.output or b""
             message = f"{argv[0]!r} did not end within {timeout:g}s"
-            raise TimeoutError(message) from None
+            raise Overdue(message, stdout) from None
     return Finished(child.returncode, stdout, stderr)
 
 

@@ -18,8 +18,15 @@ from orchestrator.cli import diagnostics
 from orchestrator.cli.session import Session
 from orchestrator.config import schema as schemas
 from orchestrator.config.build import File
-from orchestrator.errors import Diagnostic, ExitCode, OrchestratorError, TopologyError, UsageError
-from orchestrator.model import plain
+from orchestrator.errors import (
+    Diagnostic,
+    ExitCode,
+    OrchestratorError,
+    Severity,
+    TopologyError,
+    UsageError,
+)
+from orchestrator.model import plain, units
 from orchestrator.model.topology import Lock
 from orchestrator.model.units import Seconds
 
@@ -103,9 +110,12 @@ def _models(handlers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     lines = "".join(json.dumps(dict(handler)) + "\n" for handler in handlers)
     try:
         finished = process.run(_INSPECT, input=lines.encode(), timeout=IMPORT_TIMEOUT)
-    except TimeoutError as problem:
+    except process.Overdue as problem:
+        answered = len(problem.stdout.splitlines())
+        slow = handlers[min(answered, len(handlers) - 1)]
         raise OrchestratorError(
-            f"cannot read the models of {len(handlers)} handlers: {problem}; "
+            f"cannot read the models of {slow['name']}: the import of {slow['handler']} "
+            f"does not end ({units.format_duration(IMPORT_TIMEOUT)}); "
             "--no-import leaves the checks out that need them"
         ) from problem
     models: dict[str, Any] = {}
@@ -159,11 +169,17 @@ def validate(
 def _tell(session: Session, mistakes: Sequence[Diagnostic], file: str, *, is_valid: bool) -> None:
     if mistakes:
         session.screen.data(diagnostics.text(mistakes, coloured=session.screen.out_coloured))
+    shown = _shown(Path(file).absolute())
     if is_valid:
-        session.screen.note(f"{_shown(Path(file).absolute())}: valid")
+        session.screen.note(f"{shown}: valid")
         return
-    count = len(mistakes)
-    session.screen.note(f"orch: {file}: {count} mistake{'s' if count != 1 else ''}")
+    warnings = sum(one.severity is Severity.WARNING for one in mistakes)
+    counts = _count(len(mistakes) - warnings, "mistake"), _count(warnings, "warning")
+    session.screen.note(f"orch: {shown}: {', '.join(filter(None, counts))}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}" if number else ""
 
 
 def build(

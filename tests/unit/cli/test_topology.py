@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import topology
 from tests.unit.cli.conftest import Orch
 
 GOOD = "version: 1\nname: world\nservices:\n  web: {command: sleep 1000, config: {size: 1}}\n"
@@ -60,6 +61,10 @@ def test_warnings_are_mistakes_only_when_strict(
     assert orch("validate") == 0
     assert "warning ORC" in capsys.readouterr().out
     assert orch("validate", "--strict") == 1
+    assert capsys.readouterr().err == "orch: topology.yaml: 1 warning\n"
+    good.write_text(GOOD.replace("config", "restart: no, nonsense: 1, config"))
+    assert orch("validate") == 1
+    assert capsys.readouterr().err == "orch: topology.yaml: 1 mistake, 1 warning\n"
 
 
 def test_a_handler_is_imported_in_a_child_unless_told_not_to(
@@ -70,6 +75,26 @@ def test_a_handler_is_imported_in_a_child_unless_told_not_to(
     assert orch("validate") == 1
     assert "RuntimeError" in capsys.readouterr().out
     assert orch("validate", "--no-import") == 0
+
+
+def test_an_import_that_does_not_end_is_named(
+    orch: Orch,
+    world: Path,
+    good: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(topology, "IMPORT_TIMEOUT", 2.0)
+    good.write_text(
+        "version: 1\nname: world\nservices:\n"
+        "  quick: {handler: quick.py}\n  slow: {handler: slow.py}\n"
+    )
+    (world / "quick.py").write_text("")
+    (world / "slow.py").write_text("import threading\nthreading.Event().wait()\n")
+    assert orch("validate") == 1
+    shown = capsys.readouterr().err
+    assert "cannot read the models of slow.slow" in shown
+    assert "slow.py does not end (2s); --no-import leaves" in shown
 
 
 def test_build_writes_and_check_tells_what_is_stale(
