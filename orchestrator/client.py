@@ -17,6 +17,7 @@ import enum
 import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -124,6 +125,8 @@ def settled(row: Row) -> Verdict:
         return Verdict.FAILED
     if phase in ("waiting", "stopping") or (phase == "backoff" and row["generation"] == 0):
         return Verdict.PENDING
+    if phase == "starting" and row["pid"] is None:
+        return Verdict.PENDING  # Its set-up may yet fail: nothing was executed.
     return Verdict.DONE
 
 
@@ -251,7 +254,22 @@ def _open(path: Path, timeout: Seconds, starter: str) -> socket.socket:
         raise DaemonUnreachable(
             f"cannot reach the daemon at {path}: {why}; start it with: {starter}"
         ) from problem
+    owner = _peer(stream)
+    if owner not in (os.geteuid(), 0):
+        # It would be given our secrets.
+        stream.close()
+        raise DaemonUnreachable(
+            f"cannot trust the daemon at {path}: it runs as uid {owner}, not as {os.geteuid()}; "
+            "set XDG_RUNTIME_DIR to a directory of your own"
+        )
     return stream
+
+
+def _peer(stream: socket.socket) -> int:
+    """Return the user at the other end of a unix socket, unix(7)."""
+    given = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    uid: int = struct.unpack("3i", given)[1]
+    return uid
 
 
 class Client:

@@ -91,11 +91,14 @@ def private_dir(path: Path) -> Path:
         raise FileError("make the directory", path, error) from error
     if not stat.S_ISDIR(found.st_mode):
         raise OrchestratorError(f"cannot use {path}: it is no directory; remove it")
-    if found.st_uid != os.getuid():
-        raise OrchestratorError(
-            f"cannot use {path}: it belongs to user {found.st_uid}, not to {os.getuid()}; "
-            "set XDG_RUNTIME_DIR to a directory of your own"
-        )
+    # The owner of a directory can put another in the place of any that lies in it.
+    for one in (path, path.parent, path.parent.parent):
+        owner = one.stat().st_uid
+        if owner != os.getuid() and (one is path or owner != 0):
+            raise OrchestratorError(
+                f"cannot use {path}: {one} belongs to user {owner}, not to {os.getuid()}; "
+                "set XDG_RUNTIME_DIR to a directory of your own"
+            )
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise OrchestratorError(
             f"cannot use {path}: others can enter it (mode {stat.S_IMODE(found.st_mode):04o}); "

@@ -43,7 +43,7 @@ class Transitions:
         word = "ready" if phase == "running" and row["ready"] else phase
         text = screen.paint(word, screen.colour_of_phase(phase), on=self._out.err_coloured)
         if phase in _ALIVE:
-            return f"{text}  pid {row['pid']}"
+            return text if row["pid"] is None else f"{text}  pid {row['pid']}"
         why = client.reason(row)
         return f"{text}  {why}" if why else text
 

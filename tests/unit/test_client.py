@@ -1,5 +1,6 @@
 """The client: requests, watches and waits, against a daemon that a test drives."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -253,6 +254,12 @@ def test_a_wait_ends_with_the_system(daemon: FakeDaemon, reached: Client) -> Non
     [
         ({"phase": "waiting", "pid": None, "ready": False}, "PENDING", "PENDING", "PENDING"),
         ({"phase": "starting", "ready": False}, "DONE", "PENDING", "PENDING"),
+        (
+            {"phase": "starting", "pid": None, "ready": False},
+            "PENDING",
+            "PENDING",
+            "PENDING",
+        ),
         ({"phase": "running", "ready": False}, "DONE", "PENDING", "PENDING"),
         ({}, "DONE", "DONE", "PENDING"),
         ({"phase": "stopping", "ready": False}, "PENDING", "PENDING", "PENDING"),
@@ -313,3 +320,12 @@ def test_the_last_lines_of_a_great_file_are_read_from_its_end(tmp_path: Path) ->
         file.write(b"\n" + b"x" * 200_000 + b"\nlast but one\r\n\xff unfinished")
     assert client.last_lines(log, 2) == ["last but one", "� unfinished"]
     assert client.last_lines(tmp_path / "none", 2) == []
+
+
+def test_another_users_daemon_is_not_trusted(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = os.geteuid()
+    monkeypatch.setattr(client, "_peer", lambda _: uid + 4711)
+    with pytest.raises(DaemonUnreachable, match=f"it runs as uid {uid + 4711}"):
+        client.connect(daemon.path.parent)

@@ -171,6 +171,14 @@ def test_another_users_directory_is_refused(
         files.private_dir(path)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+def test_a_directory_within_another_users_is_refused(tmp_path: Path) -> None:
+    path = files.private_dir(tmp_path / "root" / "orch" / "key")
+    os.chown(path.parent.parent, 4711, -1)
+    with pytest.raises(OrchestratorError, match="/root belongs to user 4711"):
+        files.private_dir(path)
+
+
 def test_the_runtime_directory_follows_xdg(tmp_path: Path) -> None:
     topology = tmp_path / "topology.yaml"
     given = files.runtime_dir(topology, None, {"XDG_RUNTIME_DIR": "/run/user/1"})
