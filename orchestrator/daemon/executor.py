@@ -146,7 +146,12 @@ class Executor:
             self.follow(slot, outcome)
             self._post(slot, lifecycle.Spawned(outcome))
 
-        fds = self.probes.prepare(slot, instance.component) if self.probes else {}
+        try:
+            fds = self.probes.prepare(slot, instance.component) if self.probes else {}
+        except OSError as error:
+            reason = error.strerror or str(error)
+            done(SpawnError("make a pipe", error.errno or 0, reason, transient=True))
+            return
         try:
             order = programs.order(instance.component, generation, self.place, self.secrets, fds)
             self.host.spawn(order, done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -64,7 +65,7 @@ class Server:
         self.resets = 0
         self.port = 0
         self._server: asyncio.Server | None = None
-        self._writers: list[asyncio.StreamWriter] = []
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self, secure: ssl.SSLContext | None = None) -> Server:
         """Listen."""
@@ -79,9 +80,10 @@ class Server:
             for writer in self._writers:
                 writer.transport.abort()
             await self._server.wait_closed()
+            await eventually(lambda: not self._writers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
+        self._writers.add(writer)
         try:
             self.asked.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(self.answer)
@@ -92,4 +94,8 @@ class Server:
             pass
         except ConnectionError:
             self.resets += 1
-        writer.close()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            self._writers.discard(writer)
