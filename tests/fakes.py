@@ -24,7 +24,7 @@ from orchestrator.model.phase import Exit, Process
 from orchestrator.model.topology import Component
 from orchestrator.process import MARKER, Order
 
-KILL, STOP, CONT = signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT
+KILL, STOP, CONT = int(signal.SIGKILL), int(signal.SIGSTOP), int(signal.SIGCONT)
 
 WELL = Exit(code=0)
 

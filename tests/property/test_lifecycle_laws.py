@@ -239,6 +239,8 @@ class World:
                 else:
                     process = Process(self.spawned + 10, self.spawned)
                     self.later(after, lifecycle.Spawned(process))
+            case lifecycle.Guard():
+                pass  # what it would see comes as a move of the script
             case lifecycle.Watch():
                 if draw(st.booleans(), "becomes ready"):
                     self.later(draw(strategies.seconds), lifecycle.BecameReady())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from orchestrator.model.phase import Exit, Phase, Process
 from orchestrator.model.topology import Component
 from orchestrator.process import MARKER
 from orchestrator.supervision import lifecycle
-from orchestrator.supervision.lifecycle import Instance
+from orchestrator.supervision.lifecycle import End, Instance
 from tests.fakes import FakeHost, FakeProbes, FusedJournal, Program
 
 KEY = "k1"
@@ -142,7 +143,7 @@ class System:
                 "restarts": (instance.restarts, record.restarts),
                 "failures": (instance.failures, record.failures),
                 "attempt": (instance.attempt, record.attempt),
-                "end": (str(instance.end), str(record.end)),
+                "end": (_written(instance.end), record.end),
             }
             found += [
                 f"{slot}: {name} is {ours!r}, the journal says {theirs!r}"
@@ -153,6 +154,13 @@ class System:
 
     def marker(self, slot: str) -> str:
         return programs.marker(self.instance(slot), self.place)
+
+
+def _written(end: End | None) -> End | None:
+    """An end as the journal keeps it: an exit that nobody knows is none."""
+    if end is None or end.exit is None or end.exit.is_known:
+        return end
+    return dataclasses.replace(end, exit=None)
 
 
 def slot_of(marker: str) -> str:
