@@ -79,8 +79,8 @@ class Probes:
             self._started.add(slot)
         if was_ready and (component.ready is None or component.ready.kind not in PROBES):
             return
-        if adopted and not was_ready:
-            # What it said of itself was heard by the daemon that started it.
+        if adopted and not was_ready and component.startup is not None:
+            # Its word was perhaps heard, and held back, by the daemon that started it.
             self._spoken.add(slot)
         self._begin(slot, "ready", self._follow_start(slot, component, was_ready=was_ready))
 

@@ -273,3 +273,45 @@ async def test_stopping_ends_all_looking(system: System) -> None:
     system.supervisor.stop([SLOT])
     await system.becomes(phase="stopping")
     await eventually(lambda: all(t.done() for t in system.probes._tasks.values()))
+
+
+def adopt(system: System) -> None:
+    """Let a new daemon's probes look after the process, whose start they did not see."""
+    system.probes.forget(SLOT)
+    system.probes.watch(SLOT, system.supervisor.slots[SLOT].instance.component)
+
+
+async def test_an_adopted_process_that_has_not_spoken_is_not_ready(system: System) -> None:
+    system.start("until('go'); say('READY=1'); " + SLEEP, ready=Ready(notify=True))
+    await system.becomes(phase="starting")
+    adopt(system)
+    await asyncio.sleep(0.05)
+    assert system.row()["phase"] == "starting"
+    system.touch("go")
+    await system.becomes(phase="running", ready=True)
+
+
+async def test_the_first_look_tells_that_an_adopted_process_is_not_ready(system: System) -> None:
+    server = await Server(b"").start()
+    system.start(ready=Ready(tcp=f"127.0.0.1:{server.port}", every=0.2, failures=1000))
+    await system.becomes(phase="running", ready=True)
+    await server.stop()
+    adopt(system)
+    await system.becomes(phase="running", ready=False, why="not ready: Connection refused")
+    await server.start()
+    await system.becomes(phase="running", ready=True, generation=1)
+    await server.stop()
+
+
+async def test_an_adopted_process_past_its_start_is_not_asked_to_start_again(
+    system: System,
+) -> None:
+    startup = Probe(exec=("/usr/bin/test", "-e", "started"), every=0.02)
+    system.touch("started")
+    system.start("say('READY=1'); " + SLEEP, ready=Ready(notify=True), startup=startup)
+    await system.becomes(phase="running", ready=True)
+    (system.directory / "started").unlink()
+    adopt(system)
+    await asyncio.sleep(0.05)
+    assert not system.probes._tasks
+    assert system.row()["ready"]
