@@ -43,6 +43,7 @@ class Follower:
         start: Where to begin in a file that is new to the follower; by default with all of it.
         split: Show standard error on our standard error instead of on standard output.
         streams: Which of `stdout` and `stderr` to show.
+        stays: Whether what comes is shown too.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class Follower:
         start: Start = lambda file: (file.offset, None),
         split: bool = False,
         streams: tuple[str, ...] = _STREAMS,
+        stays: bool = True,
     ) -> None:
-        self._notices = Notices()
+        self._notices = Notices() if stays else None
         self._catalogue = Catalogue()
         self._style = style
         self._start = start
@@ -71,7 +73,8 @@ class Follower:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._notices.__exit__()
+        if self._notices is not None:
+            self._notices.__exit__()
 
     def from_now(self, *directories: Path) -> None:
         """Show of files that are new to the follower only what is written from now on.
@@ -88,6 +91,7 @@ class Follower:
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a file has grown."""
+        assert self._notices is not None, "internal error: nothing is awaited"
         return self._notices.fileno()
 
     def see(self, row: Row) -> None:
@@ -115,7 +119,7 @@ class Follower:
         self.width = max(self.width, len(name))
 
     def _watch(self, directory: Path) -> None:
-        if directory in self._watched:
+        if directory in self._watched or self._notices is None:
             return
         if self._notices.watch(directory):
             self._watched.add(directory)
@@ -150,7 +154,7 @@ class Follower:
 
     def pump(self) -> bool:
         """Show a piece of every file that has grown; tell whether there is more."""
-        changed = self._notices.take()
+        changed = self._notices.take() if self._notices is not None else None
         if changed is None:
             # A watched directory may be gone, and another come in its place.
             self._unwatched |= self._watched

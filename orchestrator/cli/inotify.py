@@ -12,6 +12,8 @@ import struct
 from pathlib import Path
 from typing import Self
 
+from orchestrator.errors import OrchestratorError
+
 _IN_MODIFY = 0x2
 _IN_MOVED_TO = 0x80
 _IN_CREATE = 0x100
@@ -22,13 +24,20 @@ _HEAD = struct.Struct("iIII")
 
 
 class Notices:
-    """Watches directories; a context manager that closes its descriptor."""
+    """Watches directories; a context manager that closes its descriptor.
+
+    Raises:
+        OrchestratorError: The kernel gives no more watches.
+    """
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "cannot watch files: inotify_init1 failed")
+            raise OrchestratorError(
+                f"cannot watch log files: {os.strerror(ctypes.get_errno())}; see "
+                "fs.inotify.max_user_instances, or go without following"
+            )
         self._directories: dict[int, Path] = {}
 
     def __enter__(self) -> Self:

@@ -57,7 +57,7 @@ def logs(
     def start(file: LogFile) -> tuple[int, int]:
         return history.choose(file, choice)
 
-    with Follower(styles, start=start, streams=streams) as follower:
+    with Follower(styles, start=start, streams=streams, stays=follow) as follower:
         daemon = session.try_connect()
         if daemon is None:
             _offline(session, follower, names, streams)

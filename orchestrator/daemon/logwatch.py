@@ -63,14 +63,14 @@ class LogWatch:
     def __init__(self, loop: asyncio.AbstractEventLoop, look: Seconds = LOOK) -> None:
         self._loop = loop
         self._pause = look
-        self._notices = Notices()
+        self._told: set[str] = set()
+        self._notices = self._begin_to_notice()
         self._logs: dict[str, _Log] = {}
         self._slots: dict[str, tuple[int, Logs, tuple[str, ...]]] = {}
         self._by_watch: dict[int, _Log] = {}
         self._active: dict[str, _Log] = {}
         self._timer: asyncio.Handle | None = None
         self._is_listening = False
-        self._told: set[str] = set()
 
     def follows(self, slot: str, generation: int, logs: Logs) -> bool:
         """Tell whether the files of this process of a slot are followed, by these rules."""
@@ -103,7 +103,8 @@ class LogWatch:
         if self._timer is not None:
             self._timer.cancel()
         self._listen(on=False)
-        self._notices.close()
+        if self._notices is not None:
+            self._notices.close()
 
     # -------------------------------------------------------------- looking
 
@@ -113,8 +114,17 @@ class LogWatch:
             pause = max(self._pause, len(self._active) / LOOKS_PER_SECOND)
             self._timer = self._loop.call_later(pause, self._look)
 
+    def _begin_to_notice(self) -> Notices | None:
+        try:
+            return Notices()
+        except OSError as error:
+            self._warn_once("watch", f"Logs are looked at in turns, not watched: {error}")
+            return None
+
     def _listen(self, *, on: bool) -> None:
         """Let the kernel wake us, or not while we look anyway."""
+        if self._notices is None:
+            return
         if on and not self._is_listening:
             self._loop.add_reader(self._notices.fileno(), self._schedule)
         elif not on and self._is_listening:
@@ -122,7 +132,7 @@ class LogWatch:
         self._is_listening = on
 
     def _look(self) -> None:
-        fired = self._notices.take()
+        fired = self._notices.take() if self._notices is not None else frozenset()
         for number in tuple(self._by_watch) if fired is None else fired:
             log = self._by_watch.pop(number, None)
             if log is not None:
@@ -164,6 +174,8 @@ class LogWatch:
 
     def _rest(self, log: _Log) -> bool:
         """Wait for the kernel's word about a file; False when one must go on looking."""
+        if self._notices is None:
+            return False
         try:
             if log.watch is None:
                 log.watch = self._notices.arm(log.path)
@@ -190,7 +202,7 @@ class LogWatch:
             )
 
     def _forget(self, log: _Log) -> None:
-        if log.watch is not None:
+        if log.watch is not None and self._notices is not None:
             self._by_watch.pop(log.watch, None)
             self._notices.disarm(log.watch)
         if self._logs.get(log.path) is log:

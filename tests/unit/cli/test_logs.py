@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import follow as follow_module
+from orchestrator.cli.inotify import Notices
 from orchestrator.daemon.logindex import Index
+from orchestrator.errors import OrchestratorError
 from orchestrator.wire.loglayout import Sample
 from tests.unit.cli.conftest import Orch
 from tests.unit.cli.fake import STOPPED, FakeDaemon, eventually
@@ -202,6 +205,24 @@ def test_what_cannot_be_read_is_said_beside_what_can(
     shown = capfdbinary.readouterr()
     assert shown.out == b"web.web  | oops\n"
     assert shown.err.decode() == f"orch: cannot read {web}: it is no regular file\n"
+
+
+def test_without_watches_what_is_there_is_shown_but_not_followed(
+    orch: Orch,
+    web: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def none_left() -> Notices:
+        raise OrchestratorError("cannot watch log files: Too many open files")
+
+    web.write_text("here\n")
+    os.utime(web.with_name("web-web.err"), (1, 1))
+    monkeypatch.setattr(follow_module, "Notices", none_left)
+    assert orch("logs", "--no-prefix") == 0
+    assert capfd.readouterr().out == "oops\nhere\n"
+    assert orch("logs", "-f") == 1
+    assert "cannot watch log files" in capfd.readouterr().err
 
 
 def test_a_five_megabyte_line_is_shown_in_marked_pieces(

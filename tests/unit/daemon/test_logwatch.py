@@ -14,6 +14,7 @@ import pytest
 from orchestrator.daemon import logindex, logwatch, rotation
 from orchestrator.daemon.logindex import Index
 from orchestrator.daemon.logwatch import LogWatch
+from orchestrator.daemon.notices import Notices
 from orchestrator.model.topology import Logs
 from orchestrator.wire import loglayout
 from orchestrator.wire.loglayout import Sample, Times
@@ -187,6 +188,29 @@ def test_without_watches_files_are_looked_at_in_turns(
     append(log, b"x", 1001.0)
     until(lambda: len(samples(log)) == 2)
     assert caplog.text.count("in turns") == 1
+
+
+def test_a_kernel_that_gives_no_notices_at_all_is_done_without(
+    loop: asyncio.AbstractEventLoop,
+    until: Until,
+    log: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def none_left() -> Notices:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(logwatch, "Notices", none_left)
+    watch = LogWatch(loop, look=0.01)
+    watch.follow("a", 1, Logs(), (str(log),))
+    append(log, b"x", 1000.0)
+    until(lambda: len(samples(log)) == 1)
+    append(log, b"x", 1001.0)
+    until(lambda: len(samples(log)) == 2)
+    watch.leave("a")
+    until(lambda: not watch._logs)
+    watch.close()
+    assert caplog.text.count("looked at in turns") == 1
 
 
 def test_an_index_that_cannot_be_written_stops_nothing(
