@@ -169,6 +169,10 @@ def effects(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> 
         if isinstance(logs, dict) and logs.get("capture") is False and len(logs) > 1:
             message = "`size` and `keep` have no effect with `capture: false`"
             found.warn("ORC109", message, declared.at("logs"))
+        ready, kept = component.options.get("ready"), component.options.get("logs")
+        if ready is not None and ready.log is not None and kept and not kept.capture:
+            message = "`ready.log` can never match: `capture: false` keeps no output"
+            found.error("ORC241", message, declared.at("ready", "log"))
         if component.handler and "settle" in own:
             found.warn("ORC109", "`settle` has no effect on a handler", declared.at("settle"))
     for setting in loaded.settings.values():

@@ -317,6 +317,11 @@ CODES: dict[str, Code] = {
         "A umask has three octal digits, as 022. Its digits are octal however they are "
         'written: 022, "022" and 0o22 are the same.',
     ),
+    "ORC241": Code(
+        "no output to look into",
+        "`ready.log` looks into the files that output is captured in. Remove `capture: false`, "
+        "or choose another kind of readiness.",
+    ),
 }
 
 

@@ -197,6 +197,7 @@ def test_waiting_for_what_never_comes_is_a_warning(workshop: Workshop) -> None:
         ("command: sh, restart: never, backoff: {max: 1s}", "ORC109", "{"),
         ("command: sh, logs: {capture: false, keep: 1}", "ORC109", "{"),
         ("command: sh, ready: {delay: 1s, every: 1s}", "ORC109", "1s"),
+        ("command: sh, ready: {log: x}, logs: {capture: false}", "ORC241", "x"),
         ("command: sh, live: {tcp: nowhere}", "ORC239", "nowhere"),
         ("command: sh, startup: {tcp: 'h:99999'}", "ORC239", "'h:99999'"),
         ("command: sh, startup: {tcp: 'h:1', failures: 3}", "ORC109", "3"),
