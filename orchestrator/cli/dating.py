@@ -44,7 +44,7 @@ def times_of(log: Path) -> Times:
         return Times()
 
 
-def pieces(file: LogFile, times: Times, end: int, limit: int) -> Iterator[Piece]:
+def pieces(file: LogFile, times: Times | None, end: int, limit: int) -> Iterator[Piece]:
     """Read a log on to `end` in whole lines, the unfinished one at the end included.
 
     Times never fall from one piece to the next. A line that is longer than `LONGEST` comes in
@@ -52,7 +52,7 @@ def pieces(file: LogFile, times: Times, end: int, limit: int) -> Iterator[Piece]
 
     Args:
         file: Is moved along.
-        times: Its index.
+        times: Its index; None when nobody asks when lines were written.
         end: The offset to stop at.
         limit: How many bytes to read at once.
     """
@@ -60,6 +60,9 @@ def pieces(file: LogFile, times: Times, end: int, limit: int) -> Iterator[Piece]
 
     def dated(text: bytes, begin: int) -> Iterator[Piece]:
         nonlocal latest
+        if times is None:
+            yield Piece(0.0, begin, text)
+            return
         for piece in _dated(text, begin, times, file.modified):
             # As they are shown, so that what was shown can be asked for.
             latest = max(latest, math.floor(piece.time * 1000 + 0.001) / 1000)
@@ -112,11 +115,12 @@ def stamped(text: bytes, begin: int, after: float | None, until: float) -> Itera
 
     A line without one belongs to the line before it, as those of a traceback do.
     """
-    low = (until if after is None else after) - SLACK
+    # Texts of this form are in the order of their times, and most are compared only.
+    low, high = _text((until if after is None else after) - SLACK), _text(until + SLACK)
     found = [
         (match.start(), own)
         for match in _OWN.finditer(text)
-        if (own := _parse(match[1])) is not None and low <= own <= until + SLACK
+        if low <= match[1] <= high and (own := _parse(match[1])) is not None
     ]
     if not found:
         yield Piece(until, begin, text)
@@ -124,6 +128,11 @@ def stamped(text: bytes, begin: int, after: float | None, until: float) -> Itera
     starts = [0, *(start for start, _ in found[1:]), len(text)]
     for (_, own), start, stop in zip(found, starts, starts[1:], strict=False):
         yield Piece(own, begin + start, text[start:stop])
+
+
+def _text(time: float) -> bytes:
+    shown = datetime.fromtimestamp(max(0.0, time), UTC).isoformat(timespec="milliseconds")
+    return shown.removesuffix("+00:00").encode()
 
 
 def _parse(text: bytes) -> float | None:

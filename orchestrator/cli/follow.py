@@ -130,19 +130,27 @@ class Follower:
 
     def show_history(self) -> None:
         """Show what the files hold from where they begin, merged in the order of time."""
-        sources = list(self._sources.values())
-        limit = max(1 << 12, min(CHUNK, _ROOM // max(1, len(sources))))
-        runs = [self._history(source, limit) for source in sources]
+        windows = [(one, self._end(one)) for one in self._sources.values()]
+        windows = [(one, end) for one, end in windows if one.file.offset < end]
+        limit = max(1 << 12, min(CHUNK, _ROOM // max(1, len(windows))))
+        by_time = self._is_dated or len(windows) > 1
+        runs = [self._history(one, end, limit, by_time=by_time) for one, end in windows]
         for piece, source in heapq.merge(*runs, key=lambda run: run[0].time):
             source.writer.write(piece.data, self.width, piece.time)
         sys.stdout.flush()
         sys.stderr.flush()
 
     @staticmethod
-    def _history(source: _Source, limit: int) -> Iterator[tuple[Piece, _Source]]:
+    def _end(source: _Source) -> int:
+        return source.file.extent()[1] if source.end is None else source.end
+
+    @staticmethod
+    def _history(
+        source: _Source, end: int, limit: int, *, by_time: bool
+    ) -> Iterator[tuple[Piece, _Source]]:
         file = source.file
-        end = file.extent()[1] if source.end is None else source.end
-        for piece in dating.pieces(file, dating.times_of(file.path), end, limit):
+        times = dating.times_of(file.path) if by_time else None
+        for piece in dating.pieces(file, times, end, limit):
             yield piece, source
 
     def problems(self) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def _last_matches(
 ) -> int:
     """Return the offset of the `count`-th last line that matches; the end when none does."""
     found: collections.deque[int] = collections.deque(maxlen=count)
-    for piece in dating.pieces(file.at(begin), Times(), end, CHUNK):
+    for piece in dating.pieces(file.at(begin), None, end, CHUNK):
         position = piece.offset
         for line in piece.data.split(b"\n"):
             if pattern.search(line) and position < piece.offset + len(piece.data):

@@ -138,7 +138,17 @@ def _text(value: Mapping[str, Any]) -> str:
     if not value:
         return EMPTY
     lines = (f"  {_dumps(key)}: {_dumps(value[key])}" for key in sorted(value))
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    # Values from the environment may hold bytes that are no UTF-8; escaped they survive.
+    return text if _is_utf8(text) else json.dumps(dict(value)) + "\n"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _dumps = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=dict).encode

@@ -312,9 +312,11 @@ def dependencies(lock: Lock) -> dict[str, tuple[str, ...]]:
 
 
 def canonical(plain: Json) -> bytes:
-    """Return the one JSON text of a plain value: sorted keys, no spaces, UTF-8."""
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode()
+    """Return the one JSON text of a plain value: sorted keys, no spaces, ASCII.
+
+    Text from the environment may hold bytes that are no UTF-8; escaped they survive.
+    """
+    return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
 def digest(plain: Json) -> str:

@@ -22,7 +22,8 @@ from orchestrator.errors import ProtocolError
 LONGEST = 256 * 1024 * 1024
 """The longest line that is accepted, in bytes."""
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+# ASCII, because text from the environment may hold bytes that are no UTF-8 (PEP 383).
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 
 
@@ -104,7 +105,7 @@ class Decoder:
 def _message(line: bytes) -> dict[str, Any]:
     try:
         message = _decode(line.decode())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise ProtocolError(f"cannot read a message: {problem}") from problem
     if not isinstance(message, dict):
         raise ProtocolError(f"cannot read a message: a {type(message).__name__}, not an object")
