@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     count = options.components
     bare = min(popen_loop(count) for _ in range(options.rounds))
-    show("Popen loop", f"{bare:.3f} s", f"{count} × {PROGRAM[0]}")
+    show("Popen loop", f"{bare:.3f} s", f"{count} x {PROGRAM[0]}")
     ups, downs = [], []
     for _ in range(options.rounds):
         with system(count) as place:
@@ -60,7 +60,7 @@ def main() -> None:
         show(
             "restart, orch",
             f"{statistics.median(restarts) * 1e3:.2f} ms p50",
-            f"{sorted(restarts)[-1] * 1e3:.2f} ms worst, at {count} components, as a client sees it",
+            f"{max(restarts) * 1e3:.2f} ms worst, at {count} components, as a client sees it",
         )
         idle(place, options.idle)
         orch(place, "down", "-q")
@@ -108,9 +108,7 @@ def orch(place: Path, *words: str) -> None:
 
 def timed(argv: list[str], place: Path) -> float:
     begin = time.perf_counter()
-    subprocess.run(
-        argv, cwd=place, env=environment(place), check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(argv, cwd=place, env=environment(place), check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
 
 
