@@ -330,7 +330,10 @@ def take_lock(path: str) -> int:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise Refused("directory", f"cannot lock {path!r}: {error.strerror}") from error
         where = os.path.dirname(path)
-        message = f"another daemon (pid {pid or 'unknown'}) already runs the system in {where!r}"
+        message = (
+            f"another daemon (pid {pid or 'unknown'}) already runs the system in {where!r}; "
+            "give another topology a base_dir of its own"
+        )
         raise Refused("locked", message, pid=pid if pid.isdecimal() else "0") from error
     try:
         write_pid(fd)

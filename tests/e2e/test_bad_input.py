@@ -269,3 +269,17 @@ def test_an_unusable_runtime_directory_is_named(scenario: Scenario) -> None:
     )
     no_traceback(scenario, outcome)
     silent_about("Errno")(scenario, outcome)
+
+
+def test_two_topologies_cannot_share_a_directory(scenario: Scenario) -> None:
+    scenario.services({"web": {"command": bad()}})
+    scenario.step("one comes up", orch("up", "-d", "--wait"), exits(0))
+    other = scenario.write(scenario.topology.read_text(), "other.yaml")
+    outcome = scenario.step(
+        "the other does not",
+        orch("-f", str(other), "up", "-d"),
+        exits(1),
+        says(r"another daemon \(pid \d+\)", "give another topology a base_dir of its own"),
+    )
+    no_traceback(scenario, outcome)
+    scenario.step("the first is as it was", orch("build", "--check"), exits(0))
