@@ -31,6 +31,8 @@ from orchestrator.model.units import Seconds
 
 _ENDINGS = (".yaml", ".yml")
 _GIVE_UP: Seconds = 60.0
+_LOCK = "orch.lock"
+"""Holds the keeper's pid for as long as a system has its directory, and after a kill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +164,19 @@ def _daemon(session: Session, lock: Lock, *, keeps: bool = False) -> Iterator[_S
     only a refusal does that, not a wait that ended without what it waited for.
     """
     daemon = session.try_connect()
+    # Its files are another system's when a daemon that we do not reach has the directory.
+    is_claimed = daemon is None and bool(files.read_note(topology.base_dir_of(lock) / _LOCK))
     start = _begin(session, lock) if daemon is None else None
     is_ours = False
     try:
+        if start is not None and is_claimed:
+            is_ours = _finish(session, start)
         try:
             # The keeper and the daemon come up while the files are written.
             tree = topology.write_first(lock)
         finally:
-            is_ours = start is not None and _finish(session, start)
+            if start is not None and not is_claimed:
+                is_ours = _finish(session, start)
             if daemon is None:
                 daemon = session.connect()
         yield _Started(daemon, is_ours, lambda: topology.write(session, lock, tree))

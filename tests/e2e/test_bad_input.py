@@ -272,9 +272,16 @@ def test_an_unusable_runtime_directory_is_named(scenario: Scenario) -> None:
 
 
 def test_two_topologies_cannot_share_a_directory(scenario: Scenario) -> None:
-    scenario.services({"web": {"command": bad()}})
+    scenario.write(
+        "import threading\n"
+        "config_model = {'required': {'n': int}}\n"
+        "def main(to_send, config):\n    threading.Event().wait()\n",
+        "web.py",
+    )
+    scenario.services({"web": {"handler": "web.py", "mode": "main", "config": {"n": 1}}})
     scenario.step("one comes up", orch("up", "-d", "--wait"), exits(0))
-    other = scenario.write(scenario.topology.read_text(), "other.yaml")
+    changed = scenario.topology.read_text().replace('"n": 1', '"n": 2')
+    other = scenario.write(changed, "other.yaml")
     outcome = scenario.step(
         "the other does not",
         orch("-f", str(other), "up", "-d"),
