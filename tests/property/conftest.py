@@ -15,6 +15,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 settings.register_profile(
-    "explore", settings.get_profile("orch"), derandomize=False, max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "3000"))
+    "explore",
+    settings.get_profile("orch"),
+    derandomize=False,
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "3000")),
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "orch"))

@@ -15,6 +15,7 @@ shutdown leaves nothing.
 
 from __future__ import annotations
 
+import functools
 import signal
 import tempfile
 from collections.abc import Callable
@@ -223,6 +224,13 @@ class Machine(RuleBasedStateMachine):
     @rule(slot=slots)
     def becomes_ready(self, slot: str) -> None:
         self._guard(lambda: self.system.ready(slot))
+
+    @rule()
+    def all_become_ready(self) -> None:
+        """What can be is ready, and what waits for it starts."""
+        for slot in sorted(COMPONENTS):
+            if slot in self.system.probes.watched:
+                self._guard(functools.partial(self.system.ready, slot))
 
     @rule(slot=slots)
     def loses_readiness(self, slot: str) -> None:
