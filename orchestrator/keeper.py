@@ -429,6 +429,8 @@ def main() -> int:
         if not keeper.daemon:
             keeper.start_daemon()
     except Refused as refusal:
+        with contextlib.suppress(OSError):
+            os.rmdir(arguments["runtime_dir"])  # Unless somebody else's sockets lie there.
         os.write(ready, json.dumps(refusal.answer).encode() + b"\n")
         return 1
     except OSError as error:

@@ -289,4 +289,5 @@ def test_two_topologies_cannot_share_a_directory(scenario: Scenario) -> None:
         says(r"another daemon \(pid \d+\)", "give another topology a base_dir of its own"),
     )
     no_traceback(scenario, outcome)
+    assert len(list(scenario.runtime.glob("orch/*"))) == 1
     scenario.step("the first is as it was", orch("build", "--check"), exits(0))
