@@ -236,11 +236,6 @@ def _skip_zeros(fd: int, offset: int, size: int) -> int:
     return offset
 
 
-def beginning(path: Path) -> int:
-    """Return the offset of the first byte that is still there."""
-    return LogFile(path).extent()[0]
-
-
 def last_lines(file: LogFile, count: int, begin: int, end: int) -> int:
     """Return the offset where the last `count` lines between two offsets begin.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import history, logfiles
+from orchestrator.cli import history
 from orchestrator.cli.history import Choice
 from orchestrator.cli.inotify import Notices
 from orchestrator.cli.logfiles import LogFile
@@ -84,7 +84,7 @@ def test_a_punched_head_is_skipped_and_offsets_stay(log: Path) -> None:
     file = LogFile(log)
     punch(log, size - len(b"first kept\nlast\n"))
     assert log.stat().st_size == size
-    assert logfiles.beginning(log) == size - len(b"first kept\nlast\n")
+    assert LogFile(log).extent()[0] == size - len(b"first kept\nlast\n")
     assert file.read() == b"first kept\nlast\n"
     assert file.offset == size
     with log.open("ab") as more:
