@@ -359,6 +359,8 @@ def copy_range(source: int, begin: int, end: int, target: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o640)
     try:
+        # Whatever the process's umask is at this moment: a start may have lent it out.
+        os.fchmod(fd, 0o640)
         offset = begin
         while offset < end:
             sent = os.sendfile(fd, source, offset, end - offset)

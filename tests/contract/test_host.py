@@ -168,9 +168,11 @@ class PosixBench:
                     processes.reap_stranger(pid)
             return not left
 
-        self.until(empty)
-        self._loop.close()
-        ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
+        try:
+            self.until(empty)
+        finally:
+            self._loop.close()
+            ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
 
 
 @pytest.fixture(params=[FakeBench, PosixBench], ids=["fake", "posix"])
