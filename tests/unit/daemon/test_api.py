@@ -296,12 +296,19 @@ def test_a_plan_and_a_stop_are_served_while_the_system_stops(
     client.result("stop", names=["shop.web"])
 
 
-async def test_down_names_what_still_runs_and_begins_the_end(
-    client: Client, system: System
-) -> None:
+def test_down_names_what_still_runs_and_begins_the_end(client: Client, system: System) -> None:
     apply(client, system, WEB, DB, names=["shop.web"])
-    assert client.result("down") == {"names": ["shop.web"]}
-    await asyncio.sleep(0)
+
+    async def down() -> dict[str, Any]:
+        result = client.result("down")
+        await asyncio.sleep(0)  # the end begins once the answer is on its way
+        return result
+
+    loop = asyncio.new_event_loop()
+    try:
+        assert loop.run_until_complete(down()) == {"names": ["shop.web"]}
+    finally:
+        loop.close()
     assert system.supervisor.stopping
     system.host.advance(30)
     assert system.finished == 1
