@@ -34,6 +34,8 @@ MARKER = "ORCH_INSTANCE"
 """The environment variable that marks every process of ours: `KEY/NAME/GENERATION`."""
 
 _TRANSIENT = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
 _KEEPER = str(Path(__file__).with_name("keeper.py"))
@@ -138,7 +140,8 @@ def _posix_spawn(argv: tuple[str, ...], order: Order, streams: tuple[int, int, i
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
             setsid=True,
             setsigmask=(),
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # the interpreter ignores them
+            # The interpreter ignores some, and so may have whoever started us (nohup, `&`).
+            setsigdef=_SIGNALS,
         )
     except OSError as error:
         raise _spawn_error(error, order) from error
@@ -217,9 +220,13 @@ def _launcher(setup: Setup, reported: int) -> tuple[str, ...]:
 def _log(path: str | None, opened: contextlib.ExitStack) -> int:
     if path is None:
         return _null()
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        fd = os.open(path, flags, 0o640)
+        try:
+            fd = os.open(path, _LOG_FLAGS, 0o640)
+        except FileNotFoundError:
+            # Somebody has removed the directory of a running system; the rest goes on.
+            os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)  # noqa: PTH103, PTH120
+            fd = os.open(path, _LOG_FLAGS, 0o640)
     except OSError as error:
         stage = f"open the log file {path!r}"
         transient = error.errno in _TRANSIENT or error.errno == errno.ENOSPC

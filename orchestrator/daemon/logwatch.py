@@ -247,7 +247,8 @@ class LogWatch:
             return
         log.rotating = True
         # Copying takes long; the thread touches nothing but the files.
-        future = self._loop.run_in_executor(None, rotation.rotate, path, log.logs.keep)
+        logs = log.logs
+        future = self._loop.run_in_executor(None, rotation.rotate, path, logs.keep, logs.size)
         future.add_done_callback(lambda done: self._rotated(log, done))
 
     def _rotated(self, log: _Log, done: asyncio.Future[Path | None]) -> None:

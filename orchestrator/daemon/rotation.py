@@ -29,8 +29,12 @@ ASIDE = ".old"
 """What the segments of a log that was replaced are called, behind their names."""
 
 
-def rotate(path: Path, keep: int) -> Path | None:
+def rotate(path: Path, keep: int, size: Bytes = 0) -> Path | None:
     """Move what a log holds now into a segment and keep the newest `keep`.
+
+    A flood may have written more since the last look than all segments together may hold
+    (`size` times `keep`, 0: no limit). Then only that much of its end is copied: the rest
+    would be removed at once, and copying it would make the flood ours too.
 
     Returns:
         The segment; None when the log holds nothing new.
@@ -39,12 +43,17 @@ def rotate(path: Path, keep: int) -> Path | None:
         HolesUnsupported: The file system cannot make holes.
         OSError: The segment cannot be written; the log is as it was.
     """
+    flooded = False
     with path.open("r+b") as log:
         begin = first_byte(path)
         end = _cut(log.fileno(), begin, os.fstat(log.fileno()).st_size)
         if end <= begin:
             return None
         if keep:
+            most = size * keep
+            flooded = 0 < most < end - begin
+            if flooded:
+                begin = _cut(log.fileno(), begin, end - most)
             segment = path.with_name(loglayout.segment_name(path.name, begin))
             files.copy_range(log.fileno(), begin, end, segment)
         else:
@@ -56,7 +65,7 @@ def rotate(path: Path, keep: int) -> Path | None:
         except (OSError, files.HolesUnsupported):
             segment.unlink()
             raise
-    for old in segments(path)[: -max(keep, 1)]:
+    for old in segments(path)[: -1 if flooded else -max(keep, 1)]:
         with contextlib.suppress(FileNotFoundError):
             old.unlink()
     return segment

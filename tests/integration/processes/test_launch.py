@@ -119,10 +119,17 @@ def test_a_program_has_three_descriptors_a_session_and_clean_signals(
 
 @pytest.mark.parametrize("setup", [Setup(), Setup(nice=1)], ids=["exec", "launcher"])
 def test_a_program_that_is_no_python_ignores_no_signal(runner: Runner, setup: Setup) -> None:
+    """Not even those that nohup, or a shell's `&`, made us ignore."""
     log = runner.directory / "sh.out"
     code = "while read -r line; do echo $line; done < /proc/self/status"
     order = Order(("/bin/sh", "-c", code), {}, "", stdout=str(log), setup=setup)
-    assert runner.start(order) == Exit(code=0)
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        assert runner.start(order) == Exit(code=0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     (line,) = [x for x in log.read_text().splitlines() if x.startswith("SigIgn")]
     # 32 and 33 are the C library's own, which its posix_spawn ignores in each child.
     assert int(line.split()[1], 16) & ~(3 << 31) == 0

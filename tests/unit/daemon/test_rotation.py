@@ -97,3 +97,19 @@ def test_segments_set_aside_are_those_of_the_last_time_only(tmp_path: Path) -> N
     (tmp_path / "web.out.9").touch()
     rotation.set_aside(log)
     assert [p.name for p in tmp_path.iterdir()] == ["web.out.9.old"]
+
+
+def test_a_flood_keeps_no_more_than_its_segments_may_hold(tmp_path: Path) -> None:
+    log = tmp_path / "web-web.out"
+    log.write_bytes(b"".join(b"old %06d\n" % n for n in range(1000)))
+    rotation.rotate(log, keep=2, size=50_000)
+    with log.open("ab") as file:
+        file.writelines(b"new %06d\n" % n for n in range(100_000))
+    segment = rotation.rotate(log, keep=2, size=50_000)
+    assert segment is not None
+    assert rotation.segments(log) == (segment,)
+    kept = segment.read_bytes()
+    assert 100_000 <= len(kept) <= 100_000 + len(b"new 000000\n")
+    assert kept.startswith(b"new ")
+    assert kept.endswith(b"new 099999\n")
+    assert rotation.first_byte(log) == log.stat().st_size
