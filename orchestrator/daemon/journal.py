@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import OrchestratorError
 from orchestrator.model import plain
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import Component
@@ -40,6 +41,10 @@ CREATE TABLE IF NOT EXISTS slot (
 
 _WRITE = "INSERT OR REPLACE INTO slot VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _COLUMNS = _WRITE.count("?")
+
+
+class JournalError(OrchestratorError):
+    """What must outlive the daemon cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +137,21 @@ class Journal:
         return dict(self._connection.execute("SELECT key, value FROM meta"))
 
     def remember(self, **values: str) -> None:
-        """Keep words about the system as a whole."""
-        with self._connection as connection:
+        """Keep words about the system as a whole.
+
+        Raises:
+            JournalError: They cannot be written.
+        """
+        with self._writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
     def components(self, components: Iterable[Component], removed: Iterable[str] = ()) -> None:
-        """Write the components as applied, and forget removed slots."""
-        with self._connection as connection:
+        """Write the components as applied, and forget removed slots.
+
+        Raises:
+            JournalError: They cannot be written; the journal is as it was.
+        """
+        with self._writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO component VALUES (?, ?)",
                 ((c.slot, json.dumps(plain.encode(c))) for c in components),
@@ -146,6 +159,14 @@ class Journal:
             gone = [(slot,) for slot in removed]
             connection.executemany("DELETE FROM component WHERE slot=?", gone)
             connection.executemany("DELETE FROM slot WHERE slot=?", gone)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._connection as connection:
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise JournalError(f"cannot write the journal: {error}; free some space") from error
 
     def write(self, rows: Iterable[tuple[Any, ...]]) -> bool:
         """Write slots, made by `row`, in one transaction; tell whether it could be done.

@@ -164,6 +164,19 @@ class Daemon:
         need_descriptors(len(records))
         self.supervisor.recover(records)
         self.host.recovered()
+        keeper = str(self._given["keeper"])
+        if remembered.get("stopping") and remembered.get("keeper") == keeper:
+            # The daemon before us died while it brought the system down.
+            code = int(remembered.get("exit_code", "0"))
+            self.api.begin_shutdown(exit_code=code, why=remembered["stopping"])
+        else:
+            self._remember_keeper(keeper)
+
+    def _remember_keeper(self, keeper: str) -> None:
+        try:
+            self._journal.remember(keeper=keeper, stopping="")
+        except journals.JournalError as error:
+            logger.warning("%s", error)
 
     async def serve(self) -> None:
         """Serve clients until the system has been brought down."""
@@ -222,6 +235,8 @@ class Daemon:
         self._given["keeper"] = keeper
         self.host.keeper_is(keeper)
         self.api.about = self._about()
+        if not self.supervisor.stopping:
+            self._remember_keeper(str(keeper))
 
     def _replace_keeper(self) -> None:
         """Start another keeper in place of a dead one, and hand over what it held."""

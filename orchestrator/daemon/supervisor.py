@@ -108,6 +108,9 @@ class Supervisor:
         """Make the slots be `components`, run the chosen ones; return the plan.
 
         Both are keyed by slot. With `dry` nothing is changed.
+
+        Raises:
+            JournalError: The journal cannot take it; nothing is changed.
         """
         present = {
             slot: changes.Present(
@@ -122,6 +125,13 @@ class Supervisor:
         plan = changes.plan(present, components, chosen, remove_orphans=remove_orphans)
         if dry:
             return plan
+        # First, so that a full disk refuses the whole of it.
+        self.journal.components(
+            component
+            if slot in chosen or slot not in self.slots
+            else self.slots[slot].instance.component
+            for slot, component in components.items()
+        )
         for slot, component in components.items():
             self._leaving.pop(slot, None)
             if slot in chosen or slot not in self.slots:
@@ -147,7 +157,6 @@ class Supervisor:
                     if not self.slots[slot].instance.component.enabled:
                         self._want(slot, up=False)
             self._touch(slot)
-        self.journal.components(self.slots[slot].instance.component for slot in components)
         self._turn()
         return plan
 
@@ -201,6 +210,8 @@ class Supervisor:
             self.exit_code = exit_code
             self.exit_why = why
             logger.info("Stopping the system: %s", why or "by request")
+            # A daemon that takes over in the middle of it goes on with it.
+            self._remember(stopping=why or "by request", exit_code=str(exit_code))
         for slot in self.slots:
             self._want(slot, up=False)
             if kill:
@@ -264,6 +275,7 @@ class Supervisor:
             self._report(reported)
         if self.stopping and not self._over and self._is_down():
             self._over = True
+            self._remember(stopping="")
             self._finished()
 
     def _instance(self, slot: str) -> Instance | None:
@@ -440,7 +452,14 @@ class Supervisor:
             if isinstance(effect, lifecycle.Spawn):
                 # Shown to people, never reckoned with.
                 self.facts[slot].started_wall = time.time()  # noqa: TID251
-            self.executor.do(slot, there.instance, effect)
+            try:
+                self.executor.do(slot, there.instance, effect)
+            except Exception as error:
+                # A defect of ours in one effect must not cost the others theirs.
+                logger.exception("Internal error: %s of %s", effect, slot)
+                if isinstance(effect, lifecycle.Spawn):
+                    failed = lifecycle.SpawnFailed(f"internal error: {error!r}")
+                    self._queue.append((slot, failed))
 
     # ------------------------------------------------------------- recovery
 
@@ -530,8 +549,17 @@ class Supervisor:
             del self.slots[slot], self.facts[slot], self._leaving[slot]
             self.executor.forget(slot)
             self._reported[slot] = None
-        self.journal.components((), gone)
+        try:
+            self.journal.components((), gone)
+        except journals.JournalError as error:
+            logger.warning("Removed instances may come back as orphans: %s", error)
         self._index()
+
+    def _remember(self, **values: str) -> None:
+        try:
+            self.journal.remember(**values)
+        except journals.JournalError as error:
+            logger.warning("A daemon that takes over will not know that it stops: %s", error)
 
     def _want(self, slot: str, *, up: bool, alone: bool = False) -> None:
         there = self.slots[slot]

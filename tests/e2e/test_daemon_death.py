@@ -185,3 +185,18 @@ def test_what_lost_daemon_and_keeper_can_be_brought_down(scenario: Scenario) -> 
     assert processes.is_alive(web)
     scenario.step("it goes down", orch("down"), exits(0), says("web.web", "stopped"))
     assert not processes.is_alive(web)
+
+
+def test_a_daemon_killed_while_it_stops_the_system_is_followed_by_one_that_goes_on(
+    scenario: Scenario,
+) -> None:
+    stubborn = {"command": bad("--ignore", "TERM"), "stop": {"timeout": "2s"}}
+    scenario.services({"calm": {"command": bad()}, "stubborn": stubborn})
+    scenario.step("they come up", orch("up", "-d", "--wait"), exits(0))
+    keeper = scenario.daemon()["keeper_pid"]
+    stopping = scenario.start("down")
+    scenario.until_row("stubborn.stubborn", phase="stopping")
+    kill_daemon(scenario)
+    scenario.until(lambda: not processes.is_alive(keeper), saying="the keeper has ended")
+    assert not [each for each in scenario.processes() if "badproc.py" in each.command]
+    assert stopping.wait().code == 0

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from orchestrator.daemon import journal as journals
 from orchestrator.errors import ExitCode, SpawnError
 from orchestrator.model import topology
 from orchestrator.model.phase import Exit
@@ -21,6 +22,7 @@ from orchestrator.model.topology import (
     Rung,
 )
 from orchestrator.supervision import lifecycle
+from orchestrator.supervision.lifecycle import Instance
 from tests import fakes
 from tests.fakes import Fork, Program
 from tests.unit.daemon.system import KEY, System
@@ -650,3 +652,39 @@ def test_the_journal_agrees_after_each_step(system: System) -> None:
     assert system.mismatches() == []
     system.host.advance(30)
     assert system.mismatches() == []
+
+
+# ------------------------------------------------------------------ a full disk
+
+
+def test_an_apply_that_the_journal_cannot_take_changes_nothing(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.apply(CALM)
+    before = dict(system.supervisor.slots)
+
+    def full(*_: object) -> None:
+        raise journals.JournalError("cannot write the journal: disk is full; free some space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system.journal, "components", full)
+        with pytest.raises(journals.JournalError, match="free some space"):
+            system.apply(fakes.with_fields(CALM, command=("other",)), DB)
+    assert system.supervisor.slots == before
+    assert system.mismatches() == []
+
+
+def test_a_defect_in_one_effect_costs_the_others_nothing(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = system.supervisor.executor.do
+
+    def faulty(slot: str, instance: Instance, effect: lifecycle.Effect) -> None:
+        if slot == "shop.db@1":
+            raise RuntimeError("a defect")
+        real(slot, instance, effect)
+
+    monkeypatch.setattr(system.supervisor.executor, "do", faulty)
+    system.apply(DB, CALM)
+    assert system.phases() == {"shop.db@1": "failed", "shop.calm@1": "running"}
+    assert system.result("shop.db@1") == "spawn-error"
