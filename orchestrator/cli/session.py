@@ -10,9 +10,8 @@ from orchestrator import client, files
 from orchestrator.cli.invocation import Options
 from orchestrator.cli.screen import Screen
 from orchestrator.client import Client
+from orchestrator.config import paths
 from orchestrator.errors import DaemonUnreachable, UsageError
-
-DEFAULT_NAMES = ("topology.yaml", "topology.yml")
 
 
 class Session:
@@ -47,11 +46,11 @@ class Session:
             return Path(self._file).absolute()
         here = Path.cwd()
         for directory in (here, *here.parents):
-            for name in DEFAULT_NAMES:
+            for name in paths.DEFAULT_NAMES:
                 if (directory / name).is_file():
                     return directory / name
         raise UsageError(
-            f"cannot find {' or '.join(DEFAULT_NAMES)} in {here} or above it; "
+            f"cannot find {' or '.join(paths.DEFAULT_NAMES)} in {here} or above it; "
             "name a file with -f FILE"
         )
 
@@ -63,8 +62,7 @@ class Session:
     @property
     def base_dir(self) -> Path:
         """Where the system keeps its files, unless its topology says otherwise."""
-        project = self.options.project
-        return self.topology.parent / (f".orch-{project}" if project else ".orch")
+        return paths.base_dir(self.topology, None, self.options.project)
 
     @property
     def starter(self) -> str:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 KEY_LENGTH = 12
 
+DEFAULT_NAMES = ("topology.yaml", "topology.yml")
+"""What a topology file is called when nobody names it."""
+
 
 def key(topology: Path, project: str | None) -> str:
     """Return what names a system here: a digest of its file's real path and project."""
@@ -26,8 +29,13 @@ def runtime_dir(topology: Path, project: str | None, environment: Mapping[str, s
 def base_dir(topology: Path, declared: str | None, project: str | None) -> Path:
     """Return where built files, logs and the journal of a system go.
 
-    Systems from one file that differ by project never share it.
+    Systems from one file that differ by project never share it, nor do those from two files
+    of one folder that declare nothing. As for `key`, a link's target gives the name.
     """
     beside = topology.absolute().parent
-    name = declared or ".orch"
+    name = declared or _default(Path(os.path.realpath(topology)))
     return Path(os.path.normpath(beside / (f"{name.rstrip('/')}-{project}" if project else name)))
+
+
+def _default(topology: Path) -> str:
+    return ".orch" if topology.name in DEFAULT_NAMES else f".orch-{topology.stem}"

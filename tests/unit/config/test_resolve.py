@@ -174,6 +174,37 @@ def test_a_system_without_name_has_its_folders(workshop: Workshop, folder: str, 
     assert config.read(path, environment=workshop.environment).name == name
 
 
+@pytest.mark.parametrize(
+    ("file", "project", "name"),
+    [
+        ("topology.yaml", None, ".orch"),
+        ("topology.yml", None, ".orch"),
+        ("topology.yaml", "two", ".orch-two"),
+        ("shop.yaml", None, ".orch-shop"),
+        ("shop.test.yml", None, ".orch-shop.test"),
+        ("shop.yaml", "two", ".orch-shop-two"),
+    ],
+)
+def test_systems_of_one_folder_have_a_directory_each(
+    workshop: Workshop, file: str, project: str | None, name: str
+) -> None:
+    path = workshop.write(file, "services: {a: {command: sh}}\n")
+    draft = config.read(path, environment=workshop.environment, project=project)
+    assert draft.base_dir == workshop.directory / name
+    (ignored,) = (
+        file for file in build.files_of(config.lock(draft, None).lock) if file.path == ".gitignore"
+    )
+    assert ignored.text == "*\n"
+
+
+def test_a_link_to_a_topology_is_the_same_system(workshop: Workshop) -> None:
+    path = workshop.write("topology.yaml", "services: {a: {command: sh}}\n")
+    link = workshop.directory / "link.yaml"
+    link.symlink_to(path)
+    first, second = (config.read(one, environment=workshop.environment) for one in (path, link))
+    assert (first.key, first.base_dir) == (second.key, second.base_dir)
+
+
 def test_projects_share_nothing(workshop: Workshop) -> None:
     text = "base_dir: out\nservices: {a: {command: sh}}\n"
     first, second = workshop.read(text), workshop.read(text, project="two")
