@@ -48,18 +48,21 @@ def needed_first(files: Iterable[File]) -> tuple[File, ...]:
     The rest is for people and for `orch run`: it can be written while the system comes up.
     """
     last = ("__info__.json", "environment.json", LOCK_FILE)
-    handled = {f.path.rpartition("/")[0] for f in files if f.path.endswith("/addresses.json")}
+    told = {f.path.rpartition("/")[0] for f in files if f.path.endswith("/addresses.json")}
     return tuple(
         f
         for f in files
-        if f.path.rpartition("/")[0] in handled
+        if f.path.rpartition("/")[0] in told
         or not (f.path.endswith(last) or (f.path.endswith("/config.json") and f.text == EMPTY))
     )
 
 
 def lock_text(lock: Lock) -> str:
-    """Return the text of a lock file: the plain lock and its digest, canonical."""
-    encoded = plain.encode(lock)
+    """Return the text of a lock file: the plain lock and its digest, canonical.
+
+    What components inherit is left out: a build does not depend on who calls.
+    """
+    encoded = topology.declared(plain.encode(lock))
     whole = {"digest": topology.digest(encoded), "lock": encoded}
     return topology.canonical(whole).decode() + "\n"
 
@@ -94,7 +97,8 @@ def _of_component(component: Component) -> list[File]:
         File(f"{place}/config.json", _text(component.config)),
         File(f"{place}/environment.json", _text(component.environment), PRIVATE),
     ]
-    if component.handler is not None:
+    # A wired program speaks with others too, and may read where they are.
+    if component.handler is not None or _is_wired(component):
         made.append(File(f"{place}/addresses.json", _text(_addresses(component))))
     return made
 
@@ -117,6 +121,11 @@ def _info(component: Component) -> dict[str, Any]:
         "python_path": list(component.python_path),
         "expect_subscribers": dict(component.expect_subscribers),
     }
+
+
+def _is_wired(component: Component) -> bool:
+    ends = (component.connections, component.states)
+    return any(wiring.inward or wiring.outward for wiring in ends)
 
 
 def _addresses(component: Component) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Lowered:
     python_path: tuple[str, ...]
     config: dict[str, Any]
     environment: dict[str, str]
+    inherited: dict[str, str]
     options: dict[str, Any]
     depends_on: dict[str, Dependency]
     enabled: bool = True
@@ -63,17 +64,19 @@ class Lowering:
         has_command = "command" in declared.own
         mode = Mode(declared.get("mode", "service"))
         variables = self.environment(declared)
+        inherited = self.inherited_by(declared, variables)
         working_dir = self.working_dir(declared)
         return Lowered(
             declared=declared,
             replicas=replicas if replicas is not None else declared.get("replicas", 1),
             handler=handler,
-            command=self.command(declared, variables) if has_command else (),
+            command=self.command(declared, {**inherited, **variables}) if has_command else (),
             mode=mode,
             working_dir=working_dir,
             python_path=_python_path(handler, declared.directory) if handler else (),
             config=_config(declared),
             environment=variables,
+            inherited=inherited,
             options=options.options(
                 declared, is_server=handler is not None and mode is Mode.SERVICE, found=self.found
             ),
@@ -150,11 +153,8 @@ class Lowering:
         return str(path)
 
     def environment(self, declared: Declared) -> dict[str, str]:
-        """Return the variables: inherited, from files, from the service, the component's own."""
-        which = declared.get("inherit_env")
-        variables = (
-            dict(self.inherited) if which is None else environment.inherited(self.caller, which)
-        )
+        """Return the declared variables: from files, from the service, the component's own."""
+        variables: dict[str, str] = {}
         layer = declared.layer("env_file")
         if layer is not None:
             named = layer.fields["env_file"]
@@ -170,6 +170,12 @@ class Lowering:
                     self.found.error("ORC231", f"orch itself sets {name} for components", place)
                 variables[name] = _variable(value, below.source, below.fields, name)
         return variables
+
+    def inherited_by(self, declared: Declared, variables: Mapping[str, str]) -> dict[str, str]:
+        """Return what it has from the caller, without what it declares itself."""
+        which = declared.get("inherit_env")
+        passed = self.inherited if which is None else environment.inherited(self.caller, which)
+        return {name: value for name, value in passed.items() if name not in variables}
 
     def env_file(self, path: Path, word: str, place: Place) -> dict[str, str]:
         """Return the variables of an env file, which is read once."""

@@ -1,4 +1,4 @@
-"""The environment of a component: what it inherits, its env files, its own variables."""
+"""The environment of a component: what it inherits, and the lines of its env files."""
 
 from __future__ import annotations
 

@@ -123,6 +123,7 @@ class _Resolver:
             expect_subscribers=self.subscribers.get(component.base, {}),
             config=context.value(component.config),
             environment=context.value(component.environment),
+            inherited=component.inherited,
             secrets=tuple(sorted(context.secrets)),
             python_path=component.python_path,
             working_dir=working_dir,
@@ -140,11 +141,10 @@ class _Resolver:
                     plug.socket: self.endpoint(plug, number) for plug in plugs
                 }
             elif "" in end.sockets:
-                sides[end.direction][end.name] = self.draft.table.endpoint(*end.sockets[""])
+                sides[end.direction][end.name] = self.met(end.sockets[""])
             else:
                 sides[end.direction][end.name] = {
-                    socket: self.draft.table.endpoint(*spot)
-                    for socket, spot in end.sockets.items()
+                    socket: self.met(spot) for socket, spot in end.sockets.items()
                 }
         if not sides["in"] and not sides["out"]:
             return _UNWIRED
@@ -152,9 +152,13 @@ class _Resolver:
 
     def endpoint(self, plug: wiring.Plug, number: int) -> str | list[str]:
         """Return what a socket of an instance uses: its own to bind, all to connect."""
-        table, spot = self.draft.table, plug.spot
         if plug.binds:
-            return table.endpoint(*spot, number)
+            return self.draft.table.endpoint(*plug.spot, number)
+        return self.met(plug.spot)
+
+    def met(self, spot: wiring.Spot) -> str | list[str]:
+        """Return what connects to a spot: the endpoint of its binder, of each if replicated."""
+        table = self.draft.table
         count = self.wired.binders(spot)
         if count == 1:
             return table.endpoint(*spot)

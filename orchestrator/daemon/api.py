@@ -132,7 +132,8 @@ class Api:
             remove_orphans=bool(params.get("remove_orphans")),
             dry=dry,
         )
-        return {"plan": [_operation(o) for o in plan], "digest": topology.digest(params["lock"])}
+        digest = topology.digest(topology.declared(params["lock"]))
+        return {"plan": [_operation(o) for o in plan], "digest": digest}
 
     def start(self, params: Params) -> dict[str, Any]:
         """Run the named instances and what they depend on."""

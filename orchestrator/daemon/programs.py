@@ -130,6 +130,7 @@ def _environment(
         if component.handler is not None:
             for name in component.secrets:
                 environment[f"ORCH_SETTING_{name}"] = secrets.get(name, "")
+    environment = {**component.inherited, **environment}
     environment[MARKER] = _marker(component, generation, place)
     return environment
 

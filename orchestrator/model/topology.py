@@ -209,6 +209,8 @@ class Component:
     Exactly one of `handler` (absolute path of a file or package, or a dotted module) and
     `command` (argv) is set. Strings may still hold `${settings.NAME}` for each name in
     `secrets`, which only the process itself, or the daemon when it starts one, replaces.
+    `environment` is what was declared; it wins over `inherited`, which is of the shell that
+    applied the lock: for the next start, no reason for one, and in no built file.
     """
 
     service: str
@@ -225,6 +227,7 @@ class Component:
     expect_subscribers: Mapping[str, int] = _restart({})
     config: Mapping[str, Json] = _restart({})
     environment: Mapping[str, str] = _restart({})
+    inherited: Mapping[str, str] = _live({})
     secrets: tuple[str, ...] = _restart(())
     python_path: tuple[str, ...] = _restart(())
     working_dir: str = _restart("")
@@ -309,6 +312,15 @@ def dependencies(lock: Lock) -> dict[str, tuple[str, ...]]:
         )
         for name, component in lock.components.items()
     }
+
+
+def declared(lock: Plain) -> Plain:
+    """Return a plain lock without what its components inherit: the same for every caller."""
+    components = {
+        name: {key: value for key, value in component.items() if key != "inherited"}
+        for name, component in lock["components"].items()
+    }
+    return {**lock, "components": components}
 
 
 def canonical(plain: Json) -> bytes:

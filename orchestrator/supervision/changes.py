@@ -101,12 +101,17 @@ def _operation(slot: str, component: Component, there: Present | None, *, run: b
         return Operation(slot, name, Action.CREATE, "new" if run else "new, not started")
     if not run:
         return Operation(slot, name, Action.KEEP, "not among those named")
-    changed = difference(there.component, component)
+    different = difference(there.component, component)
+    changed = tuple(field for field in different if field != "inherited")
     if not changed:
         if component.enabled and not there.up:
             return Operation(slot, name, Action.START, "was stopped")
         if component.enabled and there.failed:
             return Operation(slot, name, Action.START, "had failed")
+        if different:
+            # The shell that applies is another one; the topology is the same.
+            cause = "inherited variables changed, for its next start"
+            return Operation(slot, name, Action.UPDATE, cause)
         return Operation(slot, name, Action.KEEP, "unchanged")
     cause = ("fields " if len(changed) > 1 else "field ") + ", ".join(changed) + " changed"
     if not there.alive:

@@ -164,3 +164,24 @@ def test_build_writes_the_same_wherever_it_writes(scenario: Scenario) -> None:
         base = scenario.root / folder
         contents.append((base / "conf/web-web/config.json").read_bytes())
     assert contents[0] == contents[1]
+
+
+def test_two_topologies_of_one_folder_do_not_meet(scenario: Scenario) -> None:
+    for name in ("one", "two"):
+        command = f"services: {{{name}: {{command: sleep 1000}}}}\n"
+        scenario.write(command, f"{name}.yaml")
+        scenario.step("build", orch("-f", f"{name}.yaml", "build"), exits(0))
+    scenario.step("the first is fresh", orch("-f", "one.yaml", "build", "--check"), exits(0))
+    for name in ("one", "two"):
+        assert (scenario.root / f".orch-{name}/conf/{name}-{name}/config.json").is_file()
+
+
+def test_another_shell_restarts_nothing_and_makes_no_build_stale(scenario: Scenario) -> None:
+    scenario.services({"web": {"command": bad()}})
+    scenario.step("start", orch("up", "-d"), exits(0))
+    scenario.environment["PATH"] += ":/nowhere"
+    scenario.step("nothing is stale", orch("build", "--check"), exits(0))
+    scenario.step("a plan", orch("up", "--plan"), exits(0), says(r"web\.web +update +inherited"))
+    scenario.step("again", orch("up", "-d"), exits(0), says("update web.web: inherited"))
+    scenario.step("it is taken", orch("up", "--plan"), exits(0), says("keep +unchanged"))
+    scenario.step("take down", orch("down"), exits(0))

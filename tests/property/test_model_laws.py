@@ -180,6 +180,7 @@ components: st.SearchStrategy[Component] = st.builds(
     expect_subscribers=st.dictionaries(words, st.integers(0, 9), max_size=2),
     config=st.dictionaries(words, json_values, max_size=3),
     environment=st.dictionaries(words, words, max_size=3),
+    inherited=st.dictionaries(words, words, max_size=3),
     secrets=st.lists(words, max_size=2).map(tuple),
     umask=st.none() | st.integers(0, 0o777),
     rlimits=st.dictionaries(words, st.tuples(st.integers(-1, 9), st.integers(-1, 9)), max_size=2),

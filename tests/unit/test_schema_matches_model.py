@@ -34,11 +34,14 @@ from orchestrator.model.topology import (
 SOURCE_ONLY = {
     "shell": "becomes the words of the command",
     "env_file": "becomes environment",
-    "inherit_env": "becomes environment",
+    "inherit_env": "becomes inherited",
 }
 """Fields of a component in files that the model does not have."""
 
-MODEL_ONLY = {"service", "component", "instance", "expect_subscribers", "secrets", "python_path"}
+MODEL_ONLY = {
+    *("service", "component", "instance"),
+    *("inherited", "expect_subscribers", "secrets", "python_path"),
+}
 """Fields of a component that are found out, not written."""
 
 COMPONENT: dict[str, Any] = schema.definition("component")["properties"]
@@ -140,7 +143,9 @@ def test_top_level_and_inherited_defaults() -> None:
     top = schema.topology()["properties"]
     assert top["start_concurrency"]["default"] == fields(Lock)["start_concurrency"].default
     assert top["version"]["default"] == fields(Lock)["format"].default == 1
-    assert tuple(schema.resolved(COMPONENT["inherit_env"])["default"]) == environment.INHERITED
+    inherit = schema.resolved(COMPONENT["inherit_env"])
+    assert tuple(inherit["default"]) == environment.INHERITED
+    assert inherit["x-apply"] == fields(Component)["inherited"].metadata["apply"].value
 
 
 @pytest.mark.parametrize(

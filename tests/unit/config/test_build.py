@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ TEXT = """
     services:
       a: {handler: a.py, connections: {in: {e: bus}}, config: {z: 1, é: "ü"}}
       b: {handler: a.py, mode: main, connections: {out: {e: bus}}}
-      c: {command: sh -x, inherit_env: false, environment: {A: b}}
+      c: {command: sh -x, environment: {A: b}}
 """
 
 
@@ -78,11 +79,63 @@ def test_what_may_hold_something_private_is_private(lock: Lock) -> None:
 def test_a_lock_file_is_read_back_or_refused(lock: Lock) -> None:
     text = build.lock_text(lock)
     read = build.read_lock(text)
-    assert read.components == lock.components
+    assert read.components == {
+        name: replace(component, inherited={}) for name, component in lock.components.items()
+    }
     with pytest.raises(ValueError, match="edited"):
         build.read_lock(text.replace("7000", "7001"))
     with pytest.raises(ValueError, match="cannot read"):
         build.read_lock("{}")
+
+
+def test_what_is_built_does_not_depend_on_who_calls(workshop: Workshop) -> None:
+    text = "services: {a: {command: sh, inherit_env: true, environment: {A: b}}}\n"
+    first = workshop.lock(text).lock
+    workshop.environment |= {"PATH": "/bin:/usr/bin:/x", "LANG": "C"}
+    second = workshop.lock(text).lock
+    assert first.components["a.a"].inherited != second.components["a.a"].inherited
+    assert build.files_of(first) == build.files_of(second)
+    made = {file.path: file.text for file in build.files_of(second)}
+    assert json.loads(made["conf/a-a/environment.json"]) == {"A": "b"}
+
+
+def test_a_command_that_is_wired_is_told_its_addresses(workshop: Workshop) -> None:
+    text = """
+        addresses: {bus: tcp://127.0.0.1:7000}
+        services:
+          a: {command: sh, connections: {in: {e: bus}}}
+          b: {command: sh, states: {out: {s: bus}}}  # together they use both ends of it
+          c: {command: sh}
+    """
+    made = {file.path: file.text for file in build.files_of(workshop.lock(text).lock)}
+    assert json.loads(made["conf/a-a/addresses.json"]) == {
+        "connections": {"in": {"e": "tcp://127.0.0.1:7000"}, "out": {}},
+        "states": {"in": {}, "out": {}},
+    }
+    assert json.loads(made["conf/b-b/addresses.json"]) == {
+        "connections": {"in": {}, "out": {}},
+        "states": {"in": {}, "out": {"s": "tcp://127.0.0.1:7000"}},
+    }
+    assert "conf/c-c/addresses.json" not in made
+
+
+def test_a_command_connects_to_every_replica_of_a_handler(workshop: Workshop) -> None:
+    workshop.write("a.py", "")
+    text = """
+        addresses: {bus: auto}
+        services:
+          a: {handler: a.py, replicas: 2, connections: {out: {e: bus}}}
+          b: {command: sh, connections: {in: {e: bus}}}
+    """
+    models = {"a.a": model("a.a", connections={"out": {"e": end("publisher")}})}
+    made = {file.path: file.text for file in build.files_of(workshop.lock(text, models).lock)}
+    bound = [
+        json.loads(made[f"conf/{stem}/addresses.json"])["connections"]["out"]["e"]["publisher"]
+        for stem in ("a-a", "a-a@2")
+    ]
+    wired = json.loads(made["conf/b-b/addresses.json"])["connections"]
+    assert wired == {"in": {"e": bound}, "out": {}}
+    assert len(set(bound)) == 2
 
 
 def test_a_declared_base_dir_is_the_users_to_ignore(workshop: Workshop) -> None:

@@ -45,10 +45,9 @@ def test_later_layers_win(workshop: Workshop) -> None:
                 env_file: [one.env, two.env]
                 environment: {D: component, V: 1.10, T: true, O: 0644, N: null-ish}
     """
-    made = dict(workshop.lock(text).lock.components["s.a"].environment)
-    assert {made.pop(name) for name in ("PATH", "HOME")} == {"/usr/bin:/bin", "/home/test"}
-    assert made == {
-        "TZ": "UTC",
+    component = workshop.lock(text).lock.components["s.a"]
+    assert component.inherited == {"PATH": "/usr/bin:/bin", "HOME": "/home/test", "TZ": "UTC"}
+    assert component.environment == {
         "LANG": "default",
         "A": "file1",
         "B": "file2",
@@ -68,4 +67,24 @@ def test_later_layers_win(workshop: Workshop) -> None:
 def test_inheritance_can_be_chosen(workshop: Workshop, which: str, names: set[str]) -> None:
     workshop.environment = {"PATH": "/bin", "HOME": "/", "OTHER": "x", "NOTIFY_SOCKET": "/no"}
     text = f"services: {{a: {{command: /bin/sh, inherit_env: {which}}}}}\n"
-    assert set(workshop.lock(text).lock.components["a.a"].environment) == names
+    assert set(workshop.lock(text).lock.components["a.a"].inherited) == names
+
+
+def test_what_is_declared_wins_over_what_is_inherited(workshop: Workshop) -> None:
+    workshop.environment = {"PATH": "/bin", "HOME": "/h", "TZ": "UTC", "LANG": "C"}
+    workshop.write("vars.env", "HOME=/from/file\n")
+    text = """
+        services:
+          a:
+            environment: {TZ: CET}
+            components: {a: {command: /bin/sh, env_file: vars.env, environment: {X: 1}}}
+    """
+    component = workshop.lock(text).lock.components["a.a"]
+    assert component.environment == {"HOME": "/from/file", "TZ": "CET", "X": "1"}
+    assert component.inherited == {"PATH": "/bin", "LANG": "C"}
+
+
+def test_a_declared_path_is_where_programs_are_looked_for(workshop: Workshop) -> None:
+    text = "services: {a: {command: ls, environment: {PATH: /nowhere}}}\n"
+    assert workshop.codes(text) == ["ORC233"]
+    assert workshop.codes(text.replace("PATH", "OTHER")) == []

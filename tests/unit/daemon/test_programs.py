@@ -10,7 +10,7 @@ import pytest
 from orchestrator.daemon import programs
 from orchestrator.daemon.programs import Place
 from orchestrator.model import topology
-from orchestrator.model.topology import Component, Logs, Ready
+from orchestrator.model.topology import Component, Logs, Ready, Stop
 from orchestrator.process import MARKER, Setup
 from orchestrator.supervision.lifecycle import Instance
 from tests import fakes
@@ -31,6 +31,30 @@ def test_a_command_gets_its_declared_environment_and_a_marker() -> None:
     finally:
         del os.environ["ORCH_TEST_LEAK"]
     assert found == {"A": "1", "B": "", MARKER: "k1/shop.web@2/3"}
+
+
+def test_what_is_declared_wins_over_what_the_caller_had() -> None:
+    component = fakes.component(
+        "shop.web",
+        inherited={"PATH": "/caller", "TZ": "UTC", "LANG": "${settings.API_KEY}"},
+        environment={"PATH": "/declared", "KEY": "${settings.API_KEY}"},
+        secrets=("API_KEY",),
+        stop=Stop(command=("stop",)),
+    )
+    wanted = {
+        "PATH": "/declared",
+        "TZ": "UTC",
+        "KEY": "s3cret",
+        "LANG": "${settings.API_KEY}",  # the caller's words are not ours to read
+    }
+    orders = (
+        programs.order(component, 3, PLACE, SECRETS, {}),
+        programs.stop_order(component, 3, PLACE, SECRETS),
+        programs.probe_order(component, ("look",), "probe", PLACE, SECRETS),
+    )
+    for order in orders:
+        found = {name: order.environment[name] for name in order.environment if name != MARKER}
+        assert found == wanted
 
 
 def test_the_marker_names_system_slot_and_generation() -> None:

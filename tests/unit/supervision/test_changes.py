@@ -13,6 +13,7 @@ from tests import fakes
 
 WEB = fakes.component("shop.web")
 DB = fakes.component("shop.db")
+SHELL = {"PATH": "/elsewhere"}
 WEB_1, WEB_2 = fakes.component("shop.web@1"), fakes.component("shop.web@2")
 
 
@@ -22,6 +23,10 @@ def running(component: Component) -> Present:
 
 def stopped(component: Component) -> Present:
     return Present(component, up=False, alive=False, ended=True)
+
+
+def completed(component: Component) -> Present:
+    return Present(component, up=True, alive=False, ended=True)
 
 
 def failed(component: Component) -> Present:
@@ -61,6 +66,27 @@ CASES: dict[str, tuple[list[Present], list[Component], list[str], list[str]]] = 
         [fakes.with_fields(WEB, command=("other",))],
         [],
         ["start shop.web: field command changed"],
+    ),
+    "another shell is for the next start": (
+        [running(WEB), completed(DB)],
+        [fakes.with_fields(WEB, inherited=SHELL), fakes.with_fields(DB, inherited=SHELL)],
+        [],
+        [
+            "update shop.web: inherited variables changed, for its next start",
+            "update shop.db: inherited variables changed, for its next start",
+        ],
+    ),
+    "another shell starts what is to start anyway": (
+        [stopped(WEB), failed(DB)],
+        [fakes.with_fields(WEB, inherited=SHELL), fakes.with_fields(DB, inherited=SHELL)],
+        [],
+        ["start shop.web: was stopped", "start shop.db: had failed"],
+    ),
+    "another shell is not the cause": (
+        [running(WEB)],
+        [fakes.with_fields(WEB, inherited=SHELL, nice=5)],
+        [],
+        ["restart shop.web: field nice changed"],
     ),
     "only those named are touched": (
         [running(WEB)],
