@@ -280,8 +280,12 @@ def test_two_topologies_cannot_share_a_directory(scenario: Scenario) -> None:
     )
     scenario.services({"web": {"handler": "web.py", "mode": "main", "config": {"n": 1}}})
     scenario.step("one comes up", orch("up", "-d", "--wait"), exits(0))
-    changed = scenario.topology.read_text().replace('"n": 1', '"n": 2')
-    other = scenario.write(changed, "other.yaml")
+    other = scenario.write(
+        scenario.topology.read_text()
+        .replace('"n": 1', '"n": 2')
+        .replace('"version": 1', '"version": 1, "base_dir": ".orch"'),
+        "other.yaml",
+    )
     outcome = scenario.step(
         "the other does not",
         orch("-f", str(other), "up", "-d"),
