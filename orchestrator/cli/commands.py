@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     DURATION = enum.auto()
     LINES = enum.auto()
     SIGNAL = enum.auto()
+    LEVEL = enum.auto()
     PATTERN = enum.auto()
     PAIR = enum.auto()
     COUNT = enum.auto()
@@ -344,6 +345,7 @@ COMMANDS: tuple[Command, ...] = (
                 "-cl --console-loglevel",
                 "From which level on to log.",
                 "LEVEL",
+                Kind.LEVEL,
                 default="INFO",
             ),
             _option("service", "-s --service", "The handler file, instead of FILE.", "FILE"),

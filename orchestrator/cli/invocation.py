@@ -24,6 +24,7 @@ ALL_LINES = -1
 """What `all` means where lines are counted; None is left to mean that nothing was said."""
 
 SET = "1"
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -139,6 +140,14 @@ def _signal(_: Parameter, text: str) -> str:
     raise ValueError(f"no signal has this name{_near(name, known)}")
 
 
+def _level(_: Parameter, text: str) -> str:
+    import logging  # noqa: PLC0415 - only `run` names levels
+
+    if text.isdecimal() or text.upper() in logging.getLevelNamesMapping():
+        return text
+    raise ValueError(f"choose one of {', '.join(_LEVELS)}, or a number")
+
+
 def _pattern(_: Parameter, text: str) -> re.Pattern[bytes]:
     try:
         return re.compile(text.encode("utf-8", "surrogateescape"))
@@ -165,6 +174,7 @@ _CONVERSIONS: Mapping[Kind, Callable[[Parameter, str], object]] = {
     Kind.DURATION: _duration,
     Kind.LINES: _lines,
     Kind.SIGNAL: _signal,
+    Kind.LEVEL: _level,
     Kind.PATTERN: _pattern,
     Kind.PAIR: _pair,
     Kind.COUNT: _count,

@@ -133,6 +133,23 @@ def test_run_takes_the_file_as_an_option_too(world: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "BTC 4\n"), done.stderr
 
 
+def test_run_with_an_unknown_level_is_a_usage_error(world: Path) -> None:
+    (world / "main.py").write_text(HANDLER)
+    done = run(world, "main.py", "-m", "-cl", "LOUD")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "orch: cannot use 'LOUD' for --console-loglevel: "
+        "choose one of DEBUG, INFO, WARNING, ERROR, CRITICAL, or a number\n"
+    )
+
+
+@pytest.mark.parametrize("level", ["debug", "WARN", "15"])
+def test_run_takes_a_level_by_name_or_number(world: Path, level: str) -> None:
+    (world / "main.py").write_text(HANDLER)
+    done = run(world, "main.py", "-m", "-cl", level, "--symbol=BTC", "--depth=4")
+    assert (done.returncode, done.stdout) == (0, "BTC 4\n"), done.stderr
+
+
 def test_run_of_nothing_is_a_usage_error(world: Path) -> None:
     done = run(world, "none.py")
     assert done.returncode == 2
