@@ -8,6 +8,7 @@ handlers' models it is known which socket binds.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ Model = Mapping[str, Any]
 
 Spot = tuple[str, str]
 """An address and a part of it ('' for the only one)."""
+
+_LOADING = re.compile(r"^cannot load the handler[^:]*: ")
 
 _PAIRS = {
     "replyer": "requester",
@@ -283,7 +286,8 @@ def _check_unwired(
 def _report_import(component: Lowered, error: Mapping[str, Any], found: Report) -> None:
     """Report at the line of the handler that failed, where that is known, else at its name."""
     place = component.declared.at("handler")
-    said = str(error.get("message") or "it failed").strip()
+    # What comes from the loader begins with these words, and with the file where it knows it.
+    said = _LOADING.sub("", str(error.get("message") or "it failed").strip())
     message = f"cannot load the handler of {component.base!r}: {said}"
     file, line = error.get("file"), error.get("line")
     code = _code(str(file)) if file and line else None

@@ -298,6 +298,21 @@ def test_a_handler_that_cannot_be_loaded_is_shown_at_its_line(workshop: Workshop
     assert Path(one.related[0].position.file).name == "topology.yaml"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "cannot load the handler: KeyError: 'a: b'",
+        "cannot load the handler a.py: KeyError: 'a: b'",
+        "KeyError: 'a: b'",
+    ],
+)
+def test_that_a_handler_cannot_be_loaded_is_said_once(workshop: Workshop, said: str) -> None:
+    error = {"file": None, "line": None, "message": said}
+    mine = models("replyer", "requester", **{"a.a": model("a.a", error=error)})
+    one = workshop.only(pair(workshop), mine)
+    assert one.message == "cannot load the handler of 'a.a': KeyError: 'a: b'"
+
+
 def test_a_handler_that_cannot_be_found_is_shown_where_it_is_named(workshop: Workshop) -> None:
     error = {"file": None, "line": None, "message": "no module named 'x'"}
     mine = models("replyer", "requester", **{"a.a": model("a.a", error=error)})
