@@ -26,7 +26,9 @@ running instance: nothing (live), or a restart. Any mapping may also hold keys t
 """
 COMMANDS = """\
 Data goes to standard output, progress to standard error. The [exit codes](exit-codes.md) are a
-contract.
+contract. `up` (without `--plan`), `start`, `stop`, `restart`, `reset`, `kill` and `down` have no
+data: with `--json` too they print nothing of their own on standard output, and their progress on
+standard error stays text.
 """
 
 Schema = dict[str, Any]
