@@ -69,6 +69,8 @@ class Row(TypedDict):
     stop_in: float | None
     stdout: str | None
     stderr: str | None
+    warning: str | None
+    """What went wrong and stopped nothing: an optional dependency, a stop command."""
 
 
 class Event(TypedDict, total=False):
@@ -176,6 +178,8 @@ def failure(row: Row, lines: int = LAST_LINES) -> str:
     """Return the text that explains a failed instance: its reason and its last log lines."""
     why = reason(row)
     head = f"{row['name']} {row['phase']}" + (f": {why}" if why else "")
+    if row["result"] == "dependency":
+        return head  # It was not started, so what its log ends with is of another day.
     for path in (row["stderr"], row["stdout"]):
         tail = last_lines(path, lines) if path else []
         if tail:

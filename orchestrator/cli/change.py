@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from orchestrator import client
 from orchestrator.cli import progress
 from orchestrator.cli.session import Session
-from orchestrator.client import Client, Condition, Row
+from orchestrator.client import Client, Condition, Outcome, Row
 from orchestrator.errors import DaemonUnreachable, ExitCode, UsageError, WaitTimeout
 from orchestrator.model import units
 from orchestrator.model.units import Seconds
@@ -222,4 +222,23 @@ def _follow(
     outcome = daemon.wait_until(until, timeout, what=what, names=names, seen=transitions.see)
     for row in outcome.failed:
         session.screen.say(f"orch: {client.failure(row)}")
+    for row in _culprits(daemon, outcome):
+        session.screen.say(f"orch: {client.failure(row)}")
     return ExitCode.FAILED if outcome.failed else ExitCode.DONE
+
+
+def _culprits(daemon: Client, outcome: Outcome) -> list[Row]:
+    """Return those that nobody named here and because of which somebody could not start."""
+    reasons = "\n".join(
+        row["why"] or "" for row in outcome.failed if row["result"] == "dependency"
+    )
+    if not reasons:
+        return []
+    return [
+        row
+        for row in daemon.ps()
+        if row["name"] not in outcome.rows
+        and row["phase"] in ("failed", "exited")
+        and row["result"] != "dependency"
+        and repr(row["name"]) in reasons
+    ]

@@ -79,6 +79,7 @@ def _daemon_row(about: dict[str, Any]) -> Row:
         "stop_in": None,
         "stdout": None,
         "stderr": None,
+        "warning": None,
     }
 
 
@@ -100,7 +101,9 @@ def _table(rows: Sequence[Row], now: datetime, *, coloured: bool) -> str:
 
 
 def _detail(row: Row) -> str:
-    """Return why, or how the last process ended; a healthy first life has no detail."""
+    """Return why, or how the last process ended, which is no matter of one that runs."""
+    if row["phase"] == "running":
+        return row["why"] or ""
     text = client.reason(row)
     if not row["why"] and row["result"] and row["result"] not in ("exit-code", "signal"):
         return f"{row['result']} ({text})" if text and text != row["result"] else row["result"]
@@ -151,6 +154,8 @@ def _block(row: Row, now: datetime, *, coloured: bool) -> str:
     ]
     if row["why"]:
         facts.append(("why", row["why"]))
+    if row["warning"]:
+        facts.append(("warning", row["warning"]))
     if row["result"]:
         end = {**row, "why": None}
         facts.append(("last end", f"{row['result']} ({client.reason(end)})"))  # type: ignore[arg-type]

@@ -15,21 +15,24 @@ _ALIVE = frozenset({"starting", "running", "stopping"})
 
 
 class Transitions:
-    """Tells each change of an instance's phase or readiness once."""
+    """Tells each change of an instance's phase or readiness, and each warning, once."""
 
     def __init__(self, out: Screen) -> None:
         self._out = out
         self._told: dict[str, tuple[str, bool, int]] = {}
+        self._warned: dict[str, str | None] = {}
         self._width = 0
 
     def begin(self, row: Row) -> None:
         """Take a row as known without telling it."""
+        self._warned[row["name"]] = row["warning"]
         self._told[row["name"]] = (row["phase"], row["ready"], row["generation"])
 
     def see(self, row: Row) -> None:
         """Tell what is new in the row."""
         if self._out.quiet:
             return
+        self._warn(row)
         name = row["name"]
         state = (row["phase"], row["ready"], row["generation"])
         if self._told.get(name) == state:
@@ -37,6 +40,12 @@ class Transitions:
         self._told[name] = state
         self._width = max(self._width, len(name))
         self._out.say(f"{name:<{self._width}}  {self._text(row)}")
+
+    def _warn(self, row: Row) -> None:
+        name, warning = row["name"], row["warning"]
+        if warning and self._warned.get(name) != warning:
+            self._out.say(f"orch: warning: {name}: {warning}")
+        self._warned[name] = warning
 
     def _text(self, row: Row) -> str:
         phase = row["phase"]

@@ -22,6 +22,7 @@ from orchestrator.daemon import rows
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed, UnknownName
 from orchestrator.model import graph, names, plain, topology
+from orchestrator.model.phase import Phase
 from orchestrator.model.topology import Lock
 from orchestrator.supervision import changes
 from orchestrator.wire import control
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 SLOW_READER = 64 << 20
 """How many bytes may wait for the reader of a stream before it is cut off."""
+
+_BEGUN = frozenset({Phase.WAITING, Phase.STARTING, Phase.RUNNING})
+"""Where a start has nothing to do; a backoff it ends, a stop it follows."""
 
 Params = Mapping[str, Any]
 
@@ -145,9 +149,10 @@ class Api:
             raise RequestFailed(
                 "disabled", f"cannot start {name!r}: it is disabled (enabled: false)"
             )
-        running = [s for s in slots if not self.supervisor.slots[s].instance.phase.is_terminal]
+        there = self.supervisor.slots
+        begun = [s for s in slots if there[s].up and there[s].instance.phase in _BEGUN]
         self.supervisor.start(slots, alone=bool(params.get("no_deps")))
-        return self._affected(slots, running)
+        return self._affected(slots, begun)
 
     def stop(self, params: Params) -> dict[str, Any]:
         """Bring the named instances down."""

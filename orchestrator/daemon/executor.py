@@ -69,6 +69,7 @@ class Executor:
         self._instance = instance
         self._ended: dict[str, Process] = {}
         self._leftovers: dict[str, int] = {}
+        self._warnings: dict[str, str] = {}
         self._release: list[Process] = []
 
     def do(self, slot: str, instance: Instance, effect: lifecycle.Effect) -> None:
@@ -120,6 +121,10 @@ class Executor:
         """Return how many processes of a tree live whose leader has ended."""
         return self._leftovers.get(slot, 0)
 
+    def warning(self, slot: str) -> str:
+        """Return what went wrong with the last stop without preventing it."""
+        return self._warnings.get(slot, "")
+
     def release(self) -> None:
         """Let the kernel forget what ended: the journal knows it now."""
         for process in self._release:
@@ -130,6 +135,7 @@ class Executor:
         """Drop what is known of a slot that is gone."""
         self._ended.pop(slot, None)
         self._leftovers.pop(slot, None)
+        self._warnings.pop(slot, None)
 
     # ------------------------------------------------------------- starting
 
@@ -163,16 +169,20 @@ class Executor:
     def _run_stop_command(self, slot: str, instance: Instance) -> None:
         name = instance.component.name
 
+        def failed(why: Exit | SpawnError) -> None:
+            self._warnings[slot] = f"the stop command failed: {why}"
+            logger.warning("%s: %s", name, self._warnings[slot])
+
         def started(outcome: Process | SpawnError) -> None:
             if isinstance(outcome, SpawnError):
-                logger.warning("%s: the stop command failed: %s", name, outcome)
+                failed(outcome)
                 self._post(slot, lifecycle.StopCommandDone())
                 return
 
             def ended(exit: Exit) -> None:  # noqa: A002
                 self._release.append(outcome)
                 if exit.code != 0:
-                    logger.warning("%s: the stop command failed: %s", name, exit)
+                    failed(exit)
                 self._post(slot, lifecycle.StopCommandDone())
 
             def kill() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.model.topology import Component
+
 LONGEST = 200
 """How many characters of a status text are shown."""
 
@@ -23,6 +25,16 @@ class Health:
     healthy: bool | None = None
     trouble: str = ""
     status: str = ""
+
+
+def last_look(component: Component, health: Health) -> str:
+    """Return what was looked at in vain, and what was found; empty when nothing was."""
+    has_begun = component.startup is None or health.started
+    probe = component.ready if has_begun else component.startup
+    if probe is None or not health.trouble:
+        return ""
+    target = probe.http or probe.tcp or " ".join(probe.exec)
+    return ": ".join((f"{probe.kind} {target}".rstrip(), health.trouble))
 
 
 def shown(text: str) -> str:

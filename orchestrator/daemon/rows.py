@@ -49,6 +49,7 @@ def row(supervisor: Supervisor, slot: str) -> Row:
         "stop_in": _stop_in(instance, now, facts.since),
         "stdout": stdout,
         "stderr": stderr,
+        "warning": _warning(supervisor, slot),
     }
 
 
@@ -83,6 +84,13 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
             return f"{supervisor.executor.leftovers(slot)} of its processes still live"
         case _:
             return None
+
+
+def _warning(supervisor: Supervisor, slot: str) -> str | None:
+    """What went wrong with its start while it lives, with its stop from then on."""
+    if supervisor.slots[slot].instance.phase in (Phase.STARTING, Phase.RUNNING):
+        return supervisor.facts[slot].warning or None
+    return supervisor.executor.warning(slot) or None
 
 
 def _starting(component: Component, health: Health, waited: Seconds) -> str | None:

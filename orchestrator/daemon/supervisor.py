@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator.daemon import health as healths
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon import programs
 from orchestrator.daemon.executor import Executor
@@ -44,6 +45,7 @@ class _Facts:
     waits: str = ""
     since: float = 0.0
     outdated: bool = False
+    warning: str = ""
     health: Health = dataclasses.field(default_factory=Health)
 
 
@@ -299,6 +301,8 @@ class Supervisor:
         after, effects = lifecycle.step(before, event, self.host.now())
         if after is before and not effects:
             return
+        if isinstance(before.state, lifecycle.Starting) and isinstance(event, lifecycle.Fired):
+            after = _explained(after, self.facts[slot].health)
         self.slots[slot] = dataclasses.replace(there, instance=after)
         self._effects.extend((slot, effect) for effect in effects)
         self._touch(slot)
@@ -403,12 +407,14 @@ class Supervisor:
 
     def _consider(self, slot: str) -> None:
         """Look whether a waiting slot may start."""
-        facts = self.facts[slot]
+        there, facts = self.slots[slot], self.facts[slot]
         match reconcile.may_start(slot, self.slots, self._members):
             case reconcile.Clear(warnings):
                 facts.waits = ""
-                for warning in warnings:
-                    logger.warning("%s", warning)
+                warning = "; ".join(warnings)
+                if warning and warning != facts.warning:
+                    logger.warning("%s: %s", there.instance.component.name, warning)
+                facts.warning = warning
                 self._runnable[slot] = None
             case reconcile.Wait(message):
                 self._runnable.pop(slot, None)
@@ -659,6 +665,18 @@ class Supervisor:
 
 def _is_spawning(instance: Instance) -> bool:
     return isinstance(instance.state, lifecycle.Spawning)
+
+
+def _explained(instance: Instance, health: Health) -> Instance:
+    """The instance whose start took too long, with what the last look at it found."""
+    end = instance.end
+    if end is None or end.result is not Result.TIMEOUT_START or instance.ready:
+        return instance
+    found = healths.last_look(instance.component, health)
+    if not found:
+        return instance
+    end = dataclasses.replace(end, message=f"{end.message}: {found}")
+    return dataclasses.replace(instance, end=end)
 
 
 def reason(instance: Instance) -> str:

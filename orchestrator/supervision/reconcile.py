@@ -76,7 +76,7 @@ def may_start(
                 case Never(message) if dependency.required:
                     return Never(f"cannot start {own!r}: {message}", other)
                 case Never(message):
-                    warnings.append(f"{own!r} starts without its optional dependency: {message}")
+                    warnings.append(f"starts without its optional dependency: {message}")
                 case Clear():
                     pass
     if waits:

@@ -53,6 +53,7 @@ def make_row(name: str, /, **changes: Any) -> dict[str, Any]:
         "stop_in": None,
         "stdout": None,
         "stderr": None,
+        "warning": None,
     }
     unknown = changes.keys() - row.keys()
     assert not unknown, unknown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,69 @@ def test_a_start_that_fails_shows_why(
     assert orch("start", "web", "-q") == 1
     thread.join()
     assert capsys.readouterr().err == f"orch: web.web failed: {why}\n"
+
+
+def test_a_start_that_a_dependency_prevents_shows_the_culprit_and_its_last_lines(
+    orch: Orch, daemon: FakeDaemon, world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("db", "mid", "other", "web"):
+        (world / f"{name}.err").write_text(f"{name} of old\n")
+    (world / "db.err").write_text("".join(f"line {number}\n" for number in range(30)))
+    logs = {name: {"stderr": str(world / f"{name}.err")} for name in ("db", "mid", "other", "web")}
+    mid = "cannot start 's.mid': 's.db' failed (exit 1)"
+    why = f"cannot start 's.web': 's.mid' failed ({mid})"
+    dependency = {**FAILED, "result": "dependency", "exit_code": None}
+    daemon.add("s.db", **FAILED, **logs["db"])
+    daemon.add("s.mid", **dependency, **logs["mid"], why=mid)
+    daemon.add("s.other", **FAILED, **logs["other"])
+    daemon.add("s.web", **STOPPED, **logs["web"])
+    daemon.answers["start"] = slowly(["s.web"])
+    daemon.rows["s.web"] |= {**dependency, "why": why}
+    assert orch("start", "s.web", "-q") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"orch: s.web failed: {why}"
+    assert lines[1] == f"orch: s.db failed: exit 1; the end of {world / 'db.err'}:"
+    assert lines[2:] == [f"    line {number}" for number in range(10, 30)]
+
+
+def test_a_warning_is_told_once(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = "starts without its optional dependency: 'opt.opt' failed (exit 3)"
+    daemon.add("web.web", phase="starting", ready=False)
+    daemon.answers["start"] = slowly(["web.web"])
+
+    def start() -> None:
+        daemon.change("web.web", warning=warning)
+        daemon.change("web.web", phase="running", ready=True)
+
+    thread = later(daemon, start)
+    assert orch("start", "web") == 0
+    thread.join()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == [
+        "web.web  starting  pid 100",
+        f"orch: warning: web.web: {warning}",
+        "web.web  ready  pid 100",
+    ]
+
+
+def test_a_warning_of_before_is_no_news_to_a_down(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.add("web.web", warning="of before")
+
+    def end_all(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+        daemon.change("web.web", phase="stopping", ready=False)
+        daemon.change("web.web", warning="the stop command failed: exit 9")
+        return end(daemon, params)
+
+    daemon.answers["after down"] = end_all
+    assert orch("down") == 0
+    err = capsys.readouterr().err
+    assert "of before" not in err
+    assert err.count("orch: warning: web.web: the stop command failed: exit 9\n") == 1
 
 
 def test_starting_what_runs_changes_nothing(

@@ -106,6 +106,28 @@ def test_status_tells_all_and_the_last_lines(
     assert "pid 11, keeper pid 10" in capsys.readouterr().out
 
 
+def test_how_it_ended_before_is_no_detail_of_what_runs(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.add("web.web", restarts=1, result="exit-code", exit_code=7)
+    daemon.add("work.work", phase="starting", ready=False, result="oom-kill", signal=9)
+    assert orch("ps") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "exit 7" not in lines[1]
+    assert lines[2].endswith("oom-kill (signal 9)")
+    daemon.add("web.web", result="exit-code", exit_code=7, why="serving 3 clients")
+    assert orch("ps", "web") == 0
+    assert capsys.readouterr().out.rstrip().endswith("serving 3 clients")
+
+
+def test_status_tells_a_warning(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.add("web.web", warning="the stop command failed: exit 9")
+    assert orch("status", "web") == 0
+    assert "  warning    the stop command failed: exit 9\n" in capsys.readouterr().out
+
+
 def test_status_as_json_has_the_daemon_and_the_instances(
     orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:

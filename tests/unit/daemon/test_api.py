@@ -190,6 +190,13 @@ def test_stop_start_and_restart_say_whom_they_concern(client: Client, system: Sy
     system.host.advance(1)
     assert client.result("start", names=["shop.web"])["names"] == ["shop.web"]
     assert client.result("start", names=["shop.web"])["unchanged"] == ["shop.web"]
+    system.crash("shop.web@1")
+    assert system.phase("shop.web@1") == "backoff"
+    assert client.result("start", names=["shop.web"])["names"] == ["shop.web"]
+    assert system.phase("shop.web@1") == "running", "it does not wait the backoff out"
+    client.result("stop", names=["shop.web"])
+    assert system.phase("shop.web@1") == "stopping"
+    assert client.result("start", names=["shop.web"])["names"] == ["shop.web"]
     assert client.result("restart", names=["shop.web"])["names"] == ["shop.web"]
     assert client.result("reset")["names"] == ["shop.web", "shop.db"]
 

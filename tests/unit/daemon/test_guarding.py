@@ -9,7 +9,7 @@ import pytest
 from orchestrator.daemon import rows
 from orchestrator.daemon.health import Health
 from orchestrator.model.phase import Exit
-from orchestrator.model.topology import Backoff, Probe, Ready
+from orchestrator.model.topology import Backoff, Probe, Ready, Restart
 from orchestrator.supervision import lifecycle
 from tests import fakes
 from tests.unit.daemon.system import System
@@ -52,6 +52,50 @@ def test_what_is_not_ready_any_more_says_why(system: System) -> None:
     assert rows.row(system.supervisor, SLOT)["why"] == "not ready: its readiness is lost"
     system.supervisor.tell(SLOT, Health(trouble="HTTP 503", status="busy"))
     assert rows.row(system.supervisor, SLOT)["why"] == "not ready: HTTP 503; busy"
+
+
+@pytest.mark.parametrize(
+    ("probe", "health", "words"),
+    [
+        (TCP, Health(started=True, trouble="Connection refused"), "tcp h:1: Connection refused"),
+        (
+            Ready(exec=("look", "now")),
+            Health(started=True, trouble="exit 1"),
+            "exec look now: exit 1",
+        ),
+    ],
+)
+def test_a_start_that_takes_too_long_says_what_was_found_last(
+    system: System, probe: Ready, health: Health, words: str
+) -> None:
+    component = fakes.component("shop.web", ready=probe, start_timeout=2.0, restart=Restart.NEVER)
+    system.apply(component)
+    system.supervisor.tell(SLOT, health)
+    system.host.advance(60)
+    row = rows.row(system.supervisor, SLOT)
+    assert (row["phase"], row["result"]) == ("failed", "timeout-start")
+    assert row["why"] == f"not ready within 2s: {words}"
+
+
+def test_a_startup_probe_that_never_succeeds_is_why_a_start_took_too_long(system: System) -> None:
+    startup = Probe(http="http://h/")
+    component = fakes.component(
+        "shop.web", ready=TCP, startup=startup, start_timeout=2.0, restart=Restart.NEVER
+    )
+    system.apply(component)
+    system.supervisor.tell(SLOT, Health(trouble="HTTP 503"))
+    system.host.advance(60)
+    why = rows.row(system.supervisor, SLOT)["why"]
+    assert why == "not ready within 2s: http http://h/: HTTP 503"
+
+
+def test_a_start_that_takes_too_long_and_was_never_looked_at_says_no_more(system: System) -> None:
+    notify = Ready(notify=True)
+    system.apply(
+        fakes.component("shop.web", ready=notify, start_timeout=2.0, restart=Restart.NEVER)
+    )
+    system.host.advance(60)
+    assert rows.row(system.supervisor, SLOT)["why"] == "not ready within 2s"
 
 
 def test_a_start_says_what_it_waits_for(system: System) -> None:

@@ -20,7 +20,7 @@ SLOT = "shop.web@1"
 FIELDS = {
     "name", "service", "component", "instance", "phase", "ready", "healthy", "pid", "generation",
     "restarts", "reload", "result", "exit_code", "signal", "started_at", "wanted", "why",
-    "failures", "next_start_in", "stop_in", "stdout", "stderr",
+    "failures", "next_start_in", "stop_in", "stdout", "stderr", "warning",
 }  # fmt: skip
 
 
@@ -106,6 +106,50 @@ def test_a_stopping_one_says_what_is_left_of_its_ladder(system: System) -> None:
     found = row(system)
     assert (found["phase"], found["stop_in"], found["pid"]) == ("stopped", None, None)
     assert found["result"] == "timeout-stop"
+
+
+def test_one_that_starts_without_an_optional_dependency_warns(system: System) -> None:
+    optional = {"shop.db": Dependency(required=False)}
+    system.apply(
+        fakes.component("shop.db", restart=Restart.NEVER),
+        fakes.component("shop.web", settle=0.0, depends_on=optional),
+    )
+    assert row(system)["warning"] is None
+    system.crash("shop.db@1", 3)
+    found = row(system)
+    assert found["phase"] == "running"
+    assert found["warning"] == "starts without its optional dependency: 'shop.db' failed (exit 3)"
+    system.supervisor.reset(["shop.db@1"])
+    system.supervisor.start(["shop.db@1"])
+    system.host.advance(2)
+    system.supervisor.restart([SLOT])
+    system.host.advance(2)
+    assert (row(system)["phase"], row(system)["warning"]) == ("running", None)
+
+
+@pytest.mark.parametrize(
+    ("bye", "words"),
+    [
+        (Program(0.5, Exit(code=9)), "exit 9"),
+        (
+            Program(fails=SpawnError("execute 'bye'", 2, "No such file or directory")),
+            "cannot execute 'bye': No such file or directory",
+        ),
+    ],
+)
+def test_a_stop_command_that_fails_is_a_warning(system: System, bye: Program, words: str) -> None:
+    system.host.programs["bye",] = bye
+    stop = topology.Stop(command=("bye",))
+    system.apply(fakes.component("shop.web", settle=0.0, stop=stop))
+    system.supervisor.stop([SLOT])
+    system.reported.clear()
+    system.host.advance(1)
+    assert SLOT in system.reported
+    found = row(system)
+    assert (found["phase"], found["warning"]) == ("stopped", f"the stop command failed: {words}")
+    system.supervisor.start([SLOT])
+    system.host.advance(1)
+    assert row(system)["warning"] is None
 
 
 def test_a_failed_start_says_why(system: System) -> None:
