@@ -27,8 +27,8 @@ running instance: nothing (live), or a restart. Any mapping may also hold keys t
 COMMANDS = """\
 Data goes to standard output, progress to standard error. The [exit codes](exit-codes.md) are a
 contract. `up` (without `--plan`), `start`, `stop`, `restart`, `reset`, `kill` and `down` have no
-data: with `--json` too they print nothing of their own on standard output, and their progress on
-standard error stays text.
+data: with `--json` too they print nothing on standard output, and their progress on standard error
+stays text; only a foreground `up` prints there what components write, then as JSON lines.
 """
 
 Schema = dict[str, Any]
