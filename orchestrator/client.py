@@ -470,6 +470,10 @@ class Client:
         _, result = self._request("apply", params, REQUEST_TIMEOUT, meanwhile)
         return cast("list[Step]", result["plan"])
 
+    def explain(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return why the instances are as they are: each a chain from it to its cause."""
+        return list(self.request("explain", names=list(names))["explanations"])
+
     def change(self, verb: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """Ask for `start`, `stop`, `restart` or `reset`; return the affected and the unchanged."""
         result = self.request(verb, names=list(names))

@@ -312,9 +312,9 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "explain",
-        "Explain the code of a diagnostic.",
-        "orchestrator.cli.topology:explain",
-        (Parameter("code", "As ORC101.", required=True, metavar="CODE"),),
+        "Tell why a component is not running, or what a diagnostic's code means.",
+        "orchestrator.cli.explain:explain",
+        (Parameter("word", "A name, or a code as ORC101.", required=True, metavar="NAME|CODE"),),
     ),
     Command(
         "schema",

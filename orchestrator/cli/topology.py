@@ -1,6 +1,6 @@
 """From a topology file to its lock and files, and the verbs that stop there.
 
-`validate`, `build`, `explain` and `schema` need no daemon. Handler code is imported in a
+`validate`, `build` and `schema` need no daemon. Handler code is imported in a
 child process only, so that what it does at import it does not do to us.
 """
 
@@ -24,7 +24,6 @@ from orchestrator.errors import (
     OrchestratorError,
     Severity,
     TopologyError,
-    UsageError,
 )
 from orchestrator.model import plain, units
 from orchestrator.model.topology import Lock
@@ -209,15 +208,6 @@ def build(
         f"orch: {root}: {len(changes.written)} written, {len(changes.unchanged)} unchanged, "
         f"{len(changes.removed)} removed"
     )
-    return ExitCode.DONE
-
-
-def explain(session: Session, *, code: str) -> int:
-    """Explain the code of a diagnostic."""
-    text = config.codes.explain(code.upper())
-    if text is None:
-        raise UsageError(f"unknown code {code!r}; codes look like ORC101")
-    session.screen.data(text)
     return ExitCode.DONE
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.daemon import explain as causes
 from orchestrator.daemon import rows
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed, UnknownName
@@ -99,6 +100,10 @@ class Api:
     def ps(self, params: Params) -> dict[str, Any]:
         """Return the rows of the named instances."""
         return {"instances": [rows.row(self.supervisor, s) for s in self._slots(params)]}
+
+    def explain(self, params: Params) -> dict[str, Any]:
+        """Return why the named instances are as they are."""
+        return {"explanations": [causes.explain(self.supervisor, s) for s in self._slots(params)]}
 
     def apply(self, params: Params) -> dict[str, Any]:
         """Make the system be what a lock says."""
@@ -234,6 +239,7 @@ class Api:
 METHODS: Mapping[str, Callable[[Api, Params], dict[str, Any]]] = {
     "status": Api.status,
     "ps": Api.ps,
+    "explain": Api.explain,
     "apply": Api.apply,
     "start": Api.start,
     "stop": Api.stop,

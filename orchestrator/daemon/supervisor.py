@@ -80,7 +80,7 @@ class Supervisor:
         self.exit_why = ""
         self._report = report
         self._finished = finished
-        self._members: dict[str, tuple[str, ...]] = {}
+        self.members: dict[str, tuple[str, ...]] = {}
         self._needs: dict[str, tuple[str, ...]] = {}
         self._dependents: dict[str, tuple[str, ...]] = {}
         self._queue: deque[tuple[str, lifecycle.Event]] = deque()
@@ -408,7 +408,7 @@ class Supervisor:
     def _consider(self, slot: str) -> None:
         """Look whether a waiting slot may start."""
         there, facts = self.slots[slot], self.facts[slot]
-        match reconcile.may_start(slot, self.slots, self._members):
+        match reconcile.may_start(slot, self.slots, self.members):
             case reconcile.Clear(warnings):
                 facts.waits = ""
                 warning = "; ".join(warnings)
@@ -624,7 +624,7 @@ class Supervisor:
             component = there.instance.component
             members.setdefault(component.base, []).append(slot)
             members.setdefault(component.service, []).append(slot)
-        self._members = {name: tuple(slots) for name, slots in members.items()}
+        self.members = {name: tuple(slots) for name, slots in members.items()}
         needs: dict[str, tuple[str, ...]] = {}
         dependents: dict[str, list[str]] = {}
         for slot, there in self.slots.items():
@@ -634,7 +634,7 @@ class Supervisor:
             needs[slot] = tuple(
                 other
                 for target in targets
-                for other in self._members.get(target, ())
+                for other in self.members.get(target, ())
                 if other != slot
             )
             for other in needs[slot]:

@@ -6,7 +6,7 @@ lost or repeated event cannot leave anything behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.model.phase import Phase
@@ -61,27 +61,34 @@ def may_start(
         slots: All slots by instance name.
         members: The instance names of each component and each service.
     """
-    slot = slots[name]
-    own = slot.instance.component.name
+    own = slots[name].instance.component.name
     warnings: list[str] = []
     waits: list[str] = []
+    for other, dependency, verdict in unmet(name, slots, members):
+        match verdict:
+            case Wait(message):
+                waits.append(message)
+            case Never(message) if dependency.required:
+                return Never(f"cannot start {own!r}: {message}", other)
+            case Never(message):
+                warnings.append(f"starts without its optional dependency: {message}")
+    if waits:
+        return Wait("waiting for " + ", ".join(waits))
+    return Clear(tuple(warnings))
+
+
+def unmet(
+    name: str, slots: Mapping[str, Slot], members: Mapping[str, Iterable[str]]
+) -> Iterator[tuple[str, Dependency, Wait | Never]]:
+    """Yield each instance that `name` cannot start without yet, and the verdict on it."""
+    slot = slots[name]
     for target, dependency in slot.instance.component.depends_on.items():
         for other in members.get(target, ()):
             if other == name:
                 continue
             verdict = _judge(slots[other], dependency, alone=slot.alone)
-            match verdict:
-                case Wait(message):
-                    waits.append(message)
-                case Never(message) if dependency.required:
-                    return Never(f"cannot start {own!r}: {message}", other)
-                case Never(message):
-                    warnings.append(f"starts without its optional dependency: {message}")
-                case Clear():
-                    pass
-    if waits:
-        return Wait("waiting for " + ", ".join(waits))
-    return Clear(tuple(warnings))
+            if not isinstance(verdict, Clear):
+                yield other, dependency, verdict
 
 
 def may_stop(

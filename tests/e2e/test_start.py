@@ -214,3 +214,25 @@ def test_replicas_are_instances_of_their_own(scenario: Scenario) -> None:
     rows = scenario.ps()
     assert sorted(rows) == ["web.web@1", "web.web@2", "web.web@3"]
     assert len({each["pid"] for each in rows.values()}) == 3
+
+
+def test_explain_follows_the_causes_to_the_last_words_of_the_culprit(scenario: Scenario) -> None:
+    broken = ["sh", "-c", "echo cannot open the disk >&2; exit 3"]
+    scenario.services(
+        {
+            "web": {"command": bad(), "depends_on": ["db"]},
+            "db": {"command": broken, "ready": {"delay": "5s"}, "restart": "never"},
+        }
+    )
+    scenario.step("it does not come up", orch("up", "-d"), exits(1))
+    scenario.step(
+        "the reason is told",
+        orch("explain", "web"),
+        exits(0),
+        says(r"web\.web was not started: .*, because db\.db has failed: exit 3"),
+        says("    cannot open the disk"),
+    )
+    outcome = scenario.run("explain", "--json", "web")
+    (explanation,) = outcome.json()
+    assert [link["name"] for link in explanation["because"]] == ["web.web", "db.db"]
+    scenario.step("an unknown name is none", orch("explain", "wob"), exits(1), says("web"))

@@ -1,0 +1,88 @@
+"""Why something is not running, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.daemon import explain
+from orchestrator.model.phase import Exit
+from orchestrator.model.topology import Condition, Dependency, Ready, Restart
+from tests import fakes
+from tests.fakes import Program
+from tests.unit.daemon.system import System
+
+TCP = Ready(tcp="h:1")
+DB = fakes.component("shop.db", ready=TCP)
+API = fakes.component("shop.api", ready=TCP, depends_on={"shop.db": Dependency()})
+WEB = fakes.component("shop.web", depends_on={"shop.api": Dependency()})
+
+
+def told(system: System, slot: str) -> tuple[str, Any]:
+    """Return the chain as one text, and the culprit's name."""
+    explanation = explain.explain(system.supervisor, slot)
+    chain = " <- ".join(f"{link['name']} {link['says']}" for link in explanation["because"])
+    culprit = explanation["culprit"]
+    return chain, culprit and culprit["name"]
+
+
+def test_the_chain_goes_to_the_one_that_is_in_backoff(system: System) -> None:
+    system.apply(WEB, API, DB)
+    system.crash("shop.db@1", 3)
+    assert told(system, "shop.web@1") == (
+        (
+            "shop.web is waiting for shop.api (ready) 0ms"
+            " <- shop.api is waiting for shop.db (ready) 0ms"
+            " <- shop.db is in backoff: exit 3; restart 1/10, next in 500ms"
+        ),
+        "shop.db",
+    )
+
+
+def test_what_can_never_start_points_at_what_failed(system: System) -> None:
+    db = fakes.with_fields(DB, restart=Restart.NEVER)
+    system.apply(WEB, API, db)
+    system.crash("shop.db@1", 3)
+    chain, culprit = told(system, "shop.web@1")
+    assert chain.startswith("shop.web was not started: cannot start 'shop.web': 'shop.api' failed")
+    assert chain.endswith("<- shop.db has failed: exit 3")
+    assert culprit == "shop.db"
+
+
+def test_what_was_stopped_by_hand_is_named_with_what_starts_it(system: System) -> None:
+    system.apply(API, DB)
+    system.ready("shop.db@1")
+    system.ready("shop.api@1")
+    system.supervisor.stop(["shop.db@1"])
+    system.host.advance(20)
+    system.crash("shop.api@1")
+    system.host.advance(1)
+    chain, culprit = told(system, "shop.api@1")
+    assert "orch start shop.db" in chain
+    assert chain.endswith("<- shop.db is stopped")
+    assert culprit == "shop.db"
+
+
+def test_what_runs_has_no_culprit(system: System) -> None:
+    system.apply(DB)
+    system.ready("shop.db@1")
+    assert told(system, "shop.db@1") == ("shop.db is running and ready", None)
+
+
+def test_what_has_ended_well_has_no_culprit(system: System) -> None:
+    job = fakes.component("shop.job", restart=Restart.NEVER)
+    system.apply(job, program=Program(lives=1.0, exit=Exit(code=0)))
+    system.host.advance(5)
+    assert told(system, "shop.job@1") == ("shop.job has ended well (exit 0)", None)
+
+
+def test_an_optional_dependency_that_failed_is_no_cause(system: System) -> None:
+    dead = fakes.component("shop.dead", restart=Restart.NEVER)
+    wishes = {
+        "shop.dead": Dependency(Condition.COMPLETED_SUCCESSFULLY, required=False),
+        "shop.db": Dependency(),
+    }
+    web = fakes.component("shop.web", depends_on=wishes)
+    system.apply(web, DB)
+    system.apply(web, DB, dead, program=Program(lives=0.0, exit=Exit(code=3)))
+    system.host.advance(2)
+    assert told(system, "shop.web@1")[1] == "shop.db"
