@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from orchestrator.daemon import journal as journals
+from orchestrator.daemon.supervisor import STARTS_A_TURN
 from orchestrator.errors import ExitCode, SpawnError
 from orchestrator.model import topology
 from orchestrator.model.phase import Exit
@@ -96,6 +97,16 @@ def test_what_loads_starts_at_most_so_many_at_once(system: System) -> None:
     assert len(system.started()) == 3
     system.crash("shop.n1@1")
     assert len(system.started()) == 4, "one that failed makes room"
+
+
+def test_many_starts_leave_turns_to_others(system: System) -> None:
+    """Clients are answered between the starts of a thousand, not after them."""
+    many = STARTS_A_TURN * 2 + 5
+    system.apply(*(fakes.component(f"shop.n{n}", settle=0.0) for n in range(many)))
+    assert len(system.started()) == STARTS_A_TURN
+    system.host.turn()
+    system.host.run_until(lambda: len(system.started()) == many)
+    assert set(system.phases().values()) == {"running"}
 
 
 def test_a_dependency_that_fails_fails_its_dependents_at_once(system: System) -> None:
