@@ -7,7 +7,6 @@ path of the command line imports this module, so that it imports nothing heavy.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import stat
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.config import paths
 from orchestrator.errors import OrchestratorError
@@ -218,53 +217,6 @@ def compare_tree(root: Path, files: Iterable[File]) -> tuple[Difference, ...]:
         if data is not None:
             found.append(Difference(path, "stale", _diff(path, data.decode(errors="replace"), "")))
     return tuple(found)
-
-
-class FileLock:
-    """A lock that the kernel keeps for as long as this object, or a child with it, lives."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self.descriptor = descriptor
-
-    def fileno(self) -> int:
-        """Return the file descriptor, to be inherited."""
-        return self.descriptor
-
-    def release(self) -> None:
-        """Give the lock up; the file stays, since removing it would race with the next owner."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def try_lock(path: Path, note: str = "") -> FileLock | None:
-    """Take the lock of a file at once and write `note` into it; None when another has it.
-
-    Raises:
-        OrchestratorError: The file cannot be opened.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise FileError("open the lock", path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, note.encode(), 0)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError as error:
-        os.close(descriptor)
-        raise FileError("take the lock", path, error) from error
-    return FileLock(path, descriptor)
 
 
 def read_note(path: Path) -> str:

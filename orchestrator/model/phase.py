@@ -57,11 +57,6 @@ class Exit:
     signal: int | None = None
     core_dumped: bool = False
 
-    @property
-    def is_known(self) -> bool:
-        """Whether the kernel told how the process ended."""
-        return self.code is not None or self.signal is not None
-
     def __str__(self) -> str:
         if self.code is not None:
             return f"exit {self.code}"

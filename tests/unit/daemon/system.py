@@ -158,7 +158,7 @@ class System:
 
 def _written(end: End | None) -> End | None:
     """An end as the journal keeps it: an exit that nobody knows is none."""
-    if end is None or end.exit is None or end.exit.is_known:
+    if end is None or end.exit is None or end.exit != Exit():
         return end
     return dataclasses.replace(end, exit=None)
 
