@@ -131,9 +131,9 @@ def down(session: Session, *, kill: bool, wait_timeout: Seconds) -> int:
 
 def _revived(session: Session) -> Client | None:
     """Return the daemon of a system that lost daemon and keeper: its components may live."""
-    from orchestrator import process  # noqa: PLC0415 - seldom needed
+    from orchestrator import keeping  # noqa: PLC0415 - seldom needed
 
-    if not process.revive_keeper(session.runtime_dir):
+    if not keeping.revive_keeper(session.runtime_dir):
         return None
     session.screen.note("orch: the daemon had been killed; started again, to stop what runs")
     return session.connect()

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from orchestrator import client, files, process
+from orchestrator import client, files, keeping
 from orchestrator.cli import commands, foreground, progress, topology
 from orchestrator.cli.session import Session
 from orchestrator.cli.topology import Wanted
@@ -197,9 +197,9 @@ def _abandon(daemon: Client) -> None:
         daemon.wait_closed(_GIVE_UP)
 
 
-def _begin(session: Session, lock: Lock) -> process.KeeperStart:
+def _begin(session: Session, lock: Lock) -> keeping.KeeperStart:
     files.private_dir(session.runtime_dir)
-    return process.begin_keeper(
+    return keeping.begin_keeper(
         runtime_dir=session.runtime_dir,
         base_dir=topology.base_dir_of(lock),
         name=lock.name,
@@ -207,7 +207,7 @@ def _begin(session: Session, lock: Lock) -> process.KeeperStart:
     )
 
 
-def _finish(session: Session, start: process.KeeperStart) -> bool:
+def _finish(session: Session, start: keeping.KeeperStart) -> bool:
     """Wait for the keeper's word; tell whether this command's daemon owns the system."""
     try:
         start.finish()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator import __version__
+from orchestrator import __version__, keeping
 from orchestrator import process as processes
 from orchestrator.daemon import api as apis
 from orchestrator.daemon import journal as journals
@@ -248,7 +248,7 @@ class Daemon:
         held = {word: self._given[word] for word in ("control", "notify", "lock")}
         try:
             with theirs:
-                processes.begin_keeper(
+                keeping.begin_keeper(
                     runtime_dir=Path(self._given["runtime_dir"]),
                     base_dir=Path(self._given["base_dir"]),
                     name=self._given["name"],

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from orchestrator.daemon import health as healths
 from orchestrator.daemon import journal as journals
-from orchestrator.daemon import programs
+from orchestrator.daemon import recovery
 from orchestrator.daemon.executor import Executor
 from orchestrator.daemon.health import Health
 from orchestrator.daemon.host import Host
@@ -34,9 +34,6 @@ logger = logging.getLogger(__name__)
 
 STARTS_A_TURN = 200
 """After so many starts clients get their turn: about a tenth of a second of them."""
-
-_UNWELL = frozenset({Result.TIMEOUT_START, Result.LIVENESS, Result.WATCHDOG})
-_BY_REQUEST = frozenset({Result.REQUESTED, Result.TIMEOUT_STOP})
 
 
 @dataclass(slots=True)
@@ -483,61 +480,34 @@ class Supervisor:
     def recover(self, records: Iterable[journals.Record]) -> None:
         """Take over what an earlier daemon left: adopt what lives, judge what ended."""
         found = list(records)
-        for record in found:
-            self.slots[record.slot] = Slot(_restored(record), record.up, record.alone)
+        unwritten = recovery.unwritten(found, self.host, self.place)
+        taken = [
+            (record, recovery.take_over(record, record.process or unwritten.get(record.slot)))
+            for record in found
+        ]
+        for record, recovered in taken:
+            self.slots[record.slot] = recovered.slot
             self.facts[record.slot] = _Facts(record.started_wall)
         self._index()
-        intents = [r for r in found if r.phase is Phase.STARTING and r.process is None]
-        marked = self.host.marked(f"{self.place.key}/") if intents else {}
-        for record in found:
-            process = record.process
-            if process is None and record in intents:
-                process = marked.get(programs.marker(self.slots[record.slot].instance, self.place))
-            if process is not None:
-                self._adopt(record, process)
-            elif record.phase in (Phase.STARTING, Phase.WAITING):
-                self._resume_waiting(record)
-            elif record.phase is Phase.BACKOFF:
-                self._resume_backoff(record)
+        for record, recovered in taken:
+            for event in recovered.events:
+                self.post(record.slot, event)
+            if recovered.process is not None:
+                self._follow(record, recovered.process)
+            elif recovered.timer is not None:
+                self.facts[record.slot].due = record.due
+                left = max(0.0, record.due - self.host.now())
+                self.executor.arm(record.slot, recovered.timer, left)
             self._touch(record.slot)
         self._turn()
 
-    def _adopt(self, record: journals.Record, process: Process) -> None:
-        ready = record.ready or record.phase is Phase.RUNNING
-        self.post(record.slot, lifecycle.Adopted(process, ready, record.spawned_at))
-        if record.phase is Phase.RUNNING and not record.ready:
-            self.post(record.slot, lifecycle.LostReadiness())
-        elif record.phase is Phase.STOPPING:
-            self._resume_stop(record)
+    def _follow(self, record: journals.Record, process: Process) -> None:
         if record.ended:
             how = record.end.exit if record.end else None
             self.executor.resume(record.slot, process, how or Exit())
             return
         self.executor.follow(record.slot, process)
         logger.info("Adopted %s, pid %d", record.component.name, process.pid)
-
-    def _resume_stop(self, record: journals.Record) -> None:
-        """Go on with a stop for the reason it was begun; a crash that is cleared up has none."""
-        end = record.end
-        if end is not None and end.result in _UNWELL and (record.ended or end.exit is None):
-            self.post(record.slot, lifecycle.Unhealthy(end.result, end.message))
-        elif not record.ended or end is None or end.result in _BY_REQUEST:
-            self.post(record.slot, lifecycle.Stop())
-
-    def _resume_waiting(self, record: journals.Record) -> None:
-        """Wait on as before: what was counted so far is not forgotten."""
-        slot = self.slots[record.slot]
-        instance = dataclasses.replace(slot.instance, state=lifecycle.Waiting())
-        self.slots[record.slot] = dataclasses.replace(slot, instance=instance)
-
-    def _resume_backoff(self, record: journals.Record) -> None:
-        slot = self.slots[record.slot]
-        timer = slot.instance.timers + 1
-        state = lifecycle.Backoff(timer, record.due)
-        instance = dataclasses.replace(slot.instance, state=state, timers=timer)
-        self.slots[record.slot] = dataclasses.replace(slot, instance=instance)
-        self.facts[record.slot].due = record.due
-        self.executor.arm(record.slot, timer, max(0.0, record.due - self.host.now()))
 
     # ------------------------------------------------------------- small parts
 
@@ -696,18 +666,3 @@ def reason(instance: Instance) -> str:
     if end is None:
         return ""
     return end.message or str(end.exit or end.result)
-
-
-def _restored(record: journals.Record) -> Instance:
-    """The instance that a record describes, without its process: that is adopted."""
-    phase = record.phase if record.phase.is_terminal else Phase.STOPPED
-    return Instance(
-        record.component,
-        lifecycle.Down(phase),
-        generation=record.generation,
-        restarts=record.restarts,
-        failures=record.failures,
-        attempt=record.attempt,
-        spawned_at=record.spawned_at,
-        end=record.end,
-    )

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from orchestrator import keeping
 from orchestrator import process as processes
 from orchestrator.model import plain
 from orchestrator.model.topology import Component, Lock, Stop
@@ -57,7 +58,7 @@ class RealSystem:
         self.topology = self.root / "topology.yaml"
 
     def start_keeper(self) -> None:
-        processes.start_keeper(
+        keeping.start_keeper(
             runtime_dir=self.runtime_dir,
             base_dir=self.base_dir,
             name="shop",

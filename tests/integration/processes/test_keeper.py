@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import keeping
 from orchestrator import process as processes
 from orchestrator.errors import DaemonRunning, OrchestratorError
 from orchestrator.model.phase import Process
@@ -196,7 +197,7 @@ def test_a_second_keeper_elsewhere_with_the_same_base_is_refused(system: RealSys
     system.up(python("a", SLEEPS))
     keeper = system.daemon()["keeper_pid"]
     with pytest.raises(DaemonRunning) as caught:
-        processes.start_keeper(
+        keeping.start_keeper(
             runtime_dir=system.root / "other",
             base_dir=system.base_dir,
             name="shop",

@@ -1,0 +1,99 @@
+"""What the next daemon makes of a journal's records: pure, a slot and what follows of it.
+
+A process that lives is adopted, one that has ended is judged, what waited waits on. Counters,
+wishes and the time left of a backoff are as they were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.daemon import programs
+from orchestrator.daemon.host import Host
+from orchestrator.daemon.journal import Record
+from orchestrator.daemon.programs import Place
+from orchestrator.model.phase import Phase, Process, Result
+from orchestrator.supervision import lifecycle
+from orchestrator.supervision.lifecycle import Instance
+from orchestrator.supervision.reconcile import Slot
+
+_UNWELL = frozenset({Result.TIMEOUT_START, Result.LIVENESS, Result.WATCHDOG})
+_BY_REQUEST = frozenset({Result.REQUESTED, Result.TIMEOUT_STOP})
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A slot as it goes on; `events` come before whatever its process is found to do."""
+
+    slot: Slot
+    events: tuple[lifecycle.Event, ...] = ()
+    process: Process | None = None
+    timer: int | None = None
+    """The number of the backoff's timer, which is to be armed again."""
+
+
+def unwritten(records: Iterable[Record], host: Host, place: Place) -> dict[str, Process]:
+    """Return by slot the processes that were forked and not written down: their marker is theirs.
+
+    Only when there is an intent without a process is the machine searched.
+    """
+    intents = [r for r in records if r.phase is Phase.STARTING and r.process is None]
+    marked = host.marked(f"{place.key}/") if intents else {}
+    found = {}
+    for record in intents:
+        process = marked.get(programs.marker(_restored(record), place))
+        if process is not None:
+            found[record.slot] = process
+    return found
+
+
+def take_over(record: Record, process: Process | None) -> Recovered:
+    """Return how a slot goes on whose process, if it has one, is `process`."""
+    instance, timer = _restored(record), None
+    events: tuple[lifecycle.Event, ...] = ()
+    if process is not None:
+        events = (*_adoption(record, process), *_stop(record))
+    elif record.phase in (Phase.STARTING, Phase.WAITING):
+        instance = dataclasses.replace(instance, state=lifecycle.Waiting())
+    elif record.phase is Phase.BACKOFF:
+        timer = instance.timers + 1
+        state = lifecycle.Backoff(timer, record.due)
+        instance = dataclasses.replace(instance, state=state, timers=timer)
+    return Recovered(Slot(instance, record.up, record.alone), events, process, timer)
+
+
+def _adoption(record: Record, process: Process) -> tuple[lifecycle.Event, ...]:
+    ready = record.ready or record.phase is Phase.RUNNING
+    adopted = lifecycle.Adopted(process, ready, record.spawned_at)
+    if record.phase is Phase.RUNNING and not record.ready:
+        return (adopted, lifecycle.LostReadiness())
+    return (adopted,)
+
+
+def _stop(record: Record) -> tuple[lifecycle.Event, ...]:
+    """Go on with a stop for the reason it was begun; a crash that is cleared up has none."""
+    end = record.end
+    if record.phase is not Phase.STOPPING:
+        return ()
+    if end is not None and end.result in _UNWELL and (record.ended or end.exit is None):
+        return (lifecycle.Unhealthy(end.result, end.message),)
+    if not record.ended or end is None or end.result in _BY_REQUEST:
+        return (lifecycle.Stop(),)
+    return ()
+
+
+def _restored(record: Record) -> Instance:
+    """The instance that a record describes, without its process: that is adopted."""
+    phase = record.phase if record.phase.is_terminal else Phase.STOPPED
+    return Instance(
+        record.component,
+        lifecycle.Down(phase),
+        generation=record.generation,
+        restarts=record.restarts,
+        failures=record.failures,
+        attempt=record.attempt,
+        spawned_at=record.spawned_at,
+        end=record.end,
+    )
