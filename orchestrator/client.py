@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypedDict, cast
 
 from orchestrator.errors import DaemonUnreachable, ProtocolError, RequestFailed, WaitTimeout
-from orchestrator.model import units
+from orchestrator.model import names, units
 from orchestrator.model.units import Instant, Seconds
 from orchestrator.wire import control
 
@@ -244,7 +244,25 @@ def connect(
     Raises:
         DaemonUnreachable: Nobody listens there.
     """
-    return Client(_open(runtime_dir / SOCKET_NAME, timeout, starter), runtime_dir, starter)
+    path = runtime_dir / SOCKET_NAME
+    return Client(_open(path, timeout, starter), path, starter)
+
+
+def connect_component(runtime_dir: Path, row: Row, timeout: Seconds = CONNECT_TIMEOUT) -> Client:
+    """Return a client of an instance's own control link, for the methods that it serves.
+
+    Raises:
+        RequestFailed: It has none: it does not run, is no handler, or runs as another user.
+    """
+    stem = names.file_stem(row["service"], row["component"], row["instance"])
+    path = Path(names.link_path(os.fspath(runtime_dir), stem))
+    try:
+        stream = _open(path, timeout, "")
+    except DaemonUnreachable as problem:
+        doing = row["phase"] if row["pid"] is None else "no handler of this version"
+        message = f"cannot ask {row['name']} itself: it is {doing}"
+        raise RequestFailed("unreachable", message) from problem
+    return Client(stream, path, "", who=row["name"])
 
 
 def _open(path: Path, timeout: Seconds, starter: str) -> socket.socket:
@@ -279,10 +297,13 @@ def _peer(stream: socket.socket) -> int:
 class Client:
     """A connection to the daemon. Close it, or use it as a context manager."""
 
-    def __init__(self, stream: socket.socket, runtime_dir: Path, starter: str) -> None:
+    def __init__(
+        self, stream: socket.socket, path: Path, starter: str, *, who: str = "the daemon"
+    ) -> None:
         self._stream = stream
-        self._path = runtime_dir / SOCKET_NAME
+        self._path = path
         self._starter = starter
+        self._who = who
         self._decoder = control.Decoder()
         self._number = 0
         self._replies: dict[int, dict[str, Any]] = {}
@@ -371,7 +392,7 @@ class Client:
                 self._lost(method)
             if not self.receive(deadline - time.monotonic()) and time.monotonic() >= deadline:
                 limit = units.format_duration(timeout)
-                raise WaitTimeout(f"the daemon did not answer {method!r} within {limit}")
+                raise WaitTimeout(f"{self._who} did not answer {method!r} within {limit}")
         return number, _result(self._replies.pop(number))
 
     def _send(self, line: bytes, method: str, timeout: Seconds) -> None:
@@ -380,7 +401,7 @@ class Client:
             self._stream.sendall(line)
         except TimeoutError as problem:
             limit = units.format_duration(timeout)
-            raise WaitTimeout(f"the daemon did not take {method!r} within {limit}") from problem
+            raise WaitTimeout(f"{self._who} did not take {method!r} within {limit}") from problem
         except OSError:
             # A daemon that goes away may have said why before; what it sent is read first.
             with contextlib.suppress(OSError):
@@ -390,6 +411,8 @@ class Client:
 
     def _lost(self, method: str) -> NoReturn:
         self._decoder.finish()
+        if not self._starter:
+            raise RequestFailed("unreachable", f"{self._who} ended before it answered {method!r}")
         raise DaemonUnreachable(
             f"the daemon at {self._path} ended before it answered {method!r}; "
             f"start it with: {self._starter}"
@@ -635,7 +658,7 @@ def _rows(result: Mapping[str, Any]) -> list[Row]:
 def _result(message: Mapping[str, Any]) -> dict[str, Any]:
     error = message.get("error")
     if isinstance(error, dict):
-        text = str(error.get("message", "the daemon gave no reason"))
+        text = str(error.get("message", "no reason was given"))
         raise RequestFailed(str(error.get("code", "failed")), text)
     result = message.get("result")
     if not isinstance(result, dict):

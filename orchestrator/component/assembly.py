@@ -25,6 +25,7 @@ from orchestrator.component import (
     sockets,
 )
 from orchestrator.component.connections import End
+from orchestrator.component.control import Link
 from orchestrator.component.errors import SetupError
 from orchestrator.component.flow import Flow
 from orchestrator.component.handlers import Handler
@@ -50,6 +51,7 @@ class Assembly:
     to_send: ToSend
     _context: sockets.Context
     _inbound: tuple[tuple[End, sockets.Socket], ...]
+    link: Link | None = None
 
     def inbound(self, to_send_async: ToSend | None = None) -> tuple[Inbound, ...]:
         """Return the inbound ends at work; async functions are given `to_send_async`."""

@@ -43,6 +43,7 @@ class _Service:
         stop = _signalled(self._loop)
         inbound = self._assembly.inbound(_awaitable(self._assembly, self._loop))
         _give_signs(self._loop)
+        _serve_link(self._assembly, self._loop)
         async with asyncio.TaskGroup() as tasks:
             worker = tasks.create_task(self._work(), name="async functions")
             for end in inbound:
@@ -95,6 +96,7 @@ async def _run_main(assembly: Assembly) -> None:
     call = assembly.handler.main.call
     to_send = _awaitable(assembly, loop)
     _give_signs(loop)
+    _serve_link(assembly, loop)
     async with asyncio.TaskGroup() as tasks:
         main = tasks.create_task(call(to_send, assembly.states, assembly.config), name="main")
         main.add_done_callback(lambda _: stop.cancel())
@@ -104,6 +106,12 @@ async def _run_main(assembly: Assembly) -> None:
             return
         main.cancel()
     serving.stopping(assembly, signum)
+
+
+def _serve_link(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> None:
+    """Answer what is asked on the control link."""
+    if assembly.link is not None:
+        loop.add_reader(assembly.link.fileno(), assembly.link.turn)
 
 
 def _give_signs(loop: asyncio.AbstractEventLoop) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from orchestrator.component import assembly, instance, logs, notify, serving
+from orchestrator.component import assembly, control, instance, logs, notify, serving
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.errors import SetupError
 from orchestrator.component.flow import Flow
@@ -81,7 +81,9 @@ def _run(name: str, describe: Callable[[], Instance]) -> int:
         described = describe()
         name = described.name
         logs.configure(name, _level(described.log_level), flow)
+        link = control.open_link()
         ready = assembly.assemble(described, flow)
+        ready.link = link
     except SetupError as error:
         sys.stderr.write(_told(name, error))
         return ExitCode.FAILED
@@ -106,6 +108,8 @@ def _work(described: Instance, ready: Assembly) -> int:
         elif concurrent is not None:
             concurrent.run_main(ready)
         else:
+            if ready.link is not None:
+                ready.link.serve_in_thread()
             main.call(ready.to_send, ready.states, ready.config)
         if main is not None:
             linger = LINGER_AFTER_MAIN
@@ -113,6 +117,8 @@ def _work(described: Instance, ready: Assembly) -> int:
         logger.critical("The component failed", exc_info=_cause(error))
         return ExitCode.FAILED
     finally:
+        if ready.link is not None:
+            ready.link.close()
         ready.close(linger)
     return ExitCode.DONE
 

@@ -38,6 +38,8 @@ def serve(assembly: Assembly) -> None:
         loop.add_reader(sockets.descriptor(end.socket), drain)
         # What came before the watch began gives no sign.
         loop.call_soon(drain)
+    if assembly.link is not None:
+        loop.add_reader(assembly.link.fileno(), assembly.link.turn)
     stopping(assembly, loop.run(SIGNALS))
 
 

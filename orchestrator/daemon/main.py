@@ -212,8 +212,12 @@ class Daemon:
 
     def _sweep(self) -> None:
         """Remove the sockets that components left in the runtime directory: nobody is there."""
-        for path in Path(self._given["runtime_dir"]).glob("*.ipc"):
+        runtime_dir = Path(self._given["runtime_dir"])
+        links = runtime_dir / "link"
+        for path in (*runtime_dir.glob("*.ipc"), *links.glob("*")):
             path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            links.rmdir()
 
     def on_link(self) -> None:
         """Take what the keeper says."""

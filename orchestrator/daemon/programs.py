@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestrator.model import names
 from orchestrator.model.topology import Component
 from orchestrator.process import MARKER, Order, Setup
 from orchestrator.supervision.lifecycle import Instance
@@ -51,6 +52,8 @@ def order(
     speaks = component.ready is not None and component.ready.notify
     if speaks or component.handler is not None or component.watchdog:
         environment["NOTIFY_SOCKET"] = os.path.join(place.runtime_dir, "notify.sock")  # noqa: PTH118
+    if component.handler is not None:
+        environment["ORCH_CONTROL"] = names.link_path(place.runtime_dir, component.stem)
     if component.watchdog:
         environment["WATCHDOG_USEC"] = str(round(component.watchdog * 1_000_000))
     return Order(

@@ -8,6 +8,7 @@ service                  all components of a service
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -17,6 +18,8 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 """What systems, services and components may be called; at most `LONGEST` characters."""
 
 LONGEST = 48
+
+_SOCKET_PATH = 107
 
 
 def is_name(text: str) -> bool:
@@ -36,6 +39,17 @@ def file_stem(service: str, component: str, instance: int) -> str:
     The first instance never has a suffix, so that scaling from one to two moves no file.
     """
     return f"{service}-{component}" if instance == 1 else f"{service}-{component}@{instance}"
+
+
+def link_path(runtime_dir: str, stem: str) -> str:
+    """Return the path of an instance's control link, given the stem of its files.
+
+    The path of a Unix socket has at most 107 bytes: a stem that is too long becomes its digest.
+    """
+    path = f"{runtime_dir}/link/{stem}"
+    if len(path.encode()) <= _SOCKET_PATH:
+        return path
+    return f"{runtime_dir}/link/{hashlib.sha256(stem.encode()).hexdigest()[:16]}"
 
 
 def split(name: str) -> tuple[str, str, int]:

@@ -82,6 +82,8 @@ def test_who_may_say_that_it_is_ready_is_told_where(
 ) -> None:
     found = environment(fakes.component("shop.web", **fields))
     assert found.get("NOTIFY_SOCKET") == ("/run/k1/notify.sock" if speaks else None)
+    handler = fields.get("handler") is not None
+    assert found.get("ORCH_CONTROL") == ("/run/k1/link/shop-web" if handler else None)
 
 
 def test_secrets_are_filled_in_where_they_stand() -> None:
