@@ -106,7 +106,12 @@ def _models(handlers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Let a child process import the handlers and tell their models, by component."""
     if not handlers:
         return {}
-    lines = "".join(json.dumps(dict(handler)) + "\n" for handler in handlers)
+    # Many components may have one handler, which is imported once.
+    alike: dict[str, list[str]] = {}
+    for handler in handlers:
+        alike.setdefault(json.dumps({**handler, "name": ""}), []).append(str(handler["name"]))
+    handlers = [{**json.loads(one), "name": names[0]} for one, names in alike.items()]
+    lines = "".join(json.dumps(handler) + "\n" for handler in handlers)
     try:
         finished = process.run(_INSPECT, input=lines.encode(), timeout=IMPORT_TIMEOUT)
     except process.Overdue as problem:
@@ -117,20 +122,20 @@ def _models(handlers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             f"does not end ({units.format_duration(IMPORT_TIMEOUT)}); "
             "--no-import leaves the checks out that need them"
         ) from problem
-    models: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     for line in finished.stdout.splitlines():
         try:
             reply = json.loads(line)
-            models[reply["name"]] = reply
+            answers[reply["name"]] = reply
         except (ValueError, KeyError, TypeError):
             # Handler code may print while it is imported; that is its own affair.
             continue
-    missing = [str(handler["name"]) for handler in handlers if handler["name"] not in models]
+    missing = [str(handler["name"]) for handler in handlers if handler["name"] not in answers]
     if missing:
         said = finished.stderr.decode(errors="replace").strip().splitlines()
         why = said[-1] if said else f"exit {finished.code}"
         raise OrchestratorError(f"cannot read the models of {missing[0]}: {why}")
-    return models
+    return {name: answers[names[0]] for names in alike.values() for name in names}
 
 
 def validate(

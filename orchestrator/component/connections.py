@@ -172,6 +172,15 @@ class Origin:
                 return self.lines[key[:length]]
         return None
 
+    def lines_below(self, *key: object) -> dict[str, int]:
+        """Return the lines of the keys two levels below a key, as `arguments.order_id`."""
+        depth = len(key)
+        return {
+            f"{str(path[depth]).partition('_')[2]}.{path[depth + 1]}": line
+            for path, line in self.lines.items()
+            if len(path) == depth + 2 and path[:depth] == key
+        }
+
 
 def declared(
     connection_models: object,

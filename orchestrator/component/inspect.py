@@ -27,6 +27,7 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
     """Return what one handler declares, or where and why it cannot be read."""
     answer: dict[str, Any] = {
         "name": request.get("name"),
+        "file": None,
         "main": False,
         "config": {"required": {}, "optional": {}},
         "connections": {"in": {}, "out": {}},
@@ -36,6 +37,7 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
     before, path = set(sys.modules), list(sys.path)
     try:
         handler = handlers.load(request["handler"], tuple(request.get("python_path") or ()))
+        answer["file"] = handler.origin.file
         answer["main"] = handler.main is not None
         answer["config"] = handler.config.plain()
         answer["connections"] = _connections(handler)
@@ -66,7 +68,8 @@ def main() -> int:
 def _connections(handler: Handler) -> dict[str, Any]:
     found: dict[str, Any] = {"in": {}, "out": {}}
     for end in handler.ends_as_written():
-        found[end.type.side][end.name] = end.plain()
+        lines = handler.origin.lines_below("connection_models", end.type.side, end.name)
+        found[end.type.side][end.name] = {**end.plain(), "lines": lines}
     return found
 
 
@@ -80,9 +83,9 @@ def _states(handler: Handler) -> dict[str, Any]:
                 raise SetupError(
                     f"{place}: expected a dict with 'state_type' on side 'in' or 'out'"
                 )
-            found[side][name] = _state(
-                side, model, place, handler.origin.line("state_models", side, name)
-            )
+            key = ("state_models", side, name)
+            described = _state(side, model, place, handler.origin.line(*key))
+            found[side][name] = {**described, "lines": handler.origin.lines_below(*key)}
     return found
 
 

@@ -266,6 +266,23 @@ CODES: dict[str, Code] = {
         "The address can be reached from other machines and carries clear text. Say "
         "`insecure: true` when that is intended.",
     ),
+    "ORC310": Code(
+        "models disagree",
+        "The two ends of an edge declare messages that do not fit: the receiver requires what"
+        " the sender does not always send, does not know what is sent, or expects another"
+        " type. The path leads to the place: `args.levels{}` is what the values of the dict"
+        " `levels` are, `args.pair[0]` an item, `return_args` the reply.",
+    ),
+    "ORC311": Code(
+        "topics differ",
+        "Topics match whole, so that a subscriber receives only what is published with its own"
+        " topic; one without a topic receives only what has none.",
+    ),
+    "ORC312": Code(
+        "kinds differ",
+        "A state speaks with a state of its own kind: full_update_out with full_update_in,"
+        " delta_update_out with delta_update_in. A connection speaks with a connection.",
+    ),
     # Components
     "ORC230": Code(
         "file or directory missing",

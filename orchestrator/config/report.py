@@ -6,8 +6,10 @@ Every check reports and goes on, so that one run shows every mistake.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from orchestrator.config.source import Container, Source, Span
@@ -130,6 +132,12 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
     if len(some) > limit:
         return ", ".join(some[:limit]) + f" and {len(some) - limit} more"
     return " and ".join(filter(None, [", ".join(some[:-1]), *some[-1:]]))
+
+
+def shown_path(file: str) -> str:
+    """Return a path as people know it from where they are."""
+    path = Path(file)
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else file
 
 
 def _sorted(found: Iterable[Diagnostic], files: Iterable[str]) -> tuple[Diagnostic, ...]:

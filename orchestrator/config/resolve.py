@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.config import checks, interpolate, source, wiring
+from orchestrator.config import agreement, checks, interpolate, source, wiring
 from orchestrator.config.components import Lowered
 from orchestrator.config.draft import Draft
 from orchestrator.config.interpolate import Reference, Template
@@ -56,6 +56,7 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
     if models is not None:
         wiring.check_models(draft.lowered, models, found)
         wired = wiring.connect(draft.ends, models, draft.table, draft.mentioned, found)
+        agreement.check(wired, models, found)
     warnings = found.finish(draft.files)
     resolver = _Resolver(draft, wired)
     components = {

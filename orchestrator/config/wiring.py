@@ -7,7 +7,6 @@ handlers' models it is known which socket binds.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -304,11 +303,7 @@ def _report_import(component: Lowered, error: Mapping[str, Any], found: Report) 
 def _code(file: str) -> Source | None:
     path = Path(file)
     try:
-        return Source(
-            os.path.relpath(path) if path.is_relative_to(Path.cwd()) else file,
-            path,
-            path.read_text(),
-        )
+        return Source(report.shown_path(file), path, path.read_text())
     except (OSError, UnicodeDecodeError):
         return None
 

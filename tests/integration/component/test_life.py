@@ -520,6 +520,7 @@ def test_inspection_answers_line_by_line_whatever_user_code_prints(tmp_path: Pat
     first, second = map(json.loads, done.stdout.splitlines())
     assert first == {
         "name": "good",
+        "file": str(good),
         "main": True,
         "config": {"required": {"n": "int"}, "optional": {}},
         "connections": {
@@ -535,6 +536,10 @@ def test_inspection_answers_line_by_line_whatever_user_code_prints(tmp_path: Pat
                     "returns": {"required": {}, "optional": {}},
                     "function": "on_go",
                     "line": 11,
+                    "lines": {
+                        "creation_arguments.on_go": 12,
+                        "arguments.p": 12,
+                    },
                 }
             },
             "out": {},
@@ -552,6 +557,7 @@ def test_inspection_answers_line_by_line_whatever_user_code_prints(tmp_path: Pat
                     "returns": {"required": {}, "optional": {}},
                     "function": None,
                     "line": 13,
+                    "lines": {"arguments.asks": 14},
                 }
             },
             "out": {},

@@ -379,3 +379,76 @@ def test_states_use_the_parts_of_an_address(workshop: Workshop) -> None:
         text.replace("{data: auto, snapshot: tcp://127.0.0.1:7001}", "auto"), mine
     )
     assert [each.code for each in one] == ["ORC219", "ORC219"]
+
+
+# What both ends say of their messages
+
+
+def declaring(direction: str, kind: str, **more: Any) -> dict[str, Any]:
+    """Return the models of `a.a` (in) or `b.b` (out), whose handler's file is known."""
+    base = "a.a" if direction == "in" else "b.b"
+    described = end(kind, **{"required": {}, "optional": {}, "topic": None, "line": 3, **more})
+    return {
+        base: {
+            **model(base, connections={direction: {"e": described}}),
+            "file": f"/code/{base[0]}.py",
+        }
+    }
+
+
+def test_models_that_disagree_are_told_with_all_places(workshop: Workshop) -> None:
+    sender = declaring(
+        "out",
+        "requester",
+        required={"levels": {"dict": ["str", "int"]}},
+        lines={"arguments.levels": 8},
+    )
+    receiver = declaring("in", "replyer", required={"levels": {"dict": ["str", "Decimal"]}})
+    one = workshop.only(pair(workshop), sender | receiver)
+    assert (one.code, one.position.line) == ("ORC310", 4)
+    assert one.message == (
+        "b.b connections.out.e and a.a connections.in.e disagree: "
+        "args.levels{} is sent as int, and expected as Decimal"
+    )
+    assert [(Path(place.position.file).name, place.position.line) for place in one.related] == [
+        ("topology.yaml", 3),
+        ("b.py", 8),
+        ("a.py", 3),
+    ]
+
+
+def test_replies_go_the_other_way(workshop: Workshop) -> None:
+    asks = declaring("out", "requester", returns={"required": {"ok": "bool"}, "optional": {}})
+    gives = declaring("in", "replyer", returns={"required": {}, "optional": {"ok": "bool"}})
+    one = workshop.only(pair(workshop), asks | gives)
+    assert one.message.endswith(
+        "return_args.ok is sent only at times, and required by the receiver"
+    )
+    assert one.message.startswith("a.a connections.in.e and b.b")
+
+
+@pytest.mark.parametrize("topics", [("x", "xy"), (None, "x"), ("x", None)])
+def test_topics_match_whole(workshop: Workshop, topics: tuple[str | None, str | None]) -> None:
+    mine = declaring("in", "subscriber", topic=topics[0])
+    one = workshop.only(pair(workshop), mine | declaring("out", "publisher", topic=topics[1]))
+    assert (one.code, one.position.line, one.related[0].position.line) == ("ORC311", 3, 4)
+
+
+def test_a_state_speaks_with_its_own_kind(workshop: Workshop) -> None:
+    for name in ("a", "b", "c"):
+        workshop.write(f"{name}.py", "")
+    text = """
+        addresses: {book: {data: auto, snapshot: auto}}
+        services:
+          a: {handler: a.py, states: {in: {x: {subscriber: book.data}}}}
+          c: {handler: c.py, states: {in: {x: book}}}
+          b: {handler: b.py, states: {out: {x: book}}}
+    """
+    full = {**end("subscriber"), "type": "full_update_in"}
+    mine = {
+        "a.a": model("a.a", states={"in": {"x": full}}),
+        "b.b": model("b.b", states={"out": {"x": end("delta_update_out")}}),
+        "c.c": model("c.c", states={"in": {"x": end("delta_update_in")}}),
+    }
+    one = workshop.only(text, mine)
+    assert (one.code, one.position.line, one.related[0].position.line) == ("ORC312", 3, 5)
