@@ -74,9 +74,13 @@ class Row(TypedDict):
 
 
 class Event(TypedDict, total=False):
-    """One item of the watch stream; `kind` is `instance`, `removed` or `system`."""
+    """One item of the watch stream; `kind` is `instance`, `removed` or `system`.
+
+    `seq` counts from the snapshot's on, one by one over all instances of the system.
+    """
 
     seq: int
+    time: str
     kind: str
     row: Row
     name: str
@@ -86,11 +90,15 @@ class Event(TypedDict, total=False):
 
 
 class Step(TypedDict):
-    """One line of a plan: what happens to an instance, and because of what."""
+    """One line of a plan: what happens to an instance, and because of what.
+
+    `changed` is where it differs from what runs: the keys to each value, outermost first.
+    """
 
     name: str
     action: str
     cause: str
+    changed: list[list[str]]
 
 
 class Verdict(enum.Enum):
@@ -456,7 +464,7 @@ class Client:
     def watch(self, names: Sequence[str] = ()) -> Watch:
         """Follow the instances that `names` select (all when empty), from now on."""
         number, result = self._request("watch", {"names": list(names)}, REQUEST_TIMEOUT)
-        return Watch(self, self._streams[number], _rows(result))
+        return Watch(self, self._streams[number], _rows(result), int(result.get("seq", 0)))
 
     def ps(self, names: Sequence[str] = ()) -> list[Row]:
         """Return the rows of the instances that `names` select."""
@@ -565,14 +573,20 @@ class Client:
 
 
 class Watch:
-    """The stream of changes that follows a snapshot, without gap or repetition."""
+    """The stream of changes that follows a snapshot, without gap or repetition.
 
-    __slots__ = ("_client", "_events", "rows")
+    `rows` is the snapshot, and `seq` the number of the last change in it.
+    """
 
-    def __init__(self, client: Client, events: collections.deque[Event], rows: list[Row]) -> None:
+    __slots__ = ("_client", "_events", "rows", "seq")
+
+    def __init__(
+        self, client: Client, events: collections.deque[Event], rows: list[Row], seq: int
+    ) -> None:
         self._client = client
         self._events = events
         self.rows = rows
+        self.seq = seq
 
     @property
     def at_end(self) -> bool:

@@ -14,6 +14,11 @@ _NAMED = 10
 _ALIVE = frozenset({"starting", "running", "stopping"})
 
 
+def word(row: Row) -> str:
+    """Return the one word for where an instance is: its phase, or that it is ready."""
+    return "ready" if row["phase"] == "running" and row["ready"] else row["phase"]
+
+
 class Transitions:
     """Tells each change of an instance's phase or readiness, and each warning, once."""
 
@@ -49,8 +54,7 @@ class Transitions:
 
     def _text(self, row: Row) -> str:
         phase = row["phase"]
-        word = "ready" if phase == "running" and row["ready"] else phase
-        text = screen.paint(word, screen.colour_of_phase(phase), on=self._out.err_coloured)
+        text = screen.paint(word(row), screen.colour_of_phase(phase), on=self._out.err_coloured)
         if phase in _ALIVE:
             return text if row["pid"] is None else f"{text}  pid {row['pid']}"
         why = client.reason(row)

@@ -104,6 +104,15 @@ class Screen:
         indent = 2 if sys.stdout.isatty() else None
         sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
+    def line(self, value: object) -> None:
+        """Print one JSON value in one line, at once: an item of a stream."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def flush(self) -> None:
+        """Let the reader see what was printed."""
+        sys.stdout.flush()
+
     def note(self, text: str) -> None:
         """Print progress, unless the user wants quiet."""
         if not self.quiet:

@@ -48,9 +48,13 @@ def read(
     *,
     settings: Mapping[str, str],
     scale: Mapping[str, int] | None = None,
+    running: Mapping[str, int] | None = None,
     imports: bool,
 ) -> Wanted:
     """Read, check and lock the session's topology.
+
+    `scale` and `running` are numbers of instances over those of the file; the second ones
+    may name components that are not there any more.
 
     Raises:
         TopologyError: It has mistakes; all of them are in the error.
@@ -61,6 +65,7 @@ def read(
         settings=settings,
         environment=session.environment,
         scale=scale or {},
+        running=running or {},
     )
     models = _models(draft.handlers) if imports else None
     locked = config.lock(draft, models)

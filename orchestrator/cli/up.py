@@ -7,15 +7,19 @@ started does not outlive a refusal.
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator import client, files, keeping
 from orchestrator.cli import commands, foreground, progress, topology
 from orchestrator.cli.session import Session
 from orchestrator.cli.topology import Wanted
 from orchestrator.client import Client, Condition, Step
+from orchestrator.config import Locked
 from orchestrator.errors import (
     DaemonRunning,
     DaemonUnreachable,
@@ -31,6 +35,8 @@ from orchestrator.model.units import Seconds
 
 _ENDINGS = (".yaml", ".yml")
 _GIVE_UP: Seconds = 60.0
+_PLACES = 5
+"""How many places a cause shows."""
 _LOCK = "orch.lock"
 """Holds the keeper's pid for as long as a system has its directory, and after a kill."""
 
@@ -94,25 +100,63 @@ def up(
     return _attached(session, request, policy)
 
 
+def scale(
+    session: Session,
+    *,
+    counts: Mapping[str, int],
+    wait_timeout: Seconds,
+    settings: Mapping[str, str],
+    no_import: bool,
+) -> int:
+    """Apply the file with these numbers of instances, and the others as they run."""
+    running = collections.Counter(
+        f"{row['service']}.{row['component']}" for row in session.connect().ps()
+    )
+    wanted = topology.read(
+        session, settings=settings, scale=counts, running=running, imports=not no_import
+    )
+    topology.warn(session, wanted.locked.warnings)
+    request = _Request(wanted, (), no_deps=False, remove_orphans=False)
+    return _detached(session, request, client.ready, wait_timeout, stays=True)
+
+
 def _plan(session: Session, request: _Request) -> int:
     """Print what an up would do; without a daemon everything is yet to be made."""
     daemon = session.try_connect()
     if daemon is None:
         chosen = naming.select(request.names, request.wanted.locked.lock.components)
         steps: list[Step] = [
-            {"name": name, "action": "create", "cause": "no daemon runs"} for name in chosen
+            {"name": name, "action": "create", "cause": "no daemon runs", "changed": []}
+            for name in chosen
         ]
     else:
         steps = _apply(daemon, request, plan=True)
+    locked = request.wanted.locked
     if session.options.json:
-        session.screen.json(steps)
+        session.screen.json([{**step, "changed": _changed(locked, step)} for step in steps])
         return ExitCode.DONE
     width = max((len(step["name"]) for step in steps), default=0)
     for step in steps:
-        session.screen.data(
-            f"{step['name']:<{width}}  {step['action']:<8}{step['cause']}".rstrip()
-        )
+        text = f"{step['name']:<{width}}  {step['action']:<8}{_cause(locked, step)}"
+        session.screen.data(text.rstrip())
     return ExitCode.DONE
+
+
+def _changed(locked: Locked, step: Step) -> list[dict[str, Any]]:
+    """Return what a step found changed, each with its place in the files if it has one."""
+    found = []
+    for path in step["changed"]:
+        position = locked.origin(step["name"], path)
+        place = {} if position is None else dataclasses.asdict(position)
+        found.append({"field": ".".join(path), **place})
+    return found
+
+
+def _cause(locked: Locked, step: Step) -> str:
+    """Return the cause of a step, and the lines of the files that made it."""
+    positions = [locked.origin(step["name"], path) for path in step["changed"][:_PLACES]]
+    places = dict.fromkeys(str(position) for position in positions if position is not None)
+    return f"{step['cause']} ({', '.join(places)})" if places else step["cause"]
 
 
 def _detached(
@@ -126,7 +170,7 @@ def _detached(
     with _daemon(session, lock, keeps=stays) as started:
         daemon, is_ours = started.daemon, started.is_ours
         steps = _apply_first(started, request)
-        _tell(session, steps)
+        _tell(session, request.wanted.locked, steps)
         # Nobody asked for those that the file no longer has, so nobody waits for them.
         has_orphans = any(step["action"] == "orphan" for step in steps)
         transitions = progress.Transitions(session.screen)
@@ -152,7 +196,7 @@ def _attached(session: Session, request: _Request, policy: foreground.Policy) ->
             if attached.was_interrupted:
                 raise KeyboardInterrupt
             steps = _apply_first(started, request)
-        _tell(session, steps)
+        _tell(session, request.wanted.locked, steps)
         return attached.follow(started.daemon, is_ours=started.is_ours)
 
 
@@ -251,7 +295,7 @@ def _apply_first(started: _Started, request: _Request) -> list[Step]:
         raise DaemonUnreachable(f"cannot start the daemon: {lines[-1]} (see {log})") from problem
 
 
-def _tell(session: Session, steps: list[Step]) -> None:
+def _tell(session: Session, locked: Locked, steps: list[Step]) -> None:
     """Tell what the apply does to what was there before; what is new tells itself."""
     for step in steps:
         if step["action"] == "orphan":
@@ -259,4 +303,5 @@ def _tell(session: Session, steps: list[Step]) -> None:
                 f"orch: {step['name']} is not in the topology any more; --remove-orphans stops it"
             )
         elif step["action"] in ("restart", "update", "remove"):
-            session.screen.note(f"orch: {step['action']} {step['name']}: {step['cause']}")
+            cause = _cause(locked, step)
+            session.screen.note(f"orch: {step['action']} {step['name']}: {cause}")

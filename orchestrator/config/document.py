@@ -5,7 +5,7 @@ A document holds raw values that fit the schema; what did not fit was reported a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,43 @@ class Declared:
             return Place(layer.source, container, key)
         return self.place
 
+    def origin(self, path: Sequence[str]) -> Place:
+        """Return where a value of the resolved component is from, as near as the files tell.
+
+        `path` begins with a field of the component as resolved, which need not be one that
+        files have. What a layer below gives is there; what nobody gives is the component's.
+        """
+        name, *steps = path
+        if name in _MERGED:
+            for layer in getattr(self, _MERGED[name]):
+                if steps and steps[0] in layer.fields:
+                    return _within(Place(layer.source, layer.fields, steps[0], at_key=True), steps)
+        if name == "environment":
+            return self.at("env_file")
+        return self.at(_WRITTEN_AS.get(name, name), *steps).of_key()
+
+
+def _within(place: Place, steps: Sequence[str]) -> Place:
+    """Return the place of the deepest of the steps that is there."""
+    container, key = place.container, place.key
+    for step in steps[1:]:
+        below = container[key]  # type: ignore[index]
+        if not isinstance(below, dict) or step not in below:
+            break
+        container, key = below, step
+    return Place(place.source, container, key, at_key=True)
+
+
+_MERGED = {"config": "configs", "environment": "environments"}
+"""Fields whose maps are put together from the layers, and where those are."""
+
+_WRITTEN_AS = {
+    "python_path": "handler",
+    "expect_subscribers": "connections",
+    "inherited": "inherit_env",
+    "secrets": "config",
+}
+"""What stands in files for fields that only the resolved component has."""
 
 _WHOLE = {"ready", "live", "startup", "depends_on", "connections", "states"}
 """Fields whose maps exclude each other or are the component's alone: never merged."""

@@ -47,6 +47,7 @@ def read(
     project: str | None = None,
     settings: Mapping[str, str] | None = None,
     scale: Mapping[str, int] | None = None,
+    running: Mapping[str, int] | None = None,
 ) -> Draft:
     """Read a topology with its includes and check all that needs no handler code.
 
@@ -56,6 +57,8 @@ def read(
         project: Tells systems from the same file apart; names the system, when given.
         settings: Values of settings, as texts, from the command line.
         scale: Numbers of instances by component, over those of the file.
+        running: The same by full name, for what `scale` does not name; names that the file
+            does not have are passed over.
 
     Raises:
         TopologyError: The topology has mistakes; it carries all of them, and the warnings.
@@ -67,12 +70,13 @@ def read(
             "use lower-case letters, digits and inner hyphens"
         )
     with source.collector_off():
-        return _read(path, dict(environment), project, settings or {}, scale or {})
+        counts = scale or {}, running or {}
+        return _read(path, dict(environment), project, settings or {}, counts)
 
 
 def _read(
     path: Path, environment: Mapping[str, str], project: str | None, settings: Mapping[str, str],
-    scale: Mapping[str, int],
+    counts: tuple[Mapping[str, int], Mapping[str, int]],
 ) -> Draft:  # fmt: skip
     found = Report()
     loaded = load.load(path, given=settings, environment=environment, found=found)
@@ -85,7 +89,8 @@ def _read(
         texts=[one.text for one in loaded.sources],
         found=found,
     )
-    numbers = _scaled(loaded, scale, complete=complete)
+    scale, running = counts
+    numbers = {**running, **_scaled(loaded, scale, complete=complete)}
     lowering = Lowering(environment, found)
     lowered = {
         base: lowering.lower(declared, numbers.get(base))
@@ -140,7 +145,8 @@ def _scaled(loaded: Document, scale: Mapping[str, int], *, complete: bool) -> di
         if not meant:
             if not complete:
                 continue
-            hint = report.did_you_mean(word, loaded.components)
+            known = [*loaded.components, *(one.partition(".")[2] for one in loaded.components)]
+            hint = report.did_you_mean(word, known)
             raise UsageError(
                 f"cannot scale {word!r}: there is no such component; {hint}".rstrip("; ")
             )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.config import agreement, checks, interpolate, source, wiring
 from orchestrator.config.components import Lowered
+from orchestrator.config.document import Declared
 from orchestrator.config.draft import Draft
 from orchestrator.config.interpolate import Reference, Template
 from orchestrator.config.report import Report
 from orchestrator.config.wiring import Model, Wired
-from orchestrator.errors import Diagnostic
+from orchestrator.errors import Diagnostic, Position
 from orchestrator.model import names
 from orchestrator.model.topology import (
     Component,
@@ -28,11 +29,23 @@ from orchestrator.model.topology import (
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """A lock, the secrets that it names and does not hold, and what to warn of."""
+    """A lock, the secrets that it names and does not hold, and what to warn of.
+
+    `declared` is what the files say of each component, by its name without an instance.
+    """
 
     lock: Lock
     secrets: Mapping[str, str]
     warnings: tuple[Diagnostic, ...]
+    declared: Mapping[str, Declared]
+
+    def origin(self, name: str, path: Sequence[str]) -> Position | None:
+        """Return where in the files a value of an instance is from; None when it is in none."""
+        component = self.lock.components.get(name)
+        if component is None or component.base not in self.declared:
+            return None
+        place = self.declared[component.base].origin(path)
+        return place.source.position(place.span().start)
 
 
 def lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
@@ -73,7 +86,7 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         components=components,
         start_concurrency=draft.document.top.get("start_concurrency", 64),
     )
-    return Locked(locked, draft.document.secrets(), warnings)
+    return Locked(locked, draft.document.secrets(), warnings, draft.document.components)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,13 @@ class Api:
         for slot in slots:
             if slot in self.supervisor.slots:
                 name = self.supervisor.slots[slot].instance.component.name
+                before = self._names.get(slot, name)
                 self._names[slot] = name
                 if not watching:
                     continue
+                if before != name:
+                    # Scaling gives `web` the name `web@1`, and takes it again.
+                    self._send(watching, {"kind": "removed", "name": before}, slot)
                 value: dict[str, Any] = {
                     "kind": "instance",
                     "row": rows.row(self.supervisor, slot),
@@ -86,7 +91,8 @@ class Api:
         self.sequence += 1
         if not watching:
             return
-        value = {"seq": self.sequence, **value}
+        time_of_day = time.time()  # noqa: TID251 - shown to people
+        value = {"seq": self.sequence, "time": rows.timestamp(time_of_day), **value}
         for session in watching:
             session.stream_item(value, slot)
 
@@ -385,5 +391,10 @@ def _secrets(given: Any) -> dict[str, str]:
     return given
 
 
-def _operation(operation: changes.Operation) -> dict[str, str]:
-    return {"name": operation.name, "action": operation.action.value, "cause": operation.cause}
+def _operation(operation: changes.Operation) -> dict[str, Any]:
+    return {
+        "name": operation.name,
+        "action": operation.action.value,
+        "cause": operation.cause,
+        "changed": operation.changed,
+    }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.model.topology import Apply, Component
+
+_NAMED = 5
+"""How many changed fields a cause names before it counts the rest."""
 
 
 class Action(enum.StrEnum):
@@ -22,14 +26,23 @@ class Action(enum.StrEnum):
     ORPHAN = "orphan"
 
 
+Path = tuple[str, ...]
+"""Where in a component something stands: a field's name, then keys into it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One line of a plan: what is done to which instance, and why."""
+    """One line of a plan: what is done to which instance, and why.
+
+    `changed` is where the component differs from the one that runs; empty when something
+    else is the cause.
+    """
 
     slot: str
     name: str
     action: Action
     cause: str
+    changed: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.action} {self.name}: {self.cause}"
@@ -79,20 +92,38 @@ def plan(
     return tuple(operations)
 
 
-def difference(old: Component, new: Component) -> tuple[str, ...]:
-    """Return the names of the fields in which two components differ."""
-    return tuple(
-        field.name
-        for field in dataclasses.fields(Component)
-        if getattr(old, field.name) != getattr(new, field.name)
-    )
+def difference(old: Component, new: Component) -> tuple[Path, ...]:
+    """Return where two components differ: in maps, and in fields that have fields, how deep."""
+    return tuple(_differences(old, new, ()))
 
 
-def needs(fields: Collection[str]) -> Apply:
-    """Return what a change of these fields needs on a running instance."""
+def needs(changed: Collection[Path]) -> Apply:
+    """Return what such changes need on a running instance."""
     metadata = {field.name: field.metadata.get("apply") for field in dataclasses.fields(Component)}
-    words = {metadata[name] for name in fields}
+    words = {metadata[path[0]] for path in changed}
     return next((word for word in (Apply.RESTART, Apply.RELOAD) if word in words), Apply.LIVE)
+
+
+def _differences(old: Any, new: Any, path: Path) -> Iterator[Path]:
+    if old == new:
+        return
+    if dataclasses.is_dataclass(old) and type(old) is type(new):
+        for field in dataclasses.fields(old):
+            name = field.name
+            below = (*path, _WRITTEN.get(name, name))
+            yield from _differences(getattr(old, name), getattr(new, name), below)
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in (*old, *(key for key in new if key not in old)):
+            yield from _differences(old.get(key, _ABSENT), new.get(key, _ABSENT), (*path, key))
+    else:
+        yield path
+
+
+_WRITTEN = {"inward": "in", "outward": "out"}
+"""What files call the fields that no field of Python could be called."""
+
+_ABSENT = object()
+"""Equals no value, not even null."""
 
 
 def _operation(slot: str, component: Component, there: Present | None, *, run: bool) -> Operation:
@@ -102,7 +133,7 @@ def _operation(slot: str, component: Component, there: Present | None, *, run: b
     if not run:
         return Operation(slot, name, Action.KEEP, "not among those named")
     different = difference(there.component, component)
-    changed = tuple(field for field in different if field != "inherited")
+    changed = tuple(path for path in different if path[0] != "inherited")
     if not changed:
         if component.enabled and not there.up:
             return Operation(slot, name, Action.START, "was stopped")
@@ -113,14 +144,18 @@ def _operation(slot: str, component: Component, there: Present | None, *, run: b
             cause = "inherited variables changed, for its next start"
             return Operation(slot, name, Action.UPDATE, cause)
         return Operation(slot, name, Action.KEEP, "unchanged")
-    cause = ("fields " if len(changed) > 1 else "field ") + ", ".join(changed) + " changed"
     if not there.alive:
-        if component.enabled:
-            return Operation(slot, name, Action.START, cause)
-        return Operation(slot, name, Action.UPDATE, cause)
-    if needs(changed) is Apply.LIVE:
-        return Operation(slot, name, Action.UPDATE, cause)
-    return Operation(slot, name, Action.RESTART, cause)
+        action = Action.START if component.enabled else Action.UPDATE
+    else:
+        action = Action.UPDATE if needs(changed) is Apply.LIVE else Action.RESTART
+    return Operation(slot, name, action, _told(changed), changed)
+
+
+def _told(changed: tuple[Path, ...]) -> str:
+    words = [".".join(path) for path in changed[:_NAMED]]
+    if len(changed) > _NAMED:
+        words.append(f"{len(changed) - _NAMED} more")
+    return ("fields " if len(changed) > 1 else "field ") + ", ".join(words) + " changed"
 
 
 def _is_scaled_away(component: Component, wanted: Mapping[str, Component]) -> bool:

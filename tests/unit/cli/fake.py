@@ -264,7 +264,7 @@ def _kill(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
 def _apply(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
     steps = []
     for name in params["lock"]["components"]:
-        steps.append({"name": name, "action": "create", "cause": "it is not there"})
+        steps.append({"name": name, "action": "create", "cause": "it is not there", "changed": []})
         if not params["plan"]:
             daemon.change(name, **make_row(name))
     return {"plan": steps, "digest": "sha256:0"}

@@ -221,8 +221,18 @@ def test_orphans_are_told(
     orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps = [
-        {"name": "old.old", "action": "orphan", "cause": "it is not in the topology"},
-        {"name": "web.web", "action": "restart", "cause": "command changed"},
+        {
+            "name": "old.old",
+            "action": "orphan",
+            "cause": "it is not in the topology",
+            "changed": [],
+        },
+        {
+            "name": "web.web",
+            "action": "restart",
+            "cause": "command changed",
+            "changed": [["command"]],
+        },
     ]
     daemon.answers["apply"] = lambda _daemon, _params: {"plan": steps}
     daemon.add("web.web")
@@ -230,7 +240,7 @@ def test_orphans_are_told(
     assert orch("up", "-d") == 0
     shown = capsys.readouterr().err
     assert "old.old is not in the topology any more; --remove-orphans stops it" in shown
-    assert "restart web.web: command changed" in shown
+    assert "restart web.web: command changed (topology.yaml:4:9)" in shown
 
 
 def test_orphans_are_not_waited_for(orch: Orch, daemon: FakeDaemon) -> None:
@@ -238,7 +248,14 @@ def test_orphans_are_not_waited_for(orch: Orch, daemon: FakeDaemon) -> None:
     daemon.add("work.work")
     daemon.add("old.old", phase="starting", ready=False)
     daemon.answers["apply"] = lambda *_: {
-        "plan": [{"name": "old.old", "action": "orphan", "cause": "it is not in the topology"}]
+        "plan": [
+            {
+                "name": "old.old",
+                "action": "orphan",
+                "cause": "it is not in the topology",
+                "changed": [],
+            }
+        ]
     }
     assert orch("up", "-d", "--wait", "--wait-timeout", "1s") == 0
 

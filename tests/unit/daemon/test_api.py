@@ -148,7 +148,9 @@ def test_apply_says_what_it_does_and_it_is_done_when_it_answers(
     client: Client, system: System
 ) -> None:
     result = apply(client, system, WEB)
-    assert result["plan"] == [{"name": "shop.web", "action": "create", "cause": "new"}]
+    assert result["plan"] == [
+        {"name": "shop.web", "action": "create", "cause": "new", "changed": []}
+    ]
     assert result["digest"].startswith("sha256:")
     (row,) = client.result("ps")["instances"]
     assert (row["name"], row["phase"]) == ("shop.web", "running")

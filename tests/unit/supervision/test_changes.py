@@ -197,10 +197,10 @@ def test_every_field_knows_what_its_change_needs(field: dataclasses.Field[object
     identity = {"service", "component", "instance"}
     if field.name not in identity:
         assert isinstance(field.metadata.get("apply"), Apply)
-        assert changes.needs([field.name]) is field.metadata["apply"]
+        assert changes.needs([(field.name,)]) is field.metadata["apply"]
 
 
 def test_the_worst_of_several_changes_decides() -> None:
     assert changes.needs([]) is Apply.LIVE
-    assert changes.needs(["settle"]) is Apply.LIVE
-    assert changes.needs(["settle", "command"]) is Apply.RESTART
+    assert changes.needs([("settle",)]) is Apply.LIVE
+    assert changes.needs([("settle",), ("command",)]) is Apply.RESTART
