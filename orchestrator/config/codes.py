@@ -69,8 +69,8 @@ CODES: dict[str, Code] = {
     ),
     "ORC011": Code(
         "declared in two files",
-        "Two files declare the same service, address or setting. Declarations are never "
-        "merged across files; the second place is shown too.",
+        "Two files declare the same service, address, group or setting. Declarations are "
+        "never merged across files; the second place is shown too.",
     ),
     "ORC012": Code(
         "no effect in an included file",
@@ -338,6 +338,21 @@ CODES: dict[str, Code] = {
         "no output to look into",
         "`ready.log` looks into the files that output is captured in. Remove `capture: false`, "
         "or choose another kind of readiness.",
+    ),
+    # Restarts
+    "ORC260": Code(
+        "unknown member of a group",
+        "A group names SERVICE.COMPONENT, or a service for all of its components.",
+    ),
+    "ORC261": Code(
+        "member of two groups",
+        "A component belongs to one group at most, and is named once in it: else it would "
+        "be said twice with whom it is restarted.",
+    ),
+    "ORC262": Code(
+        "a group's order against dependencies",
+        "Members are started again in the group's order, each when the one before it is "
+        "ready. A member that depends on a later one could never be started again.",
     ),
 }
 

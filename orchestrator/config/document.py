@@ -195,6 +195,7 @@ class Document:
     settings: dict[str, Setting] = field(default_factory=dict)
     addresses: dict[str, Entry] = field(default_factory=dict)
     services: dict[str, Entry] = field(default_factory=dict)
+    groups: dict[str, Entry] = field(default_factory=dict)
     components: dict[str, Declared] = field(default_factory=dict)
     templates: list[Templated] = field(default_factory=list)
 

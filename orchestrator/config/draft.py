@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import addresses, checks, load, paths, report, source, wiring
+from orchestrator.config import addresses, checks, groups, load, paths, report, source, wiring
 from orchestrator.config.addresses import Table
 from orchestrator.config.components import Lowered, Lowering
 from orchestrator.config.document import Document
 from orchestrator.config.report import Report
 from orchestrator.errors import Diagnostic, UsageError
 from orchestrator.model import names
+from orchestrator.model.topology import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Draft:
     runtime_dir: Path
     document: Document
     lowered: Mapping[str, Lowered]
+    groups: Mapping[str, Group]
     table: Table
     ends: tuple[wiring.End, ...]
     mentioned: frozenset[str]
@@ -99,6 +101,7 @@ def _read(
     }
     checks.presence(loaded, [one.file for one in loaded.sources if one.value is None], found)
     checks.dependencies(loaded, lowered, found)
+    restarted = groups.lower(loaded, lowered, found)
     checks.effects(loaded, lowered, found)
     mentioned = checks.references(loaded, table, found)
     before = len(found.found)
@@ -116,6 +119,7 @@ def _read(
         runtime_dir=runtime_dir,
         document=loaded,
         lowered=lowered,
+        groups=restarted,
         table=table,
         ends=tuple(ends),
         mentioned=mentioned,

@@ -266,6 +266,7 @@ class _Loader:
         tables: tuple[tuple[str, str, dict[str, Entry]], ...] = (
             ("address", "addresses", loaded.addresses),
             ("service", "services", loaded.services),
+            ("group", "groups", loaded.groups),
         )
         for what, section, table in tables:
             for name in one.value.get(section, {}):

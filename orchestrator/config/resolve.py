@@ -84,6 +84,7 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         base_dir=str(draft.base_dir),
         runtime_dir=str(draft.runtime_dir),
         components=components,
+        groups=draft.groups,
         start_concurrency=draft.document.top.get("start_concurrency", 64),
     )
     return Locked(locked, draft.document.secrets(), warnings, draft.document.components)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.daemon import explain as causes
-from orchestrator.daemon import rows
+from orchestrator.daemon import grouping, rows
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed, UnknownName
 from orchestrator.model import graph, names, plain, topology
@@ -238,7 +238,11 @@ class Api:
     def _remember(self, lock: Lock, secrets: Mapping[str, str]) -> None:
         self.supervisor.executor.secrets = dict(secrets)
         self.supervisor.start_concurrency = lock.start_concurrency
-        self.supervisor.journal.remember(start_concurrency=str(lock.start_concurrency))
+        self.supervisor.groups.declared = lock.groups
+        self.supervisor.journal.remember(
+            start_concurrency=str(lock.start_concurrency),
+            groups=grouping.declared_text(lock.groups),
+        )
         keep_secrets(Path(self.supervisor.place.runtime_dir), secrets)
 
 

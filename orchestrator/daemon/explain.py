@@ -31,9 +31,11 @@ def explain(supervisor: Supervisor, slot: str) -> dict[str, Any]:
 
 
 def _cause(supervisor: Supervisor, slot: str) -> str | None:
-    """The first dependency that keeps a slot from starting, those that never will before all."""
+    """Who keeps a slot from running: one of its group, or a dependency, hopeless ones first."""
     instance = supervisor.slots[slot].instance
     end = instance.end
+    if instance.phase is Phase.FAILED and supervisor.groups.gave_up(slot):
+        return supervisor.groups.culprit(slot)
     by_dependency = end is not None and end.result is Result.DEPENDENCY
     if instance.phase is not Phase.WAITING and not (
         instance.phase is Phase.FAILED and by_dependency
@@ -43,14 +45,15 @@ def _cause(supervisor: Supervisor, slot: str) -> str | None:
     for other, dependency, verdict in unmet:
         if isinstance(verdict, reconcile.Never) and dependency.required:
             return other
-    return next(
-        (other for other, _, verdict in unmet if isinstance(verdict, reconcile.Wait)), None
-    )
+    waited = (other for other, _, verdict in unmet if isinstance(verdict, reconcile.Wait))
+    return next(waited, None) or supervisor.groups.holder(slot)
 
 
 def _link(supervisor: Supervisor, slot: str) -> dict[str, str]:
     there = supervisor.slots[slot]
     row = rows.row(supervisor, slot)
+    if row["phase"] == "failed" and supervisor.groups.culprit(slot) not in (None, slot):
+        return {"name": row["name"], "says": "was stopped with its group, which gave up"}
     return {"name": row["name"], "says": _says(row, wanted=there.up)}
 
 

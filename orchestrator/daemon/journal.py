@@ -125,6 +125,7 @@ class Journal:
             if len(shape) != _COLUMNS or shape[0][0] != "slot":
                 raise ValueError("its tables are not this daemon's")
             if known.get("boot", boot) != boot:
+                connection.execute("DELETE FROM meta WHERE key='standings'")
                 connection.execute(
                     "UPDATE slot SET pid=NULL, started=NULL, ready=0, spawned_at=0, due=0, "
                     "phase=CASE WHEN phase IN ('exited', 'failed') THEN phase ELSE 'stopped' END"

@@ -160,6 +160,9 @@ class Daemon:
         self.on_link()
         remembered = self._journal.meta()
         self.supervisor.start_concurrency = int(remembered.get("start_concurrency", "64"))
+        self.supervisor.groups.restore(
+            remembered.get("groups", "{}"), remembered.get("standings", "{}")
+        )
         records = list(self._journal.records())
         need_descriptors(len(records))
         self.supervisor.recover(records)

@@ -20,6 +20,7 @@ from orchestrator.daemon import health as healths
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon import recovery
 from orchestrator.daemon.executor import Executor
+from orchestrator.daemon.grouping import Grouping
 from orchestrator.daemon.health import Health
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
@@ -74,6 +75,7 @@ class Supervisor:
         self.executor = Executor(host, place, self.post, self._soon, self._instance)
         self.slots: dict[str, Slot] = {}
         self.facts: dict[str, _Facts] = {}
+        self.groups = Grouping(self.slots, self._enqueue, self._touch, self._shutdown_after)
         self.start_concurrency = 64
         self.stopping = False
         self.exit_code = 0
@@ -189,6 +191,7 @@ class Supervisor:
     def reset(self, names: Sequence[str]) -> None:
         """Forget the failures of the named slots; those that gave up count as stopped."""
         for slot in names:
+            self.groups.forget(slot)
             if self.slots[slot].instance.phase is Phase.FAILED:
                 self._want(slot, up=False)
             self.post(slot, lifecycle.Reset())
@@ -227,6 +230,10 @@ class Supervisor:
         """Queue an event. Outside of a turn, a turn follows at once-later."""
         self._queue.append((slot, event))
         self._soon()
+
+    def _enqueue(self, slot: str, event: lifecycle.Event) -> None:
+        """Queue an event within a turn."""
+        self._queue.append((slot, event))
 
     def tell(self, slot: str, health: Health) -> None:
         """Take what was found out of a living process; its row shows it."""
@@ -337,6 +344,8 @@ class Supervisor:
                 self.executor.probes.forget(slot)
         if isinstance(after.state, lifecycle.Spawning) and after.generation > 1:
             self._restart_dependents(slot, after.component)
+        if not self.stopping:
+            self.groups.stepped(slot, before, after, self.host.now(), reason(after))
         if isinstance(after.state, lifecycle.Down) and not self.stopping:
             self._final(after)
 
@@ -369,7 +378,10 @@ class Supervisor:
 
     def _reconcile(self, slot: str) -> None:
         """Post what the slot and its neighbours need now."""
+        restarted = self.groups.advance(slot)
         self._settle(slot)
+        for member in restarted:
+            self._settle(member)
         for dependent in self._dependents.get(slot, ()):
             self._settle(dependent)
         for need in self._needs.get(slot, ()):
@@ -381,7 +393,9 @@ class Supervisor:
             return
         instance = there.instance
         if there.up:
-            if isinstance(instance.state, lifecycle.Down):
+            if (given_up := self.groups.gave_up(slot)) and _may_give_up(instance):
+                self._queue.append((slot, lifecycle.GiveUp(given_up)))
+            elif isinstance(instance.state, lifecycle.Down):
                 if instance.phase is Phase.STOPPED and instance.component.enabled:
                     self._queue.append((slot, lifecycle.Start()))
             elif isinstance(instance.state, lifecycle.Waiting):
@@ -412,7 +426,10 @@ class Supervisor:
     def _consider(self, slot: str) -> None:
         """Look whether a waiting slot may start."""
         there, facts = self.slots[slot], self.facts[slot]
-        match reconcile.may_start(slot, self.slots, self.members):
+        verdict = reconcile.may_start(slot, self.slots, self.members)
+        if isinstance(verdict, reconcile.Clear) and (waits := self.groups.waits(slot)):
+            verdict = reconcile.Wait(waits)
+        match verdict:
             case reconcile.Clear(warnings):
                 facts.waits = ""
                 warning = "; ".join(warnings)
@@ -546,7 +563,7 @@ class Supervisor:
         try:
             self.journal.remember(**values)
         except journals.JournalError as error:
-            logger.warning("A daemon that takes over will not know that it stops: %s", error)
+            logger.warning("A daemon that takes over will not know all: %s", error)
 
     def _want(self, slot: str, *, up: bool, alone: bool = False) -> None:
         there = self.slots[slot]
@@ -560,6 +577,7 @@ class Supervisor:
         instance = self.slots[slot].instance
         if not instance.component.enabled:
             return
+        self.groups.forgive(slot)
         if isinstance(instance.state, lifecycle.Down):
             self.post(slot, lifecycle.Start())
         elif again and not isinstance(instance.state, lifecycle.Waiting | lifecycle.Spawning):
@@ -578,6 +596,8 @@ class Supervisor:
         self._reported[slot] = None
 
     def _write(self) -> None:
+        if self.groups.unwritten:
+            self._remember(standings=self.groups.text())
         if not self._dirty:
             return
         rows = []
@@ -606,6 +626,7 @@ class Supervisor:
             members.setdefault(component.base, []).append(slot)
             members.setdefault(component.service, []).append(slot)
         self.members = {name: tuple(slots) for name, slots in members.items()}
+        self.groups.index(self.members)
         needs: dict[str, tuple[str, ...]] = {}
         dependents: dict[str, list[str]] = {}
         for slot, there in self.slots.items():
@@ -646,6 +667,10 @@ class Supervisor:
 
 def _is_spawning(instance: Instance) -> bool:
     return isinstance(instance.state, lifecycle.Spawning)
+
+
+def _may_give_up(instance: Instance) -> bool:
+    return instance.phase in (Phase.STOPPED, Phase.WAITING, Phase.BACKOFF)
 
 
 def _explained(instance: Instance, health: Health) -> Instance:

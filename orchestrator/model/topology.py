@@ -77,6 +77,21 @@ class AtEnd(enum.StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class Strategy(enum.StrEnum):
+    """Who is restarted with a member of a group that failed: nobody, all, or those after it."""
+
+    ONE_FOR_ONE = "one_for_one"
+    ONE_FOR_ALL = "one_for_all"
+    REST_FOR_ONE = "rest_for_one"
+
+
+class Then(enum.StrEnum):
+    """What follows when a group gives up: its members stop, or the whole system."""
+
+    STOP = "stop"
+    SHUTDOWN = "shutdown"
+
+
 def _empty() -> Mapping[str, Any]:
     return types.MappingProxyType({})
 
@@ -280,6 +295,21 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Components that are restarted together, as the children of an OTP supervisor.
+
+    `components` are bases (`service.component`) in the order in which they are started again.
+    More than `intensity` restarts within `period`, and the group gives up.
+    """
+
+    components: tuple[str, ...] = ()
+    strategy: Strategy = Strategy.ONE_FOR_ONE
+    intensity: int = 3
+    period: Seconds = 10.0
+    then: Then = Then.STOP
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """The fully resolved topology of one system: the daemon's only input.
 
@@ -293,6 +323,7 @@ class Lock:
     base_dir: str
     runtime_dir: str
     components: Mapping[str, Component]
+    groups: Mapping[str, Group] = field(default_factory=_empty)
     start_concurrency: int = 64
     format: int = 1
 

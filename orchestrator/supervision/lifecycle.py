@@ -217,6 +217,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Its group has given up: it shall not run, and that is a failure."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class KillNow:
     """Whatever the ladder says: kill the whole tree now."""
 
@@ -301,6 +308,7 @@ Event = (
     | Go
     | DependencyFailed
     | Stop
+    | GiveUp
     | KillNow
     | Spawned
     | SpawnFailed
@@ -382,6 +390,8 @@ def step(instance: Instance, event: Event, now: Instant) -> Step:  # noqa: C901,
             return instance, ()
         case Stop():
             return _stop(instance)
+        case GiveUp(message):
+            return _give_up(instance, message)
         case KillNow():
             return _kill_now(instance)
         case Spawned(process):
@@ -453,6 +463,21 @@ def _stop(instance: Instance) -> Step:
             return instance, ()
         case _:
             assert_never(instance.state)
+
+
+def _give_up(instance: Instance, message: str) -> Step:
+    end = instance.end
+    match instance.state:
+        case Down(Phase.STOPPED) | Waiting() | Backoff():
+            given_up = End(Result.START_LIMIT, end.exit if end else None, message)
+            return _down(instance, Phase.FAILED, given_up), ()
+        case Starting(process=process) | Running(process=process):
+            return _bring_down(instance, process, Result.START_LIMIT, message)
+        case Stopping() as state if not state.is_requested:
+            state = replace(state, result=Result.START_LIMIT)
+            return replace(instance, state=state, end=End(state.result, state.exit, message)), ()
+        case _:
+            return instance, ()
 
 
 def _kill_now(instance: Instance) -> Step:
@@ -645,6 +670,8 @@ def _stopped(instance: Instance, state: Stopping, chance: float, now: Instant) -
         return _down(instance, Phase.STOPPED, End(state.result, state.exit)), ()
     message = instance.end.message if instance.end else ""
     instance = replace(instance, end=End(state.result, state.exit, message))
+    if state.result is Result.START_LIMIT:
+        return _state(instance, Down(Phase.FAILED)), ()
     return _judge(instance, clean=False, chance=chance, now=now)
 
 

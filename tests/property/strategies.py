@@ -75,6 +75,7 @@ events: st.SearchStrategy[Event] = st.one_of(
             lifecycle.Reset(),
         ]
     ),
+    st.builds(lifecycle.GiveUp, st.just("group intensity")),
     st.builds(lifecycle.DependencyFailed, st.just("cannot start 'web': 'db' failed")),
     st.builds(lifecycle.Spawned, processes),
     st.builds(lifecycle.SpawnFailed, st.just("cannot start"), st.booleans(), chances),

@@ -25,6 +25,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from orchestrator.daemon import grouping
 from orchestrator.errors import SpawnError
 from orchestrator.model import topology
 from orchestrator.model.phase import Exit, Phase
@@ -32,10 +33,12 @@ from orchestrator.model.topology import (
     Component,
     Condition,
     Dependency,
+    Group,
     Limit,
     Ready,
     Restart,
     Rung,
+    Strategy,
 )
 from orchestrator.process import MARKER, Order
 from orchestrator.supervision import lifecycle
@@ -173,8 +176,11 @@ class Machine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------- users
 
-    @initialize()
-    def up(self) -> None:
+    @initialize(strategy=st.sampled_from(Strategy), intensity=st.sampled_from([0, 2, 50]))
+    def up(self, strategy: Strategy, intensity: int) -> None:
+        group = Group(("shop.db", "shop.cache", "shop.web"), strategy, intensity)
+        self.system.supervisor.groups.declared = {"core": group}
+        self.system.journal.remember(groups=grouping.declared_text({"core": group}))
         self.system.apply(*self.components.values())
         self.host.turn()
 

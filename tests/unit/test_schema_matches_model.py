@@ -19,6 +19,7 @@ from orchestrator.model.topology import (
     Component,
     Condition,
     Dependency,
+    Group,
     Kill,
     Limit,
     Lock,
@@ -28,6 +29,8 @@ from orchestrator.model.topology import (
     Ready,
     Restart,
     Stop,
+    Strategy,
+    Then,
     Wiring,
 )
 
@@ -109,6 +112,7 @@ def test_a_source_only_field_is_complete_too(name: str) -> None:
         ("backoff", Backoff, set()),
         ("limit", Limit, set()),
         ("logs", Logs, set()),
+        ("group", Group, {"components"}),
         ("ready", Ready, {"status"}),
         ("live", Probe, {"status"}),
         ("startup", Probe, {"status"}),
@@ -156,6 +160,8 @@ def test_top_level_and_inherited_defaults() -> None:
         (COMPONENT["on_failure"], AtEnd),
         (schema.definition("stop")["properties"]["kill"], Kill),
         (schema.definition("dependency")["properties"]["condition"], Condition),
+        (schema.definition("group")["properties"]["strategy"], Strategy),
+        (schema.definition("group")["properties"]["then"], Then),
     ],
 )
 def test_choices_are_the_same(words: Any, allowed: type[enum.Enum]) -> None:

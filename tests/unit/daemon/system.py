@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from orchestrator.daemon import programs
+from orchestrator.daemon import grouping, programs
 from orchestrator.daemon.programs import Place
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.model.phase import Exit, Phase, Process
-from orchestrator.model.topology import Component
+from orchestrator.model.topology import Component, Group
 from orchestrator.process import MARKER
 from orchestrator.supervision import lifecycle
 from orchestrator.supervision.lifecycle import End, Instance
@@ -67,6 +68,13 @@ class System:
         plan = self.supervisor.apply(by_slot, chosen, alone=alone, remove_orphans=remove_orphans)
         return [str(operation) for operation in plan]
 
+    def group(self, name: str, *components: Component, **fields: Any) -> None:
+        """Declare a group, and apply its components."""
+        group = Group(tuple(dict.fromkeys(c.base for c in components)), **fields)
+        self.supervisor.groups.declared = {name: group}
+        self.journal.remember(groups=grouping.declared_text({name: group}))
+        self.apply(*components)
+
     def ready(self, slot: str) -> None:
         """Let the process of a slot say that it is ready."""
         self.supervisor.post(slot, lifecycle.BecameReady())
@@ -88,6 +96,8 @@ class System:
     def new_daemon(self) -> None:
         """Start a daemon on the same journal and the same world, and let it recover."""
         self._attach()
+        kept = self.journal.meta()
+        self.supervisor.groups.restore(kept.get("groups", "{}"), kept.get("standings", "{}"))
         self.supervisor.recover(self.journal.records())
 
     def reborn(self) -> None:
