@@ -1,7 +1,12 @@
 """The keeper: parent and subreaper of everything, restarter of the daemon.
 
-Run as `python -I -S keeper.py ARGUMENTS` with one JSON object, standard library only, small
-enough to be read in one sitting and to need no release of its own: its protocol is frozen.
+Run as `python -I -S keeper.py CHANNEL start|replace PYTHON RUNTIME_DIR`, standard library only,
+small enough to be read in one sitting and to need no release of its own: its protocol is frozen.
+
+It starts the daemon's process at once, so that it loads while whoever started us still reads
+the topology. Then one JSON object comes over CHANNEL, a socket, with descriptors: the system's
+log and, to `replace` a dead keeper of a living daemon, what that held. The answer is one JSON
+object too. When CHANNEL ends before, nothing has been touched, and both processes end.
 
 What it holds for the daemon, so that the daemon's death loses nothing:
 - the lock of the base directory (one daemon per system),
@@ -14,7 +19,9 @@ When a keeper is killed the daemon starts another and hands all of this over (`h
 one is not the daemon's parent: it sees its end through a pidfd, and restarts it likewise.
 
 Protocol on the link (a socket pair, JSON lines), frozen:
-    keeper → daemon   {"hello": {"pid": …}}                                 once, first
+    keeper → daemon   {"runtime_dir", "base_dir", "name", "topology", "keeper"}   once, first, with
+                      the descriptors: control, notify, lock, log
+                      {"hello": {"pid": …}}                                 once, second
                       {"exit": {"seq", "pid", "started", "code", "signal", "core"}}
                       {"term": true}                                        SIGTERM came
     daemon → keeper   {"ready": true}   {"ack": [SEQ, …]}   {"bye": true}
@@ -53,8 +60,9 @@ class Refused(Exception):
 class Keeper:
     """One system's keeper. `serve` returns when the daemon has said goodbye or cannot start."""
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
+    def __init__(self, arguments: dict[str, Any], python: str, held: list[int]) -> None:
         self.arguments = arguments
+        self.python = python
         self.runtime_dir = arguments["runtime_dir"]
         self.daemon = 0
         self.link: socket.socket | None = None
@@ -70,9 +78,8 @@ class Keeper:
         self.started_at = 0.0
         self.quick_deaths = 0
         self.pidfd = -1
-        held = arguments.pop("held", None)
         if held:
-            self.take_over(held)
+            self.take_over(*held)
         else:
             make_runtime_dir(self.runtime_dir)
             self.lock = take_lock(os.path.join(arguments["base_dir"], "orch.lock"))
@@ -99,17 +106,15 @@ class Keeper:
         with open(fd, "w", encoding="utf-8") as file:
             json.dump(known, file)
 
-    def take_over(self, held: dict[str, int]) -> None:
+    def take_over(self, control: int, notify: int, lock: int, link: int) -> None:
         """Hold what a keeper before us held for a daemon that lives."""
-        for fd in (held["control"], held["notify"], held["lock"], held["link"]):
-            os.set_inheritable(fd, False)
-        self.control = socket.socket(fileno=held["control"])
-        self.notify = socket.socket(fileno=held["notify"])
-        self.link = socket.socket(fileno=held["link"])
+        self.control = socket.socket(fileno=control)
+        self.notify = socket.socket(fileno=notify)
+        self.link = socket.socket(fileno=link)
         self.link.setblocking(False)
-        self.daemon = held["daemon"]
+        self.daemon = self.arguments["daemon"]
         self.pidfd = os.pidfd_open(self.daemon)
-        self.lock = held["lock"]
+        self.lock = lock
         write_pid(self.lock)
         self.ready = self.ever_ready = True
         self.started_at = time.monotonic()
@@ -119,29 +124,16 @@ class Keeper:
         """Return the path of a file in the runtime directory."""
         return os.path.join(self.runtime_dir, name)
 
-    def start_daemon(self) -> None:
-        """Start the daemon with everything we hold for it."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        given = {
-            **self.arguments,
-            "link": theirs.fileno(),
-            "control": self.control.fileno(),
-            "notify": self.notify.fileno(),
-            "lock": self.lock,
-            "keeper": os.getpid(),
-        }
-        given.pop("ready", None)
-        passed = (theirs.fileno(), self.control.fileno(), self.notify.fileno(), self.lock)
-        for fd in passed:
-            os.set_inheritable(fd, True)
-        python = self.arguments["python"]
-        argv = [python, "-P", "-m", "orchestrator.daemon", json.dumps(given)]
-        self.daemon = os.posix_spawn(python, argv, os.environ, setsid=True)
-        for fd in passed:
-            os.set_inheritable(fd, False)
-        theirs.close()
-        self.link, self.received, self.unsent = ours, b"", b""
+    def start_daemon(self, begun: tuple[int, socket.socket] | None = None) -> None:
+        """Give the system to the daemon that was begun, or to a new one."""
+        self.daemon, link = begun or begin_daemon(self.python, self.runtime_dir)
+        given = {word: self.arguments[word] for word in ("runtime_dir", "base_dir", "name")}
+        given |= {"topology": self.arguments["topology"], "keeper": os.getpid()}
+        fds = [self.control.fileno(), self.notify.fileno(), self.lock, 2]
+        with contextlib.suppress(OSError):  # It is dead already, and `reap` sees how.
+            socket.send_fds(link, [json.dumps(given).encode() + b"\n"], fds)
+        link.setblocking(False)
+        self.link, self.received, self.unsent = link, b"", b""
         self.ready, self.restart_at = False, None
         self.starts += 1
         self.started_at = time.monotonic()
@@ -151,7 +143,7 @@ class Keeper:
 
     def serve(self) -> int:
         """Keep the system until its end; return our exit code."""
-        code = None
+        code = self.reap()  # A daemon that was begun may have died before we listened.
         while code is None:
             ready = self.wait()
             if self.link in ready:
@@ -296,6 +288,36 @@ class Keeper:
             os.rmdir(self.runtime_dir)
 
 
+def begin_daemon(python: str, runtime_dir: str) -> tuple[int, socket.socket]:
+    """Start the daemon's process; it loads, and waits for its system on the link we return."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        number = theirs.fileno()
+        os.set_inheritable(number, True)
+        argv = [python, "-P", "-m", "orchestrator.daemon", str(number), runtime_dir]
+        return os.posix_spawn(python, argv, os.environ, setsid=True), ours
+
+
+def end_unused(begun: tuple[int, socket.socket] | None) -> None:
+    """End a daemon that was begun for nothing; it has touched nothing."""
+    if begun:
+        os.kill(begun[0], signal.SIGKILL)
+        os.waitpid(begun[0], 0)
+
+
+def receive_arguments(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """Return what comes over the channel: one JSON line, None when it ends, and descriptors."""
+    line, fds = b"", list[int]()
+    while not line.endswith(b"\n"):
+        data, more, _, _ = socket.recv_fds(channel, 65536, 8)
+        if not data:
+            return None, fds
+        line, fds = line + data, fds + list(more)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return json.loads(line), fds
+
+
 def make_runtime_dir(path: str) -> None:
     """Make the private directory of the sockets, or check that it is private."""
     try:
@@ -417,28 +439,44 @@ def log(message: str) -> None:
     os.write(2, f"{stamp} keeper[{os.getpid()}] {message}\n".encode())
 
 
+def tell(channel: socket.socket, answer: dict[str, Any]) -> None:
+    """Answer whoever started us; one that went away does not hear it, and we go on."""
+    with contextlib.suppress(OSError):
+        channel.sendall(json.dumps(answer).encode() + b"\n")
+
+
 def main() -> int:
     """Go into the background, take the system, keep it."""
-    arguments = json.loads(sys.argv[1])
-    ready = int(arguments["ready"])
-    os.set_inheritable(ready, False)
+    number, word, python, runtime_dir = sys.argv[1:]
+    channel = socket.socket(fileno=int(number))
+    channel.set_inheritable(False)
     if os.fork():
         os._exit(0)  # Whoever started us waits for this one only.
+    begun = begin_daemon(python, runtime_dir) if word == "start" else None
+    arguments, fds = receive_arguments(channel)
+    if arguments is None:
+        end_unused(begun)
+        return 0
+    log, *held = fds
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     try:
-        keeper = Keeper(arguments)
-        if not keeper.daemon:
-            keeper.start_daemon()
+        keeper = Keeper(arguments, python, held)
+        if begun:
+            keeper.start_daemon(begun)
     except Refused as refusal:
+        end_unused(begun)
         with contextlib.suppress(OSError):
-            os.rmdir(arguments["runtime_dir"])  # Unless somebody else's sockets lie there.
-        os.write(ready, json.dumps(refusal.answer).encode() + b"\n")
+            os.rmdir(runtime_dir)  # Unless somebody else's sockets lie there.
+        tell(channel, refusal.answer)
         return 1
     except OSError as error:
-        answer = {"error": "failed", "message": f"cannot start the keeper: {error}"}
-        os.write(ready, json.dumps(answer).encode() + b"\n")
+        end_unused(begun)
+        tell(channel, {"error": "failed", "message": f"cannot start the keeper: {error}"})
         return 1
-    os.write(ready, json.dumps({"pid": os.getpid()}).encode() + b"\n")
-    os.close(ready)
+    tell(channel, {"pid": os.getpid()})
+    channel.close()
     try:
         return keeper.serve()
     finally:

@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import select
+import socket
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from orchestrator import process as processes
 from orchestrator.errors import DaemonRunning, OrchestratorError, SpawnError
@@ -22,12 +23,80 @@ KEEPER_TIMEOUT: Seconds = 10.0
 """How long a keeper may take to take the lock and open its sockets; it takes 30 ms."""
 
 
-class KeeperStart:
-    """A keeper that is coming up: `finish` waits for its word."""
+HELD = ("control", "notify", "lock", "link")
+"""What a living daemon hands to a new keeper, in the order in which the keeper takes it."""
 
-    def __init__(self, child: processes.Begun, reading: int) -> None:
-        self._child = child
-        self._reading = reading
+
+class KeeperStart:
+    """A keeper that is coming up, and below it the daemon, which loads meanwhile.
+
+    Both wait for `give`, so they can be started before it is known what for; when that comes
+    to nothing they end with `close`, and have touched nothing. `finish` waits for their word.
+    Until `give` they write to our standard error, then to the system's log.
+
+    Args:
+        runtime_dir: The system's private directory of sockets.
+        replaces: Whether the daemon lives, and only its keeper has died.
+
+    Raises:
+        OrchestratorError: No process can be started.
+    """
+
+    def __init__(self, runtime_dir: Path, *, replaces: bool = False) -> None:
+        self._runtime_dir = runtime_dir
+        self._ours, theirs = socket.socketpair()
+        number = theirs.fileno()
+        word = "replace" if replaces else "start"
+        argv = (sys.executable, "-I", "-S", _KEEPER, str(number), word, sys.executable)
+        try:
+            with theirs:
+                self._child = processes.begin(
+                    (*argv, str(runtime_dir)), output=2, passed=(number,)
+                )
+        except SpawnError as error:
+            self._ours.close()
+            raise OrchestratorError(f"cannot start the keeper: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def give(
+        self, *, base_dir: Path, name: str, topology: Path, held: Mapping[str, int] | None = None
+    ) -> None:
+        """Tell the keeper whose it is, see `begin_keeper`.
+
+        Raises:
+            OrchestratorError: The base directory cannot be used.
+        """
+        log = _open_log(base_dir)
+        arguments = {
+            "runtime_dir": str(self._runtime_dir),
+            "base_dir": str(base_dir),
+            "name": name,
+            "topology": str(topology),
+            "daemon": (held or {}).get("daemon", 0),
+        }
+        fds = [log, *((held[word] for word in HELD) if held else ())]
+        try:
+            # A keeper that died answers nothing, and `finish` says so.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                socket.send_fds(self._ours, [json.dumps(arguments).encode() + b"\n"], fds)
+        finally:
+            os.close(log)
+
+    def close(self) -> None:
+        """Let go of a keeper; one that has no system ends, and its daemon has ended."""
+        if self._ours.fileno() < 0:
+            return
+        with self._ours, contextlib.suppress(OSError):
+            self._ours.shutdown(socket.SHUT_WR)
+            self._ours.settimeout(KEEPER_TIMEOUT)
+            while self._ours.recv(65536):
+                pass
+        self._child.wait()
 
     def finish(self) -> None:
         """Return when the control socket accepts connections; the daemon may still be loading.
@@ -37,10 +106,9 @@ class KeeperStart:
             OrchestratorError: The directories cannot be used, or the keeper did not answer.
         """
         try:
-            answer = _read_answer(self._reading)
+            answer = _read_answer(self._ours.fileno())
         finally:
-            os.close(self._reading)
-            self._child.wait()
+            self.close()
         if "error" in answer:
             if answer["error"] == "locked":
                 raise DaemonRunning(answer["message"], int(answer.get("pid", 0)))
@@ -102,37 +170,25 @@ def begin_keeper(
     Raises:
         OrchestratorError: The base directory cannot be used.
     """
-    passed = tuple(fd for word, fd in (held or {}).items() if word != "daemon")
+    start = KeeperStart(runtime_dir, replaces=held is not None)
+    try:
+        start.give(base_dir=base_dir, name=name, topology=topology, held=held)
+    except OrchestratorError:
+        start.close()
+        raise
+    return start
+
+
+def _open_log(base_dir: Path) -> int:
     logs = base_dir / "logging"
     try:
         logs.mkdir(mode=0o750, parents=True, exist_ok=True)
-        log = os.open(logs / "orch.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        return os.open(logs / "orch.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     except OSError as error:
         where = error.filename or str(logs)
         help_ = "set base_dir to one that can be written"
         message = f"cannot use the directory {where!r}: {error.strerror}; {help_}"
         raise OrchestratorError(message) from error
-    reading, writing = os.pipe()
-    arguments: dict[str, Any] = {
-        "runtime_dir": str(runtime_dir),
-        "base_dir": str(base_dir),
-        "name": name,
-        "topology": str(topology),
-        "python": sys.executable,
-        "ready": writing,
-    }
-    if held:
-        arguments["held"] = dict(held)
-    argv = (sys.executable, "-I", "-S", _KEEPER, json.dumps(arguments))
-    try:
-        child = processes.begin(argv, output=log, passed=(writing, *passed))
-    except SpawnError as error:
-        os.close(reading)
-        raise OrchestratorError(f"cannot start the keeper: {error}") from error
-    finally:
-        os.close(writing)
-        os.close(log)
-    return KeeperStart(child, reading)
 
 
 def _read_answer(reading: int) -> dict[str, str]:

@@ -143,7 +143,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "up",
         "Start the system, or make a running one what its file says now.",
-        "orchestrator.cli.up:up",
+        "orchestrator.cli.early:up",
         (
             Parameter(
                 "words",

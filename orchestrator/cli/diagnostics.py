@@ -14,6 +14,9 @@ from typing import Any
 from orchestrator.cli import screen
 from orchestrator.errors import Diagnostic, Severity
 
+_WIDEST = 120
+"""Of a longer line, as JSON of one line has them, only what is around the mistake is shown."""
+
 
 def text(diagnostics: Sequence[Diagnostic], *, coloured: bool = False) -> str:
     """Return the diagnostics with excerpt, caret, hint and second positions."""
@@ -30,7 +33,7 @@ def plain(diagnostic: Diagnostic) -> dict[str, Any]:
         "line": diagnostic.position.line,
         "column": diagnostic.position.column,
         "length": diagnostic.length,
-        "excerpt": diagnostic.excerpt,
+        "excerpt": _window(diagnostic)[0],
         "hint": diagnostic.hint,
         "related": [
             {
@@ -53,9 +56,10 @@ def _text(diagnostic: Diagnostic, *, coloured: bool) -> str:
     number = str(diagnostic.position.line)
     gutter = " " * len(number)
     if diagnostic.excerpt:
-        marks = screen.paint("^" * max(1, diagnostic.length), colour, on=coloured)
-        lines.append(f"    {number} | {diagnostic.excerpt}")
-        lines.append(f"    {gutter} | {_indent(diagnostic)}{marks}")
+        shown, before, length = _window(diagnostic)
+        marks = screen.paint("^" * max(1, length), colour, on=coloured)
+        lines.append(f"    {number} | {shown}")
+        lines.append(f"    {gutter} | {_indent(before)}{marks}")
     if diagnostic.hint:
         lines.append(f"    {gutter} = {diagnostic.hint}")
     lines.extend(
@@ -64,7 +68,18 @@ def _text(diagnostic: Diagnostic, *, coloured: bool) -> str:
     return "\n".join(lines)
 
 
-def _indent(diagnostic: Diagnostic) -> str:
+def _window(diagnostic: Diagnostic) -> tuple[str, str, int]:
+    """Return what is shown of the line, what of that is before the mark, and the mark's length."""
+    line, start = diagnostic.excerpt, diagnostic.position.column - 1
+    if len(line) <= _WIDEST:
+        return line, line[:start], diagnostic.length
+    begin = max(0, min(start - _WIDEST // 3, len(line) - _WIDEST))
+    end = begin + _WIDEST
+    head, tail = "…" if begin else "", "…" if end < len(line) else ""
+    shown = f"{head}{line[begin:end]}{tail}"
+    return shown, head + line[begin:start], min(diagnostic.length, end - start)
+
+
+def _indent(before: str) -> str:
     """Return what stands under the excerpt before the caret; tabs stay tabs and so align."""
-    before = diagnostic.excerpt[: diagnostic.position.column - 1]
     return "".join("\t" if letter == "\t" else " " for letter in before)

@@ -77,7 +77,8 @@ class Session:
         Raises:
             DaemonUnreachable: It does not run.
         """
-        self._client = client.connect(self.runtime_dir, starter=self.starter)
+        if self._client is None:
+            self._client = client.connect(self.runtime_dir, starter=self.starter)
         return self._client
 
     def try_connect(self) -> Client | None:

@@ -30,10 +30,8 @@ from orchestrator.errors import (
 )
 from orchestrator.model import names as naming
 from orchestrator.model import units
-from orchestrator.model.topology import Lock
 from orchestrator.model.units import Seconds
 
-_ENDINGS = (".yaml", ".yml")
 _GIVE_UP: Seconds = 60.0
 _PLACES = 5
 """How many places a cause shows."""
@@ -49,6 +47,7 @@ class _Request:
     names: tuple[str, ...]
     no_deps: bool
     remove_orphans: bool
+    early: keeping.KeeperStart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +74,21 @@ def up(
     remove_orphans: bool,
     settings: Mapping[str, str],
     no_import: bool,
+    early: keeping.KeeperStart | None = None,
 ) -> int:
-    """Bring the system up; see the table of commands for the options."""
+    """Bring the system up; see the table of commands for the options.
+
+    `early` is a keeper that has been started in advance, by somebody who closes it.
+    """
     if (detach or wait) and (exit_code_from or abort_on_failure):
         raise UsageError("--exit-code-from and --abort-on-failure need the foreground")
-    if words and words[0].endswith(_ENDINGS):
-        session.choose(words[0])
-        words = words[1:]
     wanted = topology.read(session, settings=settings, scale=scale, imports=not no_import)
     lock = wanted.locked.lock
     known = tuple(lock.components)
     naming.select(words, known)
     watched = naming.select((exit_code_from,), known) if exit_code_from else ()
     topology.warn(session, wanted.locked.warnings)
-    request = _Request(wanted, words, no_deps, remove_orphans)
+    request = _Request(wanted, words, no_deps, remove_orphans, early)
     if plan:
         return _plan(session, request)
     if detach or wait:
@@ -167,7 +167,7 @@ def _detached(
     Unless it `stays`, a system that was started here and does not come up is brought down.
     """
     lock = request.wanted.locked.lock
-    with _daemon(session, lock, keeps=stays) as started:
+    with _daemon(session, request, keeps=stays) as started:
         daemon, is_ours = started.daemon, started.is_ours
         steps = _apply_first(started, request)
         _tell(session, request.wanted.locked, steps)
@@ -192,7 +192,7 @@ def _detached(
 def _attached(session: Session, request: _Request, policy: foreground.Policy) -> int:
     lock = request.wanted.locked.lock
     with foreground.Foreground(session, lock, policy) as attached:
-        with _daemon(session, lock) as started:
+        with _daemon(session, request) as started:
             if attached.was_interrupted:
                 raise KeyboardInterrupt
             steps = _apply_first(started, request)
@@ -201,16 +201,17 @@ def _attached(session: Session, request: _Request, policy: foreground.Policy) ->
 
 
 @contextlib.contextmanager
-def _daemon(session: Session, lock: Lock, *, keeps: bool = False) -> Iterator[_Started]:
+def _daemon(session: Session, request: _Request, *, keeps: bool = False) -> Iterator[_Started]:
     """Give the client of the daemon, started if need be, and what is still to be written.
 
     A daemon that was started here is brought down again when the block fails; with `keeps`
     only a refusal does that, not a wait that ended without what it waited for.
     """
+    lock = request.wanted.locked.lock
     daemon = session.try_connect()
     # Its files are another system's when a daemon that we do not reach has the directory.
     is_claimed = daemon is None and bool(files.read_note(topology.base_dir_of(lock) / _LOCK))
-    start = _begin(session, lock) if daemon is None else None
+    start = _begin(session, request) if daemon is None else None
     is_ours = False
     try:
         if start is not None and is_claimed:
@@ -241,14 +242,12 @@ def _abandon(daemon: Client) -> None:
         daemon.wait_closed(_GIVE_UP)
 
 
-def _begin(session: Session, lock: Lock) -> keeping.KeeperStart:
+def _begin(session: Session, request: _Request) -> keeping.KeeperStart:
+    lock = request.wanted.locked.lock
     files.private_dir(session.runtime_dir)
-    return keeping.begin_keeper(
-        runtime_dir=session.runtime_dir,
-        base_dir=topology.base_dir_of(lock),
-        name=lock.name,
-        topology=session.topology,
-    )
+    start = request.early or keeping.KeeperStart(session.runtime_dir)
+    start.give(base_dir=topology.base_dir_of(lock), name=lock.name, topology=session.topology)
+    return start
 
 
 def _finish(session: Session, start: keeping.KeeperStart) -> bool:

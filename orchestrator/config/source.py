@@ -61,6 +61,7 @@ class Source:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     root: Any = None
     lines: list[int] | None = None
+    shown: dict[int, str] = field(default_factory=dict)
 
     def key_span(self, container: Container, key: str | int) -> Span:
         """Return where a key of a map stands; for an item of a list, where the item does."""
@@ -100,12 +101,15 @@ class Source:
         return self.lines
 
     def excerpt(self, line: int) -> str:
-        """Return a line of the text, counted from 1."""
+        """Return a line of the text, counted from 1; always the same object for a line."""
+        if line in self.shown:
+            return self.shown[line]
         starts = self.starts()
         if not 0 < line <= len(starts):
             return ""
         end = starts[line] if line < len(starts) else len(self.text)
-        return self.text[starts[line - 1] : end].rstrip("\r\n")
+        self.shown[line] = self.text[starts[line - 1] : end].rstrip("\r\n")
+        return self.shown[line]
 
     def diagnostic(
         self,

@@ -6,4 +6,4 @@ import sys
 
 from orchestrator.daemon import main
 
-sys.exit(main.main(sys.argv[1]))
+sys.exit(main.main(int(sys.argv[1])))

@@ -44,11 +44,13 @@ DESCRIPTORS_BESIDE = 128
 class Link:
     """The daemon's end of the keeper's link. Neither end ever waits for the other."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connection: socket.socket, received: bytes = b""
+    ) -> None:
         connection.setblocking(False)
         self._loop = loop
         self._connection = connection
-        self._received = b""
+        self._received = received
         self._unsent = b""
         self._acks: list[int] = []
         self.lost = False
@@ -122,12 +124,18 @@ class Link:
 class Daemon:
     """Everything of one daemon, wired."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, given: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        link: socket.socket,
+        given: dict[str, Any],
+        received: bytes,
+    ) -> None:
         self._loop = loop
         self._given = given
         self._started = time.time()  # noqa: TID251 - shown to people
         runtime_dir = Path(given["runtime_dir"])
-        self.link = Link(loop, socket.socket(fileno=given["link"]))
+        self.link = Link(loop, link, received)
         place = Place(runtime_dir.name, given["name"], str(runtime_dir), given["base_dir"])
         journal = journals.Journal.open(
             Path(given["base_dir"]) / "journal.db", processes.boot_id()
@@ -325,18 +333,44 @@ class Lines(logging.Formatter):
         return "\n".join(prefix + line for line in super().format(record).splitlines())
 
 
-def main(arguments: str) -> int:
-    """Run the daemon; return its exit code."""
-    given = json.loads(arguments)
-    for name in ("link", "control", "notify", "lock"):
-        os.set_inheritable(given[name], False)  # ours, not our children's
+def main(number: int) -> int:
+    """Run the daemon; return its exit code.
+
+    `number` is the link's descriptor, on which the keeper gives us our system.
+    """
+    link = socket.socket(fileno=number)
+    link.set_inheritable(False)  # ours, not our children's
+    given, received = _await_system(link)
+    if given is None:
+        return 0
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
     logging.basicConfig(level=os.environ.get("ORCH_LOG_LEVEL", "INFO"), handlers=[handler])
     with asyncio.Runner() as runner:
-        daemon = Daemon(runner.get_loop(), given)
+        daemon = Daemon(runner.get_loop(), link, given, received)
         runner.run(_run(daemon))
         return daemon.supervisor.exit_code
+
+
+def _await_system(link: socket.socket) -> tuple[dict[str, Any] | None, bytes]:
+    """Wait for the keeper's first message; return it, and what came after it.
+
+    None when the link ends: whoever was to start a system has thought better of it.
+    """
+    received, fds = b"", list[int]()
+    while b"\n" not in received:
+        data, more, _, _ = socket.recv_fds(link, 1 << 16, 4)
+        if not data:
+            return None, b""
+        received, fds = received + data, fds + list(more)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    control, notify, lock, log = fds
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    line, _, rest = received.partition(b"\n")
+    return {**json.loads(line), "control": control, "notify": notify, "lock": lock}, rest
 
 
 async def _run(daemon: Daemon) -> None:

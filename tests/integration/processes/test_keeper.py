@@ -231,6 +231,26 @@ def test_a_keeper_that_was_killed_blocks_no_later_one(system: RealSystem) -> Non
     system.gone()
 
 
+def test_a_keeper_that_is_given_no_system_ends_and_touches_nothing(system: RealSystem) -> None:
+    with keeping.KeeperStart(system.runtime_dir):
+        eventually(lambda: len(system.ours()) == 2)  # The keeper, and the daemon that loads.
+    system.gone()
+    assert not any(system.root.iterdir())
+
+
+def test_a_keeper_whose_starter_is_killed_ends(system: RealSystem) -> None:
+    code = (
+        "import os, pathlib, signal, sys; from orchestrator import keeping; "
+        "keeping.KeeperStart(pathlib.Path(sys.argv[1])); "
+        "print(flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    argv = [sys.executable, "-c", code, str(system.runtime_dir)]
+    done = subprocess.run(argv, stdout=subprocess.DEVNULL, check=False)
+    assert done.returncode == -signal.SIGKILL
+    system.gone()
+    assert not any(system.root.iterdir())
+
+
 # ------------------------------------------------------------------ daemons that cannot
 
 
@@ -250,6 +270,7 @@ def test_a_base_directory_that_is_a_file_is_an_error_at_once(system: RealSystem)
     system.base_dir.write_text("")
     with pytest.raises(OrchestratorError, match="cannot use the directory"):
         system.start_keeper()
+    system.gone()
 
 
 def test_a_runtime_directory_whose_path_is_too_long_is_an_error(system: RealSystem) -> None:
