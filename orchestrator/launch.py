@@ -21,6 +21,10 @@ def main() -> None:
     errors = setup["errors"]
     stage = "prepare the process"
     try:
+        for path in setup["joins"]:
+            stage = f"join the control group {os.path.dirname(path)!r}"
+            with open(path, "w", encoding="ascii") as file:
+                file.write("0")
         for name, (soft, hard) in setup["rlimits"].items():
             stage = f"set the limit {name}={_limit(soft)}:{_limit(hard)}"
             resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()), (soft, hard))

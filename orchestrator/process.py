@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.cgroups import NO_LIMITS, Limits
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.units import Seconds
@@ -45,6 +46,7 @@ class Setup:
     Attributes:
         fds: Descriptors to pass, by the number that the program finds them at.
         pid_variables: Environment variables that the program finds its own pid in.
+        joins: The `cgroup.procs` files of the control groups that it belongs to.
         rlimits: Limit name without `RLIMIT_`, lower case, to (soft, hard); -1 is unlimited.
     """
 
@@ -56,6 +58,7 @@ class Setup:
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     fds: Mapping[int, int] = field(default_factory=dict)
     pid_variables: tuple[str, ...] = ()
+    joins: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self != Setup()
@@ -66,6 +69,7 @@ class Order:
     """A program to start in a session of its own.
 
     `stdout` and `stderr` are paths opened for appending (made with mode 0640), None discards.
+    `limits` are for who places the process; `spawn` itself knows nothing of them.
     """
 
     argv: tuple[str, ...]
@@ -75,6 +79,7 @@ class Order:
     stderr: str | None = None
     umask: int | None = None
     setup: Setup = Setup()
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +215,7 @@ def _launcher(setup: Setup, reported: int) -> tuple[str, ...]:
         "rlimits": {name: list(pair) for name, pair in setup.rlimits.items()},
         "fds": {str(number): fd for number, fd in setup.fds.items()},
         "pid_variables": setup.pid_variables,
+        "joins": setup.joins,
     }
     return (sys.executable, "-I", "-S", _LAUNCH, json.dumps(plain))
 
@@ -486,6 +492,14 @@ def survivors(
             if fields and fields[0] not in b"ZX":
                 found[pid] = Process(pid, int(fields[19]))
     return tuple(found.values())
+
+
+def living(pids: Iterable[int]) -> Iterator[Process]:
+    """Yield the processes behind `pids` that live; zombies do not."""
+    for pid in pids:
+        fields = _stat(pid)
+        if fields and fields[0] not in b"ZX":
+            yield Process(pid, int(fields[19]))
 
 
 def _belongs(pid: int, leader: Process, marker: str) -> bool:

@@ -106,6 +106,9 @@ class FakeHost:
         orders: Every order given to `spawn`.
         on_spawn: Called with each order before anything is done for it.
         on_signal: Called with each signal before it is delivered.
+        starved: The markers of what the kernel has killed in for want of memory.
+        killed_groups: The markers of the groups that were killed, in order.
+        dismissed: The markers of what nothing was left of, in order.
         fuse: After so many steps of the daemon in the world it is killed; None: never.
     """
 
@@ -118,6 +121,9 @@ class FakeHost:
         self.on_signal: Callable[[Sent], None] = lambda _sent: None
         self.chances: Callable[[], float] = lambda: 0.5
         self.fuse: int | None = None
+        self.starved: set[str] = set()
+        self.killed_groups: list[str] = []
+        self.dismissed: list[str] = []
         self._clock = 1000.0
         self._heap: list[tuple[float, int, int, Callable[[], None]]] = []
         self._numbers = itertools.count(1)
@@ -225,6 +231,15 @@ class FakeHost:
             and living.session == living.process.pid
             and living.marker.startswith(prefix)
         }
+
+    def kill_group(self, marker: str) -> None:
+        self.killed_groups.append(marker)
+
+    def out_of_memory(self, marker: str) -> bool:
+        return marker in self.starved
+
+    def dismiss(self, marker: str) -> None:
+        self.dismissed.append(marker)
 
     # ------------------------------------------------------------- levers
 

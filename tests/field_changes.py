@@ -57,6 +57,9 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "nice": _on("nice", None, 1),
     "oom_score_adj": _on("oom_score_adj", None, 500),
     "no_new_privileges": _on("no_new_privileges", None, True),
+    "memory": _on("memory", None, "1GiB"),
+    "cpu": _on("cpu", None, 1.5),
+    "pids": _on("pids", None, 500),
     "restart": _on("restart", "always", "never"),
     "success_codes": _on("success_codes", None, [0, 3]),
     "backoff": _on("backoff", {"initial": "1s"}, {"initial": "2s"}),
@@ -74,13 +77,18 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
 }
 
 
-def topology(which: int, *, only: str | None = None) -> Fields:
+def topology(
+    which: int, *, only: str | None = None, without: frozenset[str] = frozenset()
+) -> Fields:
     """Return a topology in which a component of each field's name has it so (0) or so (1).
 
     With `only`, that one component has changed and all others have not. `other` never does.
+    `without` leaves fields out: this machine may not grant them.
     """
     services: dict[str, Any] = {"other": SLEEP}
     for field, versions in CHANGES.items():
+        if field in without:
+            continue
         changed = which if only in (None, field) else 0
         services[field.replace("_", "-")] = versions[changed]
     return {

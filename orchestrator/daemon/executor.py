@@ -6,6 +6,7 @@ tells becomes an event.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
@@ -205,7 +206,11 @@ class Executor:
             self._settle()
             return
         self._ended[slot] = process
+        if _may_be_oom(exit) and self.host.out_of_memory(self._marker(instance)):
+            exit = dataclasses.replace(exit, oom=True)  # noqa: A001
         left = self._watch_leftovers(slot, instance, process)
+        if not left:
+            self.host.dismiss(self._marker(instance))
         self._post(slot, lifecycle.Exited(exit, not left, self.host.chance()))
 
     def _watch_leftovers(self, slot: str, instance: Instance, leader: Process) -> int:
@@ -228,6 +233,7 @@ class Executor:
             return
         self._leftovers[slot] -= 1
         if self._leftovers[slot] <= 0 and not self._watch_leftovers(slot, instance, leader):
+            self.host.dismiss(self._marker(instance))
             self._post(slot, lifecycle.Emptied())
 
     # ------------------------------------------------------------- signals
@@ -247,6 +253,8 @@ class Executor:
     def _kill(self, slot: str, instance: Instance) -> None:
         process = instance.process
         left = self._survivors(instance, process) if process else self._of_ended(slot, instance)
+        if instance.component.stop.kill is not Kill.LEADER:
+            self.host.kill_group(self._marker(instance))
         for leftover in left:
             self.host.signal(leftover, signal.SIGKILL, group=False)
         if process is not None:
@@ -259,4 +267,12 @@ class Executor:
     def _survivors(self, instance: Instance, leader: Process) -> tuple[Process, ...]:
         if instance.component.stop.kill is Kill.LEADER:
             return ()  # Whatever else it started is not ours to end.
-        return self.host.survivors(leader, programs.marker(instance, self.place))
+        return self.host.survivors(leader, self._marker(instance))
+
+    def _marker(self, instance: Instance) -> str:
+        return programs.marker(instance, self.place)
+
+
+def _may_be_oom(exit: Exit) -> bool:  # noqa: A002
+    """Whether it ended by KILL; a shell says so of its child by a code."""
+    return exit.signal == signal.SIGKILL or exit.code == 128 + signal.SIGKILL

@@ -7,17 +7,19 @@ fake does them in virtual time, and one contract suite runs on both.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from orchestrator import cgroups
 from orchestrator import process as processes
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.units import Instant, Seconds
-from orchestrator.process import Order
+from orchestrator.process import MARKER, Order
 
 Ended = Callable[[Exit], None]
 Spawned = Callable[[Process | SpawnError], None]
@@ -30,6 +32,13 @@ LOOK_AGAIN: Seconds = 0.02
 
 REAP_LATER: Seconds = 0.1
 """How long an ended orphan may stay a zombie: one look serves all that end meanwhile."""
+
+
+DISMISS_AGAIN: Seconds = 0.1
+"""Pause before a control group is removed again whose last process is still ending."""
+
+DISMISSALS = 20
+"""How often that is tried; `kill: leader` may leave somebody there for good."""
 
 
 class Host(Protocol):
@@ -62,14 +71,28 @@ class Host(Protocol):
     def marked(self, prefix: str) -> Mapping[str, Process]:
         """Return living orphans by their whole marker, for those that begin with `prefix`."""
 
+    def kill_group(self, marker: str) -> None:
+        """Kill all that is in the control group of a generation, if it has one."""
+
+    def out_of_memory(self, marker: str) -> bool:
+        """Tell whether the kernel has ended something of a generation for want of memory."""
+
+    def dismiss(self, marker: str) -> None:
+        """Take note that nothing is left of a generation."""
+
 
 class PosixHost:
     """The real thing: pidfds and epoll, no polling, nothing keyed by a pid alone."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, keeper: int, acknowledge: Callable[[int], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        keeper: int,
+        acknowledge: Callable[[int], None],
+        groups: cgroups.Groups | None = None,
     ) -> None:
         self._loop = loop
+        self.groups = groups or cgroups.Groups(cgroups.Ladder(), "")
         self.acknowledge = acknowledge
         self._recovering = True
         self._keeper = keeper
@@ -102,9 +125,12 @@ class PosixHost:
 
     def spawn(self, order: Order, done: Spawned) -> None:
         """Start a program by vfork and exec; with a set-up, wait for the launcher's word."""
+        marker = order.environment.get(MARKER, "")
         try:
+            order = self._placed(order, marker)
             child = processes.spawn(order)
         except SpawnError as error:
+            self.groups.dismiss(marker)
             done(error)
             return
         try:
@@ -129,10 +155,25 @@ class PosixHost:
             if failure is None:
                 done(child.process)
                 return
-            self.watch(child.process, lambda _exit: self.release(child.process))
+
+            def gone(_exit: Exit) -> None:
+                self.release(child.process)
+                self.dismiss(marker)
+
+            self.watch(child.process, gone)
             done(failure)
 
         self._loop.add_reader(errors, report)
+
+    def _placed(self, order: Order, marker: str) -> Order:
+        """Return the order with what its limits need: a control group, or resource limits."""
+        if not order.limits:
+            return order
+        setup = order.setup
+        placement = self.groups.make(marker, order.limits, setup.user)
+        rlimits = {**placement.rlimits, **setup.rlimits}
+        setup = dataclasses.replace(setup, joins=placement.joins, rlimits=rlimits)
+        return dataclasses.replace(order, setup=setup)
 
     def watch(self, process: Process, ended: Ended) -> None:
         """Call `ended` when the pidfd says so, with the exit as we or the keeper read it."""
@@ -175,12 +216,32 @@ class PosixHost:
         """Return what lives of a tree, see `process.survivors`."""
         ended = leader in self._ended or leader not in self._pidfds
         found = processes.survivors(leader, marker, self._orphans(), ended=ended)
+        if self.groups.has(marker):
+            members = processes.living(self.groups.members(marker))
+            found = tuple({**dict.fromkeys(found), **dict.fromkeys(members)})
+            found = tuple(process for process in found if process != leader)
         self._leftovers.update(process.pid for process in found)
         return found
 
     def marked(self, prefix: str) -> Mapping[str, Process]:
         """Return the leaders of marked sessions, whoever their parent is by now."""
         return processes.marked_leaders(prefix)
+
+    def kill_group(self, marker: str) -> None:
+        """Kill a control group at once: nothing in it gets away, whatever it has done."""
+        self.groups.kill(marker)
+
+    def out_of_memory(self, marker: str) -> bool:
+        """Ask the control group whether the kernel has killed in it for want of memory."""
+        return self.groups.out_of_memory(marker)
+
+    def dismiss(self, marker: str) -> None:
+        """Remove the control group of a generation; one that is still ending in it may delay."""
+        self._dismiss(marker, DISMISSALS)
+
+    def _dismiss(self, marker: str, tries: int) -> None:
+        if not self.groups.dismiss(marker) and tries > 1:
+            self._loop.call_later(DISMISS_AGAIN, self._dismiss, marker, tries - 1)
 
     def keeper_is(self, pid: int) -> None:
         """Take note of a new keeper, in place of one that was killed."""

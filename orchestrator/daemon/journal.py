@@ -254,7 +254,8 @@ def _record(component: Component, values: list[Any]) -> Record:
     end = None
     if result is not None:
         known = code is not None or signal is not None
-        exit = Exit(code, signal, bool(core)) if known else None  # noqa: A001
+        oom = result == Result.OOM_KILL.value
+        exit = Exit(code, signal, bool(core), oom) if known else None  # noqa: A001
         end = End(Result(result), exit, message or "")
     return Record(
         slot=slot,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator import __version__, keeping
+from orchestrator import __version__, cgroups, keeping
 from orchestrator import process as processes
 from orchestrator.daemon import api as apis
 from orchestrator.daemon import journal as journals
@@ -140,7 +140,8 @@ class Daemon:
         journal = journals.Journal.open(
             Path(given["base_dir"]) / "journal.db", processes.boot_id()
         )
-        self.host = PosixHost(loop, given["keeper"], self.link.acknowledge)
+        groups = cgroups.Groups(cgroups.find(), place.key)
+        self.host = PosixHost(loop, given["keeper"], self.link.acknowledge, groups)
         self.supervisor = Supervisor(self.host, journal, place, self._publish, self._finished)
         self.probes = Probes(loop, self.supervisor)
         self.supervisor.executor.probes = self.probes
@@ -174,6 +175,10 @@ class Daemon:
         records = list(self._journal.records())
         need_descriptors(len(records))
         self.supervisor.recover(records)
+        self.host.groups.keep_only(
+            programs.marker(there.instance, self.supervisor.place)
+            for there in self.supervisor.slots.values()
+        )
         self.host.recovered()
         keeper = str(self._given["keeper"])
         if remembered.get("stopping") and remembered.get("keeper") == keeper:
@@ -218,6 +223,7 @@ class Daemon:
         for session in tuple(self.api.sessions):
             session.finish()
         self._journal.close()
+        self.host.groups.close()
         self._sweep()
         self.link.say_goodbye()
 

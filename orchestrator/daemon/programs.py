@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestrator.cgroups import Limits
 from orchestrator.model import names
 from orchestrator.model.topology import Component
 from orchestrator.process import MARKER, Order, Setup
@@ -74,6 +75,7 @@ def order(
             # What it starts itself inherits the variables, and is not meant by them.
             pid_variables=("WATCHDOG_PID",) if component.watchdog else (),
         ),
+        limits=Limits(component.memory, component.cpu, component.pids),
     )
 
 

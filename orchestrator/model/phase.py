@@ -51,17 +51,20 @@ class Exit:
     """How a process ended: by `code`, or by `signal` (then `code` is None).
 
     Both are None when nobody could tell: the process was adopted and its parent died too.
+    `oom`: the kernel ended it, or what it waited for, because its memory was used up.
     """
 
     code: int | None = None
     signal: int | None = None
     core_dumped: bool = False
+    oom: bool = False
 
     def __str__(self) -> str:
         if self.code is not None:
-            return f"exit {self.code}"
+            return f"exit {self.code}" + (" (out of memory)" if self.oom else "")
         if self.signal is not None:
-            return f"signal {self.signal}" + (" (core dumped)" if self.core_dumped else "")
+            core = " (core dumped)" if self.core_dumped else ""
+            return f"signal {self.signal}{core}" + (" (out of memory)" if self.oom else "")
         return "exit unknown"
 
 

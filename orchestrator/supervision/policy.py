@@ -28,6 +28,8 @@ def result_of(end: Exit, component: Component) -> Result:
     """Return the result that an end by itself has."""
     if is_clean(end, component):
         return Result.SUCCESS
+    if end.oom:
+        return Result.OOM_KILL
     if end.core_dumped:
         return Result.CORE_DUMP
     if end.signal is not None:

@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def main() -> None:
     speak(options)
     if options.rate:
         number_lines(options)
+    eaten = b"x" * options.eat
     if options.until:
         while not Path(options.until).exists():
             time.sleep(0.01)
@@ -35,6 +37,7 @@ def main() -> None:
     if options.exit_after is not None or options.until:
         record(options, "exit")
         os._exit(options.exit_code)
+    assert len(eaten) == options.eat
     while True:
         signal.pause()
 
@@ -91,7 +94,14 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--slow-stop", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--stop-code", type=int, default=0)
     parser.add_argument(
-        "--child", action="append", default=[], choices=["fork", "setsid", "double-fork"]
+        "--child",
+        action="append",
+        default=[],
+        choices=["fork", "setsid", "double-fork", "hidden"],
+        help="hidden: by a double fork, in a session of its own, without an environment",
+    )
+    parser.add_argument(
+        "--eat", type=int, default=0, metavar="BYTES", help="use so much memory once it is ready"
     )
     parser.add_argument(
         "--report", action="store_true", help="print the surroundings as one JSON line"
@@ -142,10 +152,14 @@ def start_child(options: argparse.Namespace, kind: str) -> None:
         os.close(reading)
         if kind != "fork":
             os.setsid()
-        if kind == "double-fork" and os.fork() != 0:
+        if kind in ("double-fork", "hidden") and os.fork() != 0:
             os._exit(0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         record(options, f"child {kind}")
+        if kind == "hidden":
+            # The end of the pipe that is seen is that of the exec.
+            again = [sys.executable, "-I", "-S", __file__, "--ignore", "TERM"]
+            os.execve(sys.executable, again, {})
         os.close(writing)
         while True:
             signal.pause()

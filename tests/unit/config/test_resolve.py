@@ -51,6 +51,9 @@ EVERYTHING = """
             environment: {KEY: "${settings.KEY}", RUN: "${self.run_dir}"}
             umask: 022
             rlimits: {nofile: 1024, core: unlimited, as: [1GiB, 2GiB]}
+            memory: 512MiB
+            cpu: 1.5
+            pids: 100
             user: 1000
             success_codes: [3]
             stop: {signal: SIGINT, kill: mixed, command: ./bye now}
@@ -111,6 +114,7 @@ def test_options_become_values_of_the_model(lock: Lock, workshop: Workshop) -> N
     assert one.ready == Ready(http=f"http://127.0.0.1:{port}/up", status=(204, 204), every=0.5)
     assert one.stop == Stop((Rung("INT", 5.0),), Kill.MIXED, (f"{here}/bye", "now"))
     assert one.backoff == Backoff(initial=0.0, max=3.0)
+    assert (one.memory, one.cpu, one.pids) == (512 << 20, 1.5, 100)
     assert one.rlimits == {"nofile": (1024, 1024), "core": (-1, -1), "as": (2**30, 2**31)}
     assert (one.umask, one.user, one.success_codes) == (0o22, "1000", (0, 3))
     assert (one.logs.size, one.logs.keep, one.limit.failures) == (2**20, 2, 0)

@@ -54,6 +54,7 @@ ENDS = [
     End(Result.SUCCESS, Exit(code=0)),
     End(Result.EXIT_CODE, Exit(code=7), "words, 'quoted' - ü"),
     End(Result.CORE_DUMP, Exit(signal=11, core_dumped=True)),
+    End(Result.OOM_KILL, Exit(signal=9, oom=True)),
     End(Result.SPAWN_ERROR, None, "cannot execute './x'"),
 ]
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from orchestrator.cgroups import Limits
 from orchestrator.daemon import programs
 from orchestrator.daemon.programs import Place
 from orchestrator.model import topology
@@ -172,6 +173,14 @@ def test_limits_reach_the_set_up() -> None:
 
 def test_a_plain_command_needs_no_set_up() -> None:
     assert not programs.order(fakes.component("shop.web"), 1, PLACE, {}, {}).setup
+    assert not programs.order(fakes.component("shop.web"), 1, PLACE, {}, {}).limits
+
+
+def test_bounds_are_ordered_for_whoever_places_the_process() -> None:
+    component = fakes.component("shop.web", memory=1 << 20, cpu=0.5, pids=3)
+    order = programs.order(component, 1, PLACE, {}, {})
+    assert order.limits == Limits(1 << 20, 0.5, 3)
+    assert not order.setup
 
 
 def test_a_stop_command_is_no_part_of_the_tree_it_stops() -> None:

@@ -62,6 +62,9 @@ def test_exit_0_is_clean_although_other_codes_are_declared() -> None:
         (Exit(code=3), Result.EXIT_CODE),
         (Exit(signal=signal.SIGTERM), Result.SUCCESS),
         (Exit(signal=signal.SIGKILL), Result.SIGNAL),
+        (Exit(signal=signal.SIGKILL, oom=True), Result.OOM_KILL),
+        (Exit(code=137, oom=True), Result.OOM_KILL),
+        (Exit(code=0, oom=True), Result.SUCCESS),
         (Exit(signal=signal.SIGABRT, core_dumped=True), Result.CORE_DUMP),
     ],
 )
