@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import syntax
+from orchestrator.config import jsontext, syntax
 from orchestrator.config.source import Source, Span, Trap, Value
 from orchestrator.errors import Related
 
@@ -56,7 +56,13 @@ def parse(raw: bytes, path: Path, file: str) -> Source:
     except UnicodeDecodeError as error:
         return _undecodable(raw, error, path, file)
     source = Source(file, path, text)
-    for problem in syntax.errors(text, lambda: _compose(source)):
+    if not jsontext.fill(source, _as_yaml, most_values=MOST_VALUES, deepest=DEEPEST):
+        _as_yaml(source)
+    return source
+
+
+def _as_yaml(source: Source) -> None:
+    for problem in syntax.errors(source.text, lambda: _compose(source)):
         source.value = None
         source.dollars.clear()
         source.traps.clear()
@@ -64,7 +70,6 @@ def parse(raw: bytes, path: Path, file: str) -> Source:
         source.diagnostics.append(
             source.diagnostic("ORC003", problem.message, span, hint=problem.hint)
         )
-    return source
 
 
 def scalar(text: str) -> Value:

@@ -9,7 +9,7 @@ Nothing here knows what a topology is.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +48,8 @@ class Source:
 
     `file` is the name to show, `path` where it is. `marks` maps the identity of a container
     to the events of its keys and values; the containers live as long as `value` does.
-    `dollars` lists every text with a `$` in it, for interpolation.
+    `dollars` lists every text with a `$` in it, for interpolation. `later`, when given, fills
+    `marks` and `root` as soon as a position is asked for.
     """
 
     file: str
@@ -60,21 +61,23 @@ class Source:
     traps: list[Trap] = field(default_factory=list)
     diagnostics: list[Diagnostic] = field(default_factory=list)
     root: Any = None
+    later: Callable[[], None] | None = None
     lines: list[int] | None = None
     shown: dict[int, str] = field(default_factory=dict)
 
     def key_span(self, container: Container, key: str | int) -> Span:
         """Return where a key of a map stands; for an item of a list, where the item does."""
-        marks = self.marks.get(id(container), {}).get(key)
+        marks = self._mark(container, key)
         return self._span(marks[0]) if marks else self.container_span(container)
 
     def value_span(self, container: Container, key: str | int) -> Span:
         """Return where the value of a key, or an item of a list, stands."""
-        marks = self.marks.get(id(container), {}).get(key)
+        marks = self._mark(container, key)
         return self._span(marks[1]) if marks else self.container_span(container)
 
     def container_span(self, container: Container) -> Span:
         """Return where a container begins: its first key or item."""
+        self._locate()
         marks = self.marks.get(id(container))
         if marks:
             return self._span(next(iter(marks.values()))[0])
@@ -86,7 +89,7 @@ class Source:
 
     def spelling(self, container: Container, key: str | int) -> str | None:
         """Return a scalar as it was written, without its quotes; None when it is no scalar."""
-        marks = self.marks.get(id(container), {}).get(key)
+        marks = self._mark(container, key)
         return getattr(marks[1], "value", None) if marks else None
 
     def position(self, offset: int) -> Position:
@@ -127,6 +130,15 @@ class Source:
         room = len(excerpt) - position.column + 1
         length = max(1, min(span.end - span.start, room))
         return Diagnostic(code, message, position, severity, length, excerpt, hint, related)
+
+    def _mark(self, container: Container, key: str | int) -> tuple[Any, Any] | None:
+        self._locate()
+        return self.marks.get(id(container), {}).get(key)
+
+    def _locate(self) -> None:
+        if self.later is not None:
+            later, self.later = self.later, None
+            later()
 
     @staticmethod
     def _span(event: Any) -> Span:
