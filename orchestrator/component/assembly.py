@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -90,6 +90,9 @@ class Assembly:
 
     def close(self, linger: float) -> None:
         """Close all sockets, giving what was sent `linger` seconds to leave."""
+        for output in self.outputs.values():
+            if isinstance(output, Publisher):
+                output.close()
         for end, socket in self._inbound:
             # A subscription counts as unsent while its publisher is away: nobody waits for that.
             if end.type.name == "subscriber":
@@ -141,12 +144,21 @@ def assemble(instance: Instance, flow: Flow) -> Assembly:
     wired = addresses.select(tree, ends, instance.number)
     for name in addresses.unused(tree, ends):
         logger.warning("The address of %s is not used: no such connection is declared", name)
-    context: sockets.Context = zmq.Context()
+    context = sockets.Context()
+    context.terms = sockets.terms(instance.endpoints)
+    wired = {_at_bus(end, endpoints, context): endpoints for end, endpoints in wired.items()}
     try:
         return _open(instance, handler, config, flow, wired, context=context)
     except BaseException:
         context.destroy(linger=0)
         raise
+
+
+def _at_bus(end: End, endpoints: tuple[str, ...], context: sockets.Context) -> End:
+    """Return the end as it is at its address: at a bus a publisher connects."""
+    if end.type.name != "publisher" or not sockets.terms_of(context, endpoints).bus:
+        return end
+    return replace(end, options={**end.options, "is_x_pub": True})
 
 
 def _check_mode(instance: Instance, handler: Handler, ends: tuple[End, ...]) -> None:
@@ -218,7 +230,8 @@ def _output(
             told = instance.expected.get(end.name, (0, ""))[0]
             expected = max(told, end.options.get("min_subscribers", 0))
             socket = sockets.open_socket(context, Publisher.kind(expected=expected))
-            publisher = Publisher(end, socket, flow, expected=expected)
+            terms = sockets.terms_of(context, endpoints)
+            publisher = Publisher(end, socket, flow, expected=expected, terms=terms)
             sockets.attach(socket, end, endpoints)
             return publisher
         case _:

@@ -19,7 +19,7 @@ from orchestrator.component import calls, sockets
 from orchestrator.component.outbound import ExternalRequest, Outbound, Publisher, Requester
 from orchestrator.component.sockets import Socket
 
-Send = Callable[[Any], Awaitable[dict[str, Any]]]
+Send = Callable[..., Awaitable[dict[str, Any]]]
 
 
 def sends(outputs: Mapping[str, Outbound], loop: asyncio.AbstractEventLoop) -> dict[str, Send]:
@@ -36,10 +36,15 @@ def _send(output: Outbound, loop: asyncio.AbstractEventLoop) -> Send:
     return functools.partial(_call, output)
 
 
-async def _call(output: ExternalRequest, arguments: Any) -> dict[str, Any]:
+async def _call(
+    output: ExternalRequest, arguments: Any, within: float | None = None
+) -> dict[str, Any]:
     output.check(arguments)
     result = output.function(**arguments)
-    return output.returned(await result if calls.is_async(output.function) else result)
+    if calls.is_async(output.function):
+        async with asyncio.timeout(within):
+            result = await result
+    return output.returned(result)
 
 
 class _Signs:
@@ -72,27 +77,55 @@ class _Requests:
         self._socket = requester.dealer()
         self._numbers = itertools.count(1)
         self._replies: dict[bytes, bytes | None] = {}
+        self._loop = loop
         self._signs = _Signs(self._socket, loop)
 
-    async def send(self, arguments: Any) -> dict[str, Any]:
+    async def send(self, arguments: Any, within: float | None = None) -> dict[str, Any]:
         """Send a request and await its reply; cancelling forgets it, and the peer is not told."""
         requester = self._requester
         frame = requester.frame(arguments)
+        within = requester.timeout if within is None else within
         # In the envelope, as REQ_CORRELATE has it: peers send it back untouched.
-        number = next(self._numbers).to_bytes(8)
-        sent = False
-        self._replies[number] = None
+        numbers: list[bytes] = []
+        began = self._loop.time()
         try:
-            async with asyncio.timeout(requester.timeout):
-                while not (sent := self._transmit(number, frame)):
-                    await self._signs.next()
-                while (payload := self._reply(number)) is None:
+            for begin, until in requester.tries(began, within):
+                payload = await self._replied(numbers, begin) if numbers else None
+                if payload is None:
+                    # Waiting for a replyer to be connected is no attempt.
+                    sendable = until if numbers else began + within
+                    if not await self._sent(frame, numbers, sendable):
+                        break
+                    payload = await self._replied(numbers, until)
+                if payload is not None:
+                    return requester.opened(payload)
+            raise requester.expired(sent=bool(numbers), timeout=within)
+        finally:
+            for number in numbers:
+                del self._replies[number]
+
+    async def _sent(self, frame: bytes, numbers: list[bytes], until: float) -> bool:
+        """Send a request as soon as a replyer is connected; False when none is in time."""
+        number = next(self._numbers).to_bytes(8)
+        try:
+            async with asyncio.timeout_at(until):
+                while not self._transmit(number, frame):
                     await self._signs.next()
         except TimeoutError:
-            raise requester.expired(sent=sent) from None
-        finally:
-            del self._replies[number]
-        return requester.opened(payload)
+            return False
+        self._replies[number] = None
+        numbers.append(number)
+        return True
+
+    async def _replied(self, numbers: list[bytes], until: float) -> bytes | None:
+        """Await the reply to any attempt; None when there is none in time."""
+        try:
+            async with asyncio.timeout_at(until):
+                while (payload := self._reply(numbers)) is None:
+                    await self._signs.next()
+        except TimeoutError:
+            return None
+        return payload
 
     def _transmit(self, number: bytes, frame: bytes) -> bool:
         """Send a request if a replyer is connected, and tell whether one is."""
@@ -105,19 +138,19 @@ class _Requests:
         send(frame, zmq.NOBLOCK)
         return True
 
-    def _reply(self, number: bytes) -> bytes | None:
-        """Return the reply to a request if it is there, having read all that is."""
+    def _reply(self, numbers: list[bytes]) -> bytes | None:
+        """Return the reply to one of some requests if it is there, having read all that is."""
         others = False
         with contextlib.suppress(zmq.Again):
             while True:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
                 if len(frames) == 3 and frames[0] in self._replies:
                     self._replies[frames[0]] = frames[2]
-                    others = others or frames[0] != number
+                    others = others or frames[0] not in numbers
         if others:
             # Their owners may wait for a sign that has just been used up.
             self._signs.wake()
-        return self._replies[number]
+        return next((found for one in numbers if (found := self._replies[one]) is not None), None)
 
 
 class _Publications:
@@ -125,15 +158,16 @@ class _Publications:
         self._publisher = publisher
         self._signs = _Signs(publisher.socket, loop)
 
-    async def send(self, arguments: Any) -> dict[str, Any]:
+    async def send(self, arguments: Any, within: float | None = None) -> dict[str, Any]:
         """Publish, awaiting slow subscribers."""
         publisher = self._publisher
+        within = publisher.timeout if within is None else within
         frame = publisher.frame(arguments)
         if not publisher.transmit(frame):
             try:
-                async with asyncio.timeout(publisher.timeout):
+                async with asyncio.timeout(within):
                     while not publisher.transmit(frame):
                         await self._signs.next()
             except TimeoutError:
-                raise publisher.expired() from None
+                raise publisher.expired(within) from None
         return {}

@@ -12,7 +12,10 @@ Creation arguments, under the names of service_framework and in `required_creati
 
     replyer           on_new_request: the function, or its name in the handler file
     subscriber        on_new_message: likewise; topic; is_x_sub (to a bus: connects, as always)
-    requester         timeout: seconds until RequestTimeout, default 5
+    requester         timeout: seconds until RequestTimeout, default 5, all attempts together;
+                      idempotent: whether it does no harm to carry a request out twice. Then it is
+                      sent again when no reply comes: attempts (default 3), backoff: seconds
+                      before the second attempt, default 0.1, doubled for each further one
     publisher         topic; is_x_pub: connect to a bus instead of binding;
                       min_subscribers: how many to wait for before the first message,
                       subscribers_timeout: for how many seconds, default 10;
@@ -37,11 +40,13 @@ from orchestrator.component.models import Arguments
 from orchestrator.component.positions import Key
 
 REQUEST_TIMEOUT = 5.0
+ATTEMPTS = 3
+BACKOFF = 0.1
 SEND_TIMEOUT = 30.0
 SUBSCRIBERS_TIMEOUT = 10.0
 
 # A wait of no length could never succeed.
-_LEAST = {"timeout": 0.001}
+_LEAST = {"timeout": 0.001, "attempts": 1}
 
 _NUMBER: tuple[type, ...] = (int, float)
 
@@ -72,7 +77,19 @@ TYPES: Mapping[str, Type] = {
             {"topic": (str,), "is_x_sub": (bool,)},
             "on_new_message",
         ),
-        Type("requester", "out", ("requester",), False, ("replyer",), {"timeout": _NUMBER}),
+        Type(
+            "requester",
+            "out",
+            ("requester",),
+            False,
+            ("replyer",),
+            {
+                "timeout": _NUMBER,
+                "idempotent": (bool,),
+                "attempts": (int,),
+                "backoff": _NUMBER,
+            },
+        ),
         Type(
             "publisher",
             "out",
@@ -373,5 +390,12 @@ def _options(
                 f"{name!r} must be at least {_LEAST.get(name, 0)} and below a million, "
                 f"got {value!r}",
                 group,
+            )
+    for name in ("attempts", "backoff"):
+        if name in creation and not creation.get("idempotent"):
+            wrong(
+                f"{name!r} needs 'idempotent': True, for a request that is sent again may be "
+                "carried out twice",
+                "optional_creation_arguments",
             )
     return creation

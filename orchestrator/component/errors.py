@@ -9,6 +9,8 @@ ComponentError
 └── RequestError           a request was not answered as its model promises
     ├── RequestTimeout     … within its time (also TimeoutError)
     └── RemoteError        the peer answered with an error
+        ├── RemoteRefusal  … it could not read the request or its model forbids the arguments
+        └── RemoteFailure  … its handler raised, or returned what its model forbids
 """
 
 from __future__ import annotations
@@ -79,3 +81,22 @@ class RemoteError(RequestError):
         self.kind = kind
         self.type = type_name
         self.message = message
+
+
+class RemoteRefusal(RemoteError):
+    """The peer could not read the request, or its model forbids it: nothing was done."""
+
+
+class RemoteFailure(RemoteError):
+    """The peer's handler raised, or returned what its model forbids."""
+
+
+def remote(connection: str, kind: str, type_name: str, message: str) -> RemoteError:
+    """Return the error for what a peer answered; kinds that are not known are plain ones."""
+    classes = {
+        "malformed": RemoteRefusal,
+        "arguments": RemoteRefusal,
+        "handler": RemoteFailure,
+        "return": RemoteFailure,
+    }
+    return classes.get(kind, RemoteError)(connection, kind, type_name, message)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import zmq
 
-from orchestrator.component import calls
+from orchestrator.component import calls, sockets
 from orchestrator.component.connections import End
 from orchestrator.component.flow import Flow
 from orchestrator.component.models import Arguments
@@ -60,6 +60,7 @@ class Replyer:
         assert end.returns is not None
         self._returns = end.returns
         self._return_fits, self._return_dump = end.returns.accepts, end.returns.dump
+        self._limit = sockets.limit(socket)
         self._receive = socket.recv
         self._send = socket.send
 
@@ -120,8 +121,8 @@ class Replyer:
         except values.CannotEncode as error:
             self._refuse(workflow_id, Failure.RETURN, error)
             return
-        if len(frame) > messages.MAX_SIZE:
-            size = f"cannot return {len(frame)} bytes; at most {messages.MAX_SIZE} can be sent"
+        if len(frame) > self._limit:
+            size = f"cannot return {len(frame)} bytes; at most {self._limit} can be sent"
             self._refuse(workflow_id, Failure.RETURN, ValueError(size))
             return
         self._reply(frame)

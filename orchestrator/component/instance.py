@@ -16,7 +16,11 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A component process. `expected` says how many subscribers a publisher awaits, and who."""
+    """A component process.
+
+    `expected` says how many subscribers a publisher awaits, and who; `endpoints` the terms of the
+    endpoints that have their own.
+    """
 
     name: str
     handler: str
@@ -29,6 +33,7 @@ class Instance:
     arguments: Mapping[str, str] = field(default_factory=dict)
     log_level: str = "INFO"
     expected: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    endpoints: Mapping[str, Any] = field(default_factory=dict)
 
 
 def from_directory(directory: Path) -> Instance:
@@ -59,6 +64,7 @@ def from_directory(directory: Path) -> Instance:
         working_dir=info.get("working_dir"),
         log_level=os.environ.get("ORCH_LOG_LEVEL", "INFO"),
         expected=dict(map(_expectation, (info.get("expect_subscribers") or {}).items())),
+        endpoints=dict(info.get("endpoints") or {}),
     )
 
 

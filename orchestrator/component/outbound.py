@@ -4,27 +4,32 @@ Sending is synchronous. A request waits on its own socket, with a deadline, and 
 component runs meanwhile: that is what functions which never run in parallel mean.
 `orchestrator.component.awaiting` does the same for async functions, over the same sockets.
 
+Idempotent requests are sent again, on the same socket, when no reply comes: REQ_RELAXED gives up
+the connection to the replyer that was silent, and the next attempt goes to another one.
+
 REQ_CORRELATE numbers requests in an envelope frame, which REP and ROUTER peers send back
 untouched: a reply that comes after its deadline is recognised and dropped instead of answering the
 next request. REQ_RELAXED allows that next request.
 
-A publisher never drops: when a subscriber has `sockets.HIGH_WATER_MARK` messages waiting,
-publishing waits for it, and raises after its timeout. A subscriber that is gone holds nobody up.
+A publisher drops nothing, unless its address says so: when a subscriber has as many messages
+waiting as the address allows, publishing waits for it, and raises after its timeout. A subscriber
+that is gone holds nobody up.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import zmq
 
-from orchestrator.component import calls, connections, sockets
+from orchestrator.component import calls, connections, errors, sockets
+from orchestrator.component.bursts import Burst
 from orchestrator.component.connections import End
 from orchestrator.component.errors import (
     ModelMismatch,
-    RemoteError,
     RequestError,
     RequestTimeout,
     SendError,
@@ -35,6 +40,8 @@ from orchestrator.component.models import Arguments
 from orchestrator.component.sockets import Context, Socket
 from orchestrator.wire import messages, values
 
+logger = logging.getLogger(__name__)
+
 _NOBLOCK = zmq.NOBLOCK
 
 
@@ -43,8 +50,13 @@ class Outbound(Protocol):
 
     end: End
 
-    def send(self, arguments: Any) -> dict[str, Any]:
-        """Send arguments that the model allows; return those of the reply."""
+    def send(self, arguments: Any, timeout: float | None = None) -> dict[str, Any]:
+        """Send arguments that the model allows; return those of the reply.
+
+        Args:
+            arguments: By name.
+            timeout: How long it may take, in seconds, instead of the connection's own.
+        """
 
 
 class Requester:
@@ -53,7 +65,12 @@ class Requester:
     def __init__(self, end: End, context: Context, flow: Flow, endpoints: tuple[str, ...]) -> None:
         self.end = end
         self.timeout = float(end.options.get("timeout", connections.REQUEST_TIMEOUT))
-        self.frame = _frames(end, flow, "request")
+        self.attempts = 1
+        if end.options.get("idempotent"):
+            self.attempts = end.options.get("attempts", connections.ATTEMPTS)
+        self._backoff = float(end.options.get("backoff", connections.BACKOFF))
+        limit = sockets.terms_of(context, endpoints).max_message
+        self.frame = _frames(end, flow, "request", limit)
         """Checks arguments and makes their frame."""
         assert end.returns is not None
         self._returns = end.returns
@@ -62,8 +79,7 @@ class Requester:
         self._socket = self.open_socket(zmq.REQ)
         self._socket.set(zmq.REQ_CORRELATE, 1)
         self._socket.set(zmq.REQ_RELAXED, 1)
-        self._milliseconds = max(1, round(self.timeout * 1000))
-        self._socket.set(zmq.RCVTIMEO, self._milliseconds)
+        self._socket.set(zmq.RCVTIMEO, max(1, round(self.timeout / self.attempts * 1000)))
         sockets.attach(self._socket, end, endpoints)
         self._transmit, self._receive = self._socket.send, self._socket.recv
 
@@ -80,7 +96,7 @@ class Requester:
         sockets.attach(socket, self.end, self._endpoints)
         return socket
 
-    def send(self, arguments: Any) -> dict[str, Any]:
+    def send(self, arguments: Any, timeout: float | None = None) -> dict[str, Any]:
         """Send a request and wait for its reply.
 
         Raises:
@@ -89,15 +105,36 @@ class Requester:
             RemoteError: The peer answered with an error.
         """
         frame = self.frame(arguments)
+        if timeout is not None:
+            return self._send_patiently(frame, time.monotonic(), timeout)
         try:
             self._transmit(frame, _NOBLOCK)
         except zmq.Again:
-            return self._send_patiently(frame)
+            return self._send_patiently(frame, time.monotonic(), self.timeout)
         try:
             payload = self._receive()
         except zmq.Again:
-            raise self.expired(sent=True) from None
+            if self.attempts == 1:
+                raise self.expired(sent=True) from None
+            began = time.monotonic() - self.timeout / self.attempts
+            return self._send_patiently(frame, began, self.timeout, attempt=1)
         return self.opened(payload)
+
+    def tries(
+        self, began: float, timeout: float, attempt: int = 0
+    ) -> Iterator[tuple[float, float]]:
+        """Yield for each attempt when to send, and until when to wait, on the monotonic clock.
+
+        Args:
+            began: When the first attempt was.
+            timeout: How long all attempts may take together, in seconds.
+            attempt: How many there were already.
+        """
+        for number in range(attempt, self.attempts):
+            pause = self._backoff * 2 ** (number - 1) if number else 0.0
+            share = timeout / self.attempts
+            begin = began + number * share + min(pause, share / 2)
+            yield begin, began + (number + 1) * share
 
     def opened(self, payload: bytes) -> dict[str, Any]:
         """Return the arguments of a reply."""
@@ -107,52 +144,79 @@ class Requester:
         except values.MalformedMessage as broken:
             raise RequestError(f"cannot complete the request {name!r}: {broken}") from broken
         if error is not None:
-            raise RemoteError(name, error.kind, error.type, error.message)
+            raise errors.remote(name, error.kind, error.type, error.message)
         return _returned(result, self._returns, name)
 
-    def expired(self, *, sent: bool) -> RequestTimeout:
+    def expired(self, *, sent: bool, timeout: float | None = None) -> RequestTimeout:
         """Return the error for a request that has waited long enough."""
         start = f"cannot complete the request {self.end.name!r}"
         where = " or ".join(self._endpoints)
+        waited = f"{self.timeout if timeout is None else timeout:g} s"
         if sent:
+            often = f" to any of {self.attempts} attempts" if self.attempts > 1 else ""
             return RequestTimeout(
-                f"{start}: no reply from {where} within {self.timeout:g} s; "
+                f"{start}: no reply from {where} within {waited}{often}; "
                 "it may have been carried out"
             )
         return RequestTimeout(
-            f"{start}: nobody was connected at {where} for {self.timeout:g} s; "
+            f"{start}: nobody was connected at {where} for {waited}; "
             "is the component that replies running?"
         )
 
-    def _send_patiently(self, frame: bytes) -> dict[str, Any]:
-        """Send a request when a replyer is connected; both waits share the deadline."""
-        socket, deadline = self._socket, time.monotonic() + self.timeout
+    def _send_patiently(
+        self, frame: bytes, began: float, timeout: float, attempt: int = 0
+    ) -> dict[str, Any]:
+        """Send a request when a replyer is connected, again if need be, all within the timeout."""
+        sent = attempt > 0
+        for begin, until in self.tries(began, timeout, attempt):
+            # A late reply to an attempt before this one will do.
+            if sent and self._poll(zmq.POLLIN, begin):
+                return self.opened(self._receive())
+            if not self._transmitted(frame, until if sent else began + timeout):
+                break
+            sent = True
+            if self._poll(zmq.POLLIN, until):
+                return self.opened(self._receive())
+        raise self.expired(sent=sent, timeout=timeout)
+
+    def _transmitted(self, frame: bytes, until: float) -> bool:
+        """Send a request as soon as a replyer is connected; False when none is in time."""
         while True:
-            left = round((deadline - time.monotonic()) * 1000)
-            if left <= 0 or not socket.poll(left, zmq.POLLOUT):
-                raise self.expired(sent=False)
             try:
                 self._transmit(frame, _NOBLOCK)
             except zmq.Again:
-                continue
-            break
-        left = round((deadline - time.monotonic()) * 1000)
-        if left <= 0 or not socket.poll(left, zmq.POLLIN):
-            raise self.expired(sent=True)
-        return self.opened(self._receive())
+                if not self._poll(zmq.POLLOUT, until):
+                    return False
+            else:
+                return True
+
+    def _poll(self, event: int, until: float) -> bool:
+        left = round((until - time.monotonic()) * 1000)
+        return left > 0 and bool(self._socket.poll(left, event))
 
 
 class Publisher:
     """Sends to all subscribers of its topic."""
 
-    def __init__(self, end: End, socket: Socket, flow: Flow, *, expected: int = 0) -> None:
+    def __init__(
+        self,
+        end: End,
+        socket: Socket,
+        flow: Flow,
+        *,
+        expected: int = 0,
+        terms: sockets.Terms | None = None,
+    ) -> None:
         self.end = end
         self.socket = socket
         self.expected = expected
         self.timeout = float(end.options.get("timeout", connections.SEND_TIMEOUT))
         self.subscribers = 0
+        terms = terms or sockets.USUAL
+        self._drops = terms.drops
+        self._dropped = Burst(logger)
         self._topic = messages.prefix(end.topic)
-        self.frame = _frames(end, flow, "message", self._topic)
+        self.frame = _frames(end, flow, "message", terms.max_message, self._topic)
         """Checks arguments and makes their frame."""
         self._transmit = socket.send
         socket.set(zmq.XPUB_NODROP, 1)
@@ -165,8 +229,13 @@ class Publisher:
         """Return the socket type: an XPUB hears of subscriptions, for whoever waits for them."""
         return int(zmq.XPUB if expected else zmq.PUB)
 
-    def send(self, arguments: Any) -> dict[str, Any]:
-        """Publish arguments, waiting for slow subscribers.
+    @property
+    def dropped(self) -> int:
+        """How many publications not all subscribers got, because one of them was full."""
+        return self._dropped.total
+
+    def send(self, arguments: Any, timeout: float | None = None) -> dict[str, Any]:
+        """Publish arguments, waiting for slow subscribers unless their address has them dropped.
 
         Raises:
             ModelMismatch: The arguments break the model.
@@ -176,22 +245,36 @@ class Publisher:
         try:
             self._transmit(frame, _NOBLOCK)
         except zmq.Again:
-            self._send_patiently(frame)
+            self._send_patiently(frame, self.timeout if timeout is None else timeout)
         return {}
 
     def transmit(self, frame: bytes) -> bool:
-        """Publish if all subscribers have room, and tell whether they had."""
+        """Publish if all subscribers have room, or need not have; tell whether it was done."""
         try:
             self._transmit(frame, _NOBLOCK)
         except zmq.Again:
-            return False
+            if not self._drops:
+                return False
+            self._transmit_to_some(frame)
         return True
 
-    def expired(self) -> SendTimeout:
+    def expired(self, timeout: float | None = None) -> SendTimeout:
         """Return the error for a publication that has waited long enough."""
+        waited = self.timeout if timeout is None else timeout
         return SendTimeout(
-            f"cannot publish {self.end.name!r}: a subscriber has not read for {self.timeout:g} s"
+            f"cannot publish {self.end.name!r}: a subscriber has not read for {waited:g} s"
         )
+
+    def close(self) -> None:
+        """Tell of the publications dropped since the last line about them."""
+        self._dropped.close()
+
+    def _transmit_to_some(self, frame: bytes) -> None:
+        """Publish to the subscribers that have room: only when one has none is this known."""
+        self.socket.set(zmq.XPUB_NODROP, 0)
+        self._transmit(frame, _NOBLOCK)
+        self.socket.set(zmq.XPUB_NODROP, 1)
+        self._dropped.add("Dropped a message of %r: a subscriber is full", self.end.name)
 
     def wait_for_subscribers(self, timeout: float) -> bool:
         """Wait until the expected number of subscribers is connected; False when out of time."""
@@ -208,12 +291,12 @@ class Publisher:
         if event[:1] in (b"\0", b"\1") and self._topic.startswith(event[1:]):
             self.subscribers += 1 if event[0] else -1
 
-    def _send_patiently(self, frame: bytes) -> None:
-        deadline = time.monotonic() + self.timeout
+    def _send_patiently(self, frame: bytes, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
         while not self.transmit(frame):
             left = round((deadline - time.monotonic()) * 1000)
             if left <= 0 or not self.socket.poll(left, zmq.POLLOUT):
-                raise self.expired()
+                raise self.expired(timeout)
 
 
 class ExternalRequest:
@@ -225,13 +308,14 @@ class ExternalRequest:
         self.function = end.function
         self._async = calls.is_async(end.function)
 
-    def send(self, arguments: Any) -> dict[str, Any]:
-        """Call the function with the arguments; its own errors come through.
+    def send(self, arguments: Any, timeout: float | None = None) -> dict[str, Any]:
+        """Call the function with the arguments; its own errors come through, at its own time.
 
         Raises:
             ModelMismatch: Arguments or return value break the model.
             SendError: The function is async, and the caller is not.
         """
+        del timeout  # a plain call cannot be cut short
         if self._async:
             raise SendError(
                 f"cannot call {self.end.name!r} from a plain function: {self.function!r} is async"
@@ -250,11 +334,13 @@ class ExternalRequest:
         return _returned(result, self.end.returns, self.end.name)
 
 
-def _frames(end: End, flow: Flow, noun: str, topic: bytes = b"") -> Callable[[Any], bytes]:
-    """Return the function that checks arguments and makes their frame."""
+def _frames(
+    end: End, flow: Flow, noun: str, limit: int, topic: bytes = b""
+) -> Callable[[Any], bytes]:
+    """Return the function that checks arguments and makes their frame of at most `limit` bytes."""
     accepts, dump, check = end.arguments.accepts, end.arguments.dump, end.arguments.check
     subject = f"cannot send the {noun} {end.name!r}"
-    encode, following, limit = messages.encode_request, flow.next, messages.MAX_SIZE
+    encode, following = messages.encode_request, flow.next
 
     def frame(arguments: Any) -> bytes:
         if not accepts(arguments):

@@ -14,8 +14,10 @@ ToSend = Callable[..., Any]
 _ABSENT: Any = object()
 
 
-def make(outputs: Mapping[str, Callable[[Any], Result]]) -> Callable[..., Result]:
+def make(outputs: Mapping[str, Callable[..., Result]]) -> Callable[..., Result]:
     """Return `to_send` for outputs: `to_send("connection", name, args)` or `to_send(name, args)`.
+
+    `timeout=` is the time that this one message may take, in seconds, instead of its connection's.
 
     It returns what the output's function returns: the reply of a requester, {} of a publisher, or
     an awaitable of either for async functions.
@@ -24,7 +26,9 @@ def make(outputs: Mapping[str, Callable[[Any], Result]]) -> Callable[..., Result
     identify = threading.get_ident
     owner = identify()
 
-    def to_send(output_type: str, output_name: Any, args: Any = _ABSENT) -> Result:
+    def to_send(
+        output_type: str, output_name: Any, args: Any = _ABSENT, *, timeout: float | None = None
+    ) -> Result:
         if args is _ABSENT:
             send, args = find(output_type), output_name
         elif output_type == "connection":
@@ -38,7 +42,7 @@ def make(outputs: Mapping[str, Callable[[Any], Result]]) -> Callable[..., Result
                 f"cannot send from the thread {threading.current_thread().name!r}: sockets belong "
                 "to the thread that runs the handlers; hand the message over to it"
             )
-        return send(args)
+        return send(args) if timeout is None else send(args, timeout)
 
     return to_send
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import socket as posix
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -15,7 +18,6 @@ from orchestrator.component.errors import SetupError
 from orchestrator.wire import messages
 
 Socket = zmq.Socket[bytes]
-Context = zmq.Context[Socket]
 
 HIGH_WATER_MARK = 10_000
 """How many messages wait per peer before a publisher waits for its slowest subscriber."""
@@ -26,13 +28,53 @@ BIND_PATIENCE = 2.0
 _RETRY = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an address asks of the sockets at its endpoints.
+
+    `high_water_mark` counts messages per peer, `max_message` bytes. A publisher whose subscriber
+    is full waits for it, or `drops` what does not fit. At a `bus` publishers connect.
+    """
+
+    high_water_mark: int = HIGH_WATER_MARK
+    drops: bool = False
+    max_message: int = messages.MAX_SIZE
+    bus: bool = False
+
+
+USUAL = Terms()
+
+
+class Context(zmq.Context[Socket]):
+    """A ZeroMQ context that knows the terms of the endpoints which have their own."""
+
+    terms: Mapping[str, Terms] = {}
+
+
+def terms(told: Mapping[str, Any]) -> dict[str, Terms]:
+    """Return the terms of endpoints as a component is told them, by endpoint."""
+    return {
+        endpoint: Terms(
+            high_water_mark=said.get("high_water_mark", HIGH_WATER_MARK),
+            drops=said.get("when_full") == "drop",
+            max_message=said.get("max_message", messages.MAX_SIZE),
+            bus=said.get("bus", False),
+        )
+        for endpoint, said in told.items()
+    }
+
+
+def terms_of(context: zmq.Context[Any], endpoints: Sequence[str]) -> Terms:
+    """Return the terms of a socket; its endpoints are those of one address."""
+    known: Mapping[str, Terms] = getattr(context, "terms", {})
+    return known.get(endpoints[0], USUAL) if endpoints else USUAL
+
+
 def open_socket(context: Context, kind: int) -> Socket:
     """Return a socket with the bounds that all sockets of a component have."""
     socket = context.socket(kind)
     socket.set(zmq.LINGER, 0)
-    socket.set(zmq.SNDHWM, HIGH_WATER_MARK)
-    socket.set(zmq.RCVHWM, HIGH_WATER_MARK)
-    socket.set(zmq.MAXMSGSIZE, messages.MAX_SIZE)
+    _bound(socket, USUAL)
     # Finds out that a peer is gone on networks that lose connections silently; idle, it costs
     # nothing.
     socket.set(zmq.TCP_KEEPALIVE, 1)
@@ -47,15 +89,23 @@ def descriptor(socket: Socket) -> int:
     return found
 
 
+def limit(socket: Socket) -> int:
+    """Return how many bytes a message of an attached socket may have."""
+    found = socket.get(zmq.MAXMSGSIZE)
+    assert isinstance(found, int)
+    return found
+
+
 def attach(socket: Socket, end: End, endpoints: tuple[str, ...]) -> None:
     """Bind or connect a socket to its endpoints.
 
     Raises:
         SetupError: An address cannot be had; names it and what would help.
     """
+    _bound(socket, terms_of(socket.context, endpoints))
     for endpoint in endpoints:
         if end.binds:
-            _bind(socket, end, endpoint)
+            bind(socket, end.name, endpoint)
             continue
         # Only for addresses that need it: names then resolve to IPv6 alone.
         socket.set(zmq.IPV6, "[" in endpoint)
@@ -67,7 +117,19 @@ def attach(socket: Socket, end: End, endpoints: tuple[str, ...]) -> None:
             ) from error
 
 
-def _bind(socket: Socket, end: End, endpoint: str) -> None:
+def _bound(socket: Socket, asked: Terms) -> None:
+    socket.set(zmq.SNDHWM, asked.high_water_mark)
+    socket.set(zmq.RCVHWM, asked.high_water_mark)
+    socket.set(zmq.MAXMSGSIZE, asked.max_message)
+
+
+def bind(socket: Socket, name: str, endpoint: str) -> None:
+    """Bind a socket of the end `name` to an endpoint.
+
+    Raises:
+        SetupError: The address cannot be had; names it and what would help.
+    """
+    _bound(socket, terms_of(socket.context, (endpoint,)))
     deadline = time.monotonic() + BIND_PATIENCE
     while True:
         try:
@@ -80,7 +142,7 @@ def _bind(socket: Socket, end: End, endpoint: str) -> None:
                 time.sleep(_RETRY)  # noqa: TID251 - nothing else runs yet
                 continue
             raise SetupError(
-                f"cannot bind {end.name!r} to {endpoint}: {_reason(error, endpoint)}"
+                f"cannot bind {name!r} to {endpoint}: {_reason(error, endpoint)}"
             ) from error
         return
 

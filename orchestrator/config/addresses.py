@@ -10,16 +10,21 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.config import report
 from orchestrator.config.document import Entry
 from orchestrator.config.report import Place, Report
+from orchestrator.model import topology, units
 
 LONGEST_PATH = 107
 """The kernel's room for the path of a unix socket."""
 
 FIRST_PORT, LAST_PORT = 20000, 32767
 """Where automatic ports lie: below the kernel's ephemeral range, above the well-known ones."""
+
+BUS_PARTS = {"publish": "x_subscriber", "subscribe": "x_publisher"}
+"""The parts of a bus's address, by what others do there, and its own socket at each."""
 
 WILDCARDS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104  # names, nothing is bound
 
@@ -62,12 +67,16 @@ class Address:
     parts: Mapping[str, Endpoint]
     external: bool = False
     insecure: bool = False
+    bus: bool = False
+    terms: topology.Endpoint = field(default_factory=topology.Endpoint)
 
     def place(self, part: str) -> Place:
         """Return where a part's endpoint is written."""
         value = self.entry.value
         if isinstance(value, dict):
             key = part or "address"
+            if key not in value:
+                return self.entry.place
             return Place(self.entry.source, value, key)
         return Place(self.entry.source, self.entry.container, self.entry.key)
 
@@ -198,18 +207,22 @@ def table(
 
 def _address(name: str, entry: Entry, found: Report) -> Address | None:
     value = entry.value
-    external = insecure = False
-    if isinstance(value, dict) and "address" in value:
-        external, insecure = bool(value.get("external")), bool(value.get("insecure"))
-        texts = {"": value["address"]}
+    is_bus = isinstance(value, dict) and value.get("bus") is True
+    options: dict[str, Any] = {}
+    if is_bus or (isinstance(value, dict) and "address" in value):
+        options = value
+        texts = {"": value["address"]} if not is_bus else {
+            part: value.get(part, "auto") for part in BUS_PARTS
+        }  # fmt: skip
     elif isinstance(value, dict):
         texts = {part: text for part, text in value.items() if not part.startswith("x-")}
     elif isinstance(value, str):
         texts = {"": value}
     else:
         return None
+    external, insecure = bool(options.get("external")), bool(options.get("insecure"))
     parts: dict[str, Endpoint] = {}
-    address = Address(name, entry, parts, external, insecure)
+    address = Address(name, entry, parts, external, insecure, is_bus, _terms(options))
     for part, text in texts.items():
         try:
             parts[part] = parse(str(text))
@@ -223,6 +236,16 @@ def _address(name: str, entry: Entry, found: Report) -> Address | None:
             found.error("ORC211", message, address.place(part), hint="write the endpoint")
             return None
     return address
+
+
+def _terms(options: Mapping[str, Any]) -> topology.Endpoint:
+    usual = topology.Endpoint()
+    return topology.Endpoint(
+        high_water_mark=options.get("high_water_mark", usual.high_water_mark),
+        when_full=topology.WhenFull(options.get("when_full", usual.when_full)),
+        max_message=units.parse_size(str(options.get("max_message", usual.max_message))),
+        bus=options.get("bus") is True,
+    )
 
 
 def _check_lengths(made: Table, found: Report) -> None:

@@ -25,9 +25,11 @@ _SENDERS = {"requester": "replyer", "publisher": "subscriber"}
 def check(wired: Wired, models: Mapping[str, Model], found: Report) -> None:
     """Compare the two ends of every edge whose models are known."""
     compared: dict[tuple[int, int], list[tuple[str, Disagreement]]] = {}
-    for plugs in wired.plugs.values():
+    for plugs in _meetings(wired):
         for sender, receiver in _edges(plugs):
             one, other = _declared(sender, models), _declared(receiver, models)
+            if one.get("topic") != other.get("topic") and _served(receiver, plugs, models):
+                continue
             if not _check_kind(sender, receiver, one, other, found):
                 continue
             if sender.end.group == "states" and sender.socket == "requester":
@@ -38,6 +40,24 @@ def check(wired: Wired, models: Mapping[str, Model], found: Report) -> None:
                 compared[key] = list(_disagreements(one, other))
             for group, disagreement in compared[key]:
                 _report(group, disagreement, sender, receiver, models=models, found=found)
+
+
+def _meetings(wired: Wired) -> Iterator[list[Plug]]:
+    """Yield the sockets that meet at each spot; at a bus those of both of its parts."""
+    for (name, part), plugs in wired.plugs.items():
+        if any(plug.socket == "x_subscriber" for plug in plugs):
+            yield [*plugs, *wired.plugs.get((name, "subscribe"), ())]
+        elif part != "subscribe" or not any(plug.socket == "x_publisher" for plug in plugs):
+            yield plugs
+
+
+def _served(receiver: Plug, plugs: list[Plug], models: Mapping[str, Model]) -> bool:
+    """Tell whether one of several publishers at a bus publishes what a subscriber wants."""
+    topic = _declared(receiver, models).get("topic")
+    return any(
+        plug.socket == "publisher" and _declared(plug, models).get("topic") == topic
+        for plug in plugs
+    )
 
 
 def _edges(plugs: list[Plug]) -> Iterator[tuple[Plug, Plug]]:

@@ -114,6 +114,10 @@ def _info(component: Component) -> dict[str, Any]:
     }
     if component.handler is None:
         return {**info, "command": list(component.command)}
+    if component.endpoints:
+        info["endpoints"] = {
+            endpoint: plain.encode(terms) for endpoint, terms in component.endpoints.items()
+        }
     return {
         **info,
         "handler": component.handler,

@@ -283,6 +283,11 @@ CODES: dict[str, Code] = {
         "A state speaks with a state of its own kind: full_update_out with full_update_in,"
         " delta_update_out with delta_update_in. A connection speaks with a connection.",
     ),
+    "ORC313": Code(
+        "the name of a bus is taken",
+        "The bus of an address is the component `bus.NAME`. Give the address or the component"
+        " another name.",
+    ),
     # Components
     "ORC230": Code(
         "file or directory missing",

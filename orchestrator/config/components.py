@@ -25,7 +25,8 @@ class Lowered:
     """A component with everything settled that its instances share.
 
     `command`, `working_dir`, `environment` and `config` may hold templates, as may the ones
-    in `ready` and `stop`; `options` are further fields of the model's Component.
+    in `ready` and `stop`; `options` are further fields of the model's Component. `bus` is the
+    address that a bus of orch's own serves.
     """
 
     declared: Declared
@@ -41,6 +42,7 @@ class Lowered:
     options: dict[str, Any]
     depends_on: dict[str, Dependency]
     enabled: bool = True
+    bus: str = ""
 
     @property
     def base(self) -> str:

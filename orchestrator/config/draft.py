@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import addresses, checks, groups, load, paths, report, source, wiring
+from orchestrator.config import addresses, bus, checks, groups, load, paths, report, source, wiring
 from orchestrator.config.addresses import Table
 from orchestrator.config.components import Lowered, Lowering
 from orchestrator.config.document import Document
@@ -100,17 +100,24 @@ def _read(
         if isinstance(declared.owner.value, dict)
     }
     checks.presence(loaded, [one.file for one in loaded.sources if one.value is None], found)
-    checks.dependencies(loaded, lowered, found)
-    restarted = groups.lower(loaded, lowered, found)
     checks.effects(loaded, lowered, found)
     mentioned = checks.references(loaded, table, found)
     before = len(found.found)
     ends = wiring.ends(lowered, table, found)
+    for made in bus.components(ends, lowered, table, lowering, found):
+        lowered[made.base] = made
+        ends.extend(bus.ends(made, table))
     complete = complete and not table.broken and len(found.found) == before
+    checks.dependencies(loaded, lowered, found)
+    restarted = groups.lower(loaded, lowered, found)
     wiring.check_shape(ends, table, mentioned, complete=complete, found=found)
     return Draft(
         warnings=found.finish(loaded.files),
-        handlers=tuple(_request(component) for component in lowered.values() if component.handler),
+        handlers=tuple(
+            _request(component)
+            for component in lowered.values()
+            if component.handler and not component.bus
+        ),
         files=loaded.files,
         name=project or loaded.name,
         key=table.key,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.config import agreement, checks, interpolate, source, wiring
+from orchestrator.config import agreement, bus, checks, interpolate, source, wiring
 from orchestrator.config.components import Lowered
 from orchestrator.config.document import Declared
 from orchestrator.config.draft import Draft
@@ -19,6 +19,7 @@ from orchestrator.model import names
 from orchestrator.model.topology import (
     Component,
     Dependency,
+    Endpoint,
     Lock,
     Probe,
     Ready,
@@ -67,6 +68,7 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
     found = Report(list(draft.warnings))
     wired = Wired(list(draft.ends))
     if models is not None:
+        models = {**models, **bus.models(draft.lowered)}
         wiring.check_models(draft.lowered, models, found)
         wired = wiring.connect(draft.ends, models, draft.table, draft.mentioned, found)
         agreement.check(wired, models, found)
@@ -107,9 +109,16 @@ class _Resolver:
         for (base, group, direction, name), plugs in self.wired.by_end.items():
             for plug in plugs:
                 if group == "connections" and direction == "out" and plug.socket == "publisher":
-                    count = self.wired.subscribers(plug.spot)
+                    count = self.subscribed(plug)
                     if count:
                         self.subscribers.setdefault(base, {})[name] = count
+
+    def subscribed(self, plug: wiring.Plug) -> int:
+        """Return how many subscribers a publisher sees: of all that a bus has, one."""
+        name, _ = plug.spot
+        if self.draft.table.declared[name].bus:
+            return min(1, self.wired.subscribers((name, "subscribe"), plug.topic))
+        return self.wired.subscribers(plug.spot)
 
     def instances(self, component: Lowered) -> list[Component]:
         return [self.instance(component, number + 1) for number in range(component.replicas)]
@@ -135,8 +144,9 @@ class _Resolver:
             depends_on=_sorted(component.depends_on),
             connections=self.wiring_of(component, "connections", number),
             states=self.wiring_of(component, "states", number),
+            endpoints=self.terms_of(component, number),
             expect_subscribers=self.subscribers.get(component.base, {}),
-            config=context.value(component.config),
+            config=context.value(self.config_of(component)),
             environment=context.value(component.environment),
             inherited=component.inherited,
             secrets=tuple(sorted(context.secrets)),
@@ -147,7 +157,7 @@ class _Resolver:
 
     def wiring_of(self, component: Lowered, group: str, number: int) -> Wiring:
         sides: dict[str, dict[str, Any]] = {"in": {}, "out": {}}
-        for end in self.ends.get(component.base, ()):
+        for end in () if component.bus else self.ends.get(component.base, ()):
             if end.group != group:
                 continue
             plugs = self.wired.by_end.get((component.base, group, end.direction, end.name))
@@ -164,6 +174,25 @@ class _Resolver:
         if not sides["in"] and not sides["out"]:
             return _UNWIRED
         return Wiring(sides["in"], sides["out"])
+
+    def config_of(self, component: Lowered) -> dict[str, Any]:
+        """Return what a component is configured with; a bus is told whom to wait for."""
+        count = self.wired.subscribers((component.bus, "subscribe")) if component.bus else 0
+        return {**component.config, "subscribers": count} if count else component.config
+
+    def terms_of(self, component: Lowered, number: int) -> dict[str, Endpoint]:
+        """Return the terms of the endpoints of an instance, where they are not the usual ones."""
+        found: dict[str, Endpoint] = {}
+        for end in () if component.bus else self.ends.get(component.base, ()):
+            for spot in end.sockets.values():
+                terms = self.draft.table.declared[spot[0]].terms
+                if terms == _USUAL:
+                    continue
+                met = self.met(spot)
+                own = self.draft.table.endpoint(*spot, number)
+                for endpoint in {own, *([met] if isinstance(met, str) else met)}:
+                    found[endpoint] = terms
+        return dict(sorted(found.items()))
 
     def endpoint(self, plug: wiring.Plug, number: int) -> str | list[str]:
         """Return what a socket of an instance uses: its own to bind, all to connect."""
@@ -190,6 +219,7 @@ class _Resolver:
 
 
 _UNWIRED = Wiring()
+_USUAL = Endpoint()
 
 
 class _Context:

@@ -30,11 +30,15 @@ Spot = tuple[str, str]
 _LOADING = re.compile(r"^cannot load the handler[^:]*: ")
 
 _PAIRS = {
-    "replyer": "requester",
-    "requester": "replyer",
-    "publisher": "subscriber",
-    "subscriber": "publisher",
+    "replyer": ("requester",),
+    "requester": ("replyer",),
+    "publisher": ("subscriber", "x_subscriber"),
+    "subscriber": ("publisher", "x_publisher"),
+    "x_subscriber": ("publisher",),
+    "x_publisher": ("subscriber",),
 }
+"""Which sockets speak with each other; those of a bus begin with x_."""
+
 _STATE_PARTS = {
     "in": {"subscriber": "data", "requester": "snapshot"},
     "out": {"publisher": "data", "replyer": "snapshot"},
@@ -67,6 +71,7 @@ class Plug:
     socket: str
     spot: Spot
     binds: bool
+    topic: str | None = None
 
 
 @dataclass(slots=True)
@@ -84,12 +89,14 @@ class Wired:
                 return plug.end.component.replicas
         return 1
 
-    def subscribers(self, spot: Spot) -> int:
-        """Return how many instances subscribe at a spot."""
+    def subscribers(self, spot: Spot, *topic: str | None) -> int:
+        """Return how many instances subscribe at a spot, to a topic when one is given."""
         return sum(
             plug.end.component.replicas
             for plug in self.plugs.get(spot, ())
-            if plug.socket == "subscriber" and plug.end.component.enabled
+            if plug.socket == "subscriber"
+            and plug.end.component.enabled
+            and (not topic or plug.topic == topic[0])
         )
 
 
@@ -144,6 +151,8 @@ def _sockets(
     if meant is None:
         return None
     address, part = meant
+    if address.bus and not part and group == "connections":
+        return {"": (address.name, "publish" if direction == "out" else "subscribe")}
     if part in address.parts:
         return {"": (address.name, part)}
     if group == "connections" or "data" not in address.parts:
@@ -231,7 +240,7 @@ def connect(
         if model is None or model.get("error"):
             unknown.update(end.sockets.values())
             continue
-        plugs = _plugs(end, model, found)
+        plugs = _plugs(end, model, table, found)
         if plugs is None:
             unknown.update(end.sockets.values())
             continue
@@ -250,7 +259,7 @@ def check_models(
     """Judge each handler by its own model: it imports, has its main, and its ends are wired."""
     for component in lowered.values():
         model = models.get(component.base)
-        if model is None or component.handler is None:
+        if model is None or component.handler is None or component.bus:
             continue
         if error := model.get("error"):
             _report_import(component, error, found)
@@ -308,7 +317,7 @@ def _code(file: str) -> Source | None:
         return None
 
 
-def _plugs(end: End, model: Model, found: Report) -> list[Plug] | None:
+def _plugs(end: End, model: Model, table: Table, found: Report) -> list[Plug] | None:
     """Return the sockets of a wired end by its model; None, reported, when they do not fit."""
     known = model.get(end.group, {}).get(end.direction, {})
     declared = known.get(end.name)
@@ -347,7 +356,18 @@ def _plugs(end: End, model: Model, found: Report) -> list[Plug] | None:
         found.error("ORC219", f"{end.label} ({declared['type']}) {said}", end.place)
         return None
     binds = declared.get("binds", ())
-    return [Plug(end, socket, given[socket], socket in binds) for socket in sockets]
+    return [
+        # At a bus only the bus itself binds.
+        Plug(
+            end,
+            socket,
+            given[socket],
+            socket in binds
+            and (bool(end.component.bus) or not table.declared[given[socket][0]].bus),
+            declared.get("topic"),
+        )
+        for socket in sockets
+    ]
 
 
 def _check_spot(spot: Spot, plugs: list[Plug], table: Table, *, free: bool, found: Report) -> None:
@@ -365,6 +385,8 @@ def _check_spot(spot: Spot, plugs: list[Plug], table: Table, *, free: bool, foun
         if not binders:
             who = report.listed(f"{plug.end.label} ({plug.socket})" for plug in connectors)
             hint = "wire the component that serves it, or mark the address `external: true`"
+            if any(plug.socket == "publisher" for plug in connectors):
+                hint = "a publisher with is_x_pub needs a bus: write the address as {bus: true}"
             found.error(
                 "ORC214",
                 f"nobody binds {label!r}: {who} only connects",
@@ -382,13 +404,11 @@ def _check_spot(spot: Spot, plugs: list[Plug], table: Table, *, free: bool, foun
             )
     for plug in connectors if binders else connectors[1:]:
         partner = (binders or connectors)[0]
-        fits = (
-            _PAIRS.get(plug.socket) == partner.socket if binders else plug.socket == partner.socket
-        )
+        fits = partner.socket in _PAIRS[plug.socket] if binders else plug.socket == partner.socket
         if not fits:
             other = f"the {partner.socket} {partner.end.label}"
             message = f"{plug.end.label} is a {plug.socket}, which cannot speak with {other}"
-            hint = f"a {plug.socket} needs a {_PAIRS.get(plug.socket, 'peer')}"
+            hint = f"a {plug.socket} needs a {_PAIRS[plug.socket][0]}"
             related = (partner.end.place.related(f"{partner.end.label} ({partner.socket})"),)
             found.error("ORC216", message, plug.end.place, hint=hint, related=related)
     for plug in binders[:1]:

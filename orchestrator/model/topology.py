@@ -70,6 +70,13 @@ class Kill(enum.StrEnum):
     LEADER = "leader"
 
 
+class WhenFull(enum.StrEnum):
+    """What a publisher does when a subscriber is full: wait for it, or let it miss messages."""
+
+    BLOCK = "block"
+    DROP = "drop"
+
+
 class AtEnd(enum.StrEnum):
     """What the final end of a component does to the system."""
 
@@ -218,12 +225,27 @@ class Wiring:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What an address asks of the sockets at its endpoints.
+
+    `high_water_mark` counts the messages that wait per peer; `when_full` says what a publisher
+    does with the next one. At a `bus` publishers connect.
+    """
+
+    high_water_mark: int = 10_000
+    when_full: WhenFull = WhenFull.BLOCK
+    max_message: Bytes = 64 * 1024 * 1024
+    bus: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Component:
     """A component as resolved for one of its instances.
 
     Exactly one of `handler` (absolute path of a file or package, or a dotted module) and
     `command` (argv) is set. Strings may still hold `${settings.NAME}` for each name in
     `secrets`, which only the process itself, or the daemon when it starts one, replaces.
+    `endpoints` are the terms of the endpoints in `connections` and `states` that have their own.
     `environment` is what was declared; it wins over `inherited`, which is of the shell that
     applied the lock: for the next start, no reason for one, and in no built file.
     """
@@ -239,6 +261,7 @@ class Component:
     depends_on: Mapping[str, Dependency] = _live({})
     connections: Wiring = _restart(Wiring())
     states: Wiring = _restart(Wiring())
+    endpoints: Mapping[str, Endpoint] = _restart({})
     expect_subscribers: Mapping[str, int] = _restart({})
     config: Mapping[str, Json] = _restart({})
     environment: Mapping[str, str] = _restart({})

@@ -43,7 +43,7 @@ SOURCE_ONLY = {
 
 MODEL_ONLY = {
     *("service", "component", "instance"),
-    *("inherited", "expect_subscribers", "secrets", "python_path"),
+    *("inherited", "endpoints", "expect_subscribers", "secrets", "python_path"),
 }
 """Fields of a component that are found out, not written."""
 

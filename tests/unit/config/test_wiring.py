@@ -452,3 +452,93 @@ def test_a_state_speaks_with_its_own_kind(workshop: Workshop) -> None:
     }
     one = workshop.only(text, mine)
     assert (one.code, one.position.line, one.related[0].position.line) == ("ORC312", 3, 5)
+
+
+# Buses, and what addresses ask of sockets
+
+BUS = "{bus: true}"
+
+
+def test_many_publish_and_many_subscribe_at_a_bus(workshop: Workshop) -> None:
+    more = service("c", "out") + service("d", "in")
+    third = {
+        "c.c": model("c.c", connections={"out": {"e": end("publisher")}}),
+        "d.d": model("d.d", connections={"in": {"e": end("subscriber")}}),
+    }
+    text = pair(workshop, BUS, more)
+    mine = models("subscriber", "publisher", **third)
+    for given in (None, mine):
+        lock = workshop.lock(text, given).lock
+        base = f"ipc:///run/test/orch/{lock.key}/x"
+        bus = lock.components["bus.x"]
+        assert bus.handler == "orchestrator.component.bus"
+        assert (bus.mode, bus.restart) == ("main", "always")
+        assert dict(bus.config) == {
+            "publish": f"{base}.publish.ipc",
+            "subscribe": f"{base}.subscribe.ipc",
+            **({"subscribers": 2} if given else {}),
+        }
+        publisher = lock.components["c.c"]
+        assert publisher.endpoints[f"{base}.publish.ipc"].bus
+        assert f"{base}.publish.ipc" in str(publisher.connections.outward)
+        assert f"{base}.subscribe.ipc" in str(lock.components["d.d"].connections.inward)
+    lock = workshop.lock(text, mine).lock
+    assert dict(lock.components["b.b"].expect_subscribers) == {"e": 1}
+    assert dict(lock.components["d.d"].expect_subscribers) == {}
+
+
+def test_a_bus_may_have_endpoints_of_its_own_and_be_waited_for(workshop: Workshop) -> None:
+    address = "{bus: true, publish: 'tcp://127.0.0.1:7000', subscribe: 'auto:tcp'}"
+    ends = service("a", "in").replace("}}}", "}}, depends_on: [bus.x]}") + service("b", "out")
+    lock = workshop.lock(shape(workshop, address, ends)).lock
+    assert lock.components["bus.x"].config["publish"] == "tcp://127.0.0.1:7000"
+    assert "bus.x" in lock.components["a.a"].depends_on
+
+
+def test_a_bus_needs_both_sides_and_its_name(workshop: Workshop) -> None:
+    one = workshop.only(shape(workshop, BUS, service("b", "out")))
+    assert (one.code, marked(one)) == ("ORC214", "x")
+    taken = "  bus: {components: {x: {command: sh}}}\n"
+    found = workshop.mistakes(pair(workshop, BUS, taken))
+    assert [one.code for one in found] == ["ORC313"]
+    assert found[0].related
+
+
+def test_a_requester_cannot_speak_with_a_bus(workshop: Workshop) -> None:
+    found = workshop.mistakes(pair(workshop, BUS), models("subscriber", "requester"))
+    assert {one.code for one in found} == {"ORC216"}
+
+
+def test_a_publisher_that_connects_needs_a_bus(workshop: Workshop) -> None:
+    mine = models("subscriber", "publisher")
+    mine["b.b"]["connections"]["out"]["e"] |= {"binds": [], "connects": ["publisher"]}
+    found = next(one for one in workshop.mistakes(pair(workshop), mine) if one.code == "ORC214")
+    assert "{bus: true}" in found.hint
+    assert workshop.codes(pair(workshop, BUS), mine) == []
+
+
+def test_at_a_bus_somebody_must_publish_the_topic(workshop: Workshop) -> None:
+    third = declaring("out", "publisher", topic="other")["b.b"]
+    mine = declaring("in", "subscriber", topic="x") | declaring("out", "publisher", topic="x")
+    text = pair(workshop, BUS, service("c", "out"))
+    assert workshop.codes(text, mine | {"c.c": third}) == []
+    mine["a.a"]["connections"]["in"]["e"]["topic"] = "y"
+    assert set(workshop.codes(text, mine | {"c.c": third})) == {"ORC311"}
+
+
+def test_models_are_compared_across_a_bus(workshop: Workshop) -> None:
+    mine = declaring("in", "subscriber", required={"n": "str"})
+    mine |= declaring("out", "publisher", required={"n": "int"})
+    assert workshop.codes(pair(workshop, BUS), mine) == ["ORC310"]
+
+
+def test_what_an_address_asks_reaches_both_ends(workshop: Workshop) -> None:
+    address = "{address: auto, high_water_mark: 5, when_full: drop, max_message: 1MB}"
+    lock = workshop.lock(pair(workshop, address), models("subscriber", "publisher")).lock
+    for name in ("a.a", "b.b"):
+        (terms,) = lock.components[name].endpoints.values()
+        assert (terms.high_water_mark, terms.when_full) == (5, "drop")
+        assert terms.max_message == 1_000_000
+    assert lock.components["a.a"].endpoints == lock.components["b.b"].endpoints
+    plain = workshop.lock(pair(workshop), models("subscriber", "publisher")).lock
+    assert dict(plain.components["a.a"].endpoints) == {}
