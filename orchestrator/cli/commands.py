@@ -349,8 +349,18 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "schema",
-        "Print the JSON Schema of topology files.",
+        "Print the JSON Schema of topology files, of locks, or of what --json prints.",
         "orchestrator.cli.topology:schema",
+        (
+            Parameter(
+                "which",
+                "topology, lock or output.",
+                kind=Kind.CHOICE,
+                default="topology",
+                metavar="topology|lock|output",
+                choices=("topology", "lock", "output"),
+            ),
+        ),
     ),
     Command(
         "run",

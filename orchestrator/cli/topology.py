@@ -221,7 +221,7 @@ def build(
     return ExitCode.DONE
 
 
-def schema(session: Session) -> int:
-    """Print the JSON Schema of topology files."""
-    session.screen.data(schemas.text("topology").rstrip("\n"))
+def schema(session: Session, *, which: str) -> int:
+    """Print one of the JSON Schemas."""
+    session.screen.data(schemas.text(which).rstrip("\n"))
     return ExitCode.DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from orchestrator.cli import topology
@@ -140,4 +141,18 @@ def test_a_code_is_explained(orch: Orch, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_the_schema_is_printed(orch: Orch, capsys: pytest.CaptureFixture[str]) -> None:
     assert orch("schema") == 0
-    assert json.loads(capsys.readouterr().out)["$schema"].endswith("2020-12/schema")
+    assert json.loads(capsys.readouterr().out)["$id"] == "urn:orch:topology:1"
+
+
+@pytest.mark.parametrize("which", ["topology", "lock", "output"])
+def test_each_schema_is_printed(
+    which: str, orch: Orch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert orch("schema", which) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert which in schema["$id"]
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_there_are_no_other_schemas(orch: Orch) -> None:
+    assert orch("schema", "lok") == 2
