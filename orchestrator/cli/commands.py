@@ -342,6 +342,16 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "graph",
+        "Print who sends to whom, and who waits for whom.",
+        "orchestrator.cli.graph:graph",
+        (
+            _choice("format", "--format", "How to print it.", "text dot mermaid json", "text"),
+            _SET,
+            _NO_IMPORT,
+        ),
+    ),
+    Command(
         "explain",
         "Tell why a component is not running, or what a diagnostic's code means.",
         "orchestrator.cli.explain:explain",

@@ -50,6 +50,7 @@ def test_every_snapshot_and_stream_has_its_shape(scenario: Scenario, tmp_path: P
     scenario.step("two fail", orch("up", "-d", "--wait"), exits(1))
     events = scenario.start("events", "--json")
     fits(scenario.run("up", "--plan", "--json").json(), "plan")
+    fits(scenario.run("graph", "--json").json(), "graph")
     rows = scenario.run("ps", "--json").json()
     fits(rows, "ps")
     assert [row["name"] for row in rows][:2] == ["web.web@1", "web.web@2"]
