@@ -74,8 +74,9 @@ CODES: dict[str, Code] = {
     ),
     "ORC012": Code(
         "no effect in an included file",
-        "`name`, `base_dir` and `start_concurrency` are the root file's alone. In an "
-        "included file they are allowed, so that it can be run by itself, and ignored.",
+        "`name`, `base_dir`, `start_concurrency` and `restart_rate` are the root file's "
+        "alone. In an included file they are allowed, so that it can be run by itself, and "
+        "ignored.",
     ),
     # Interpolation and settings
     "ORC020": Code(

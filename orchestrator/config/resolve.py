@@ -88,6 +88,7 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         components=components,
         groups=draft.groups,
         start_concurrency=draft.document.top.get("start_concurrency", 64),
+        restart_rate=float(draft.document.top.get("restart_rate", 20)),
     )
     return Locked(locked, draft.document.secrets(), warnings, draft.document.components)
 

@@ -238,9 +238,11 @@ class Api:
     def _remember(self, lock: Lock, secrets: Mapping[str, str]) -> None:
         self.supervisor.executor.secrets = dict(secrets)
         self.supervisor.start_concurrency = lock.start_concurrency
+        self.supervisor.turnstile.set_rate(lock.restart_rate)
         self.supervisor.groups.declared = lock.groups
         self.supervisor.journal.remember(
             start_concurrency=str(lock.start_concurrency),
+            restart_rate=str(lock.restart_rate),
             groups=grouping.declared_text(lock.groups),
         )
         keep_secrets(Path(self.supervisor.place.runtime_dir), secrets)

@@ -65,6 +65,8 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
     match instance.phase:
         case Phase.WAITING:
             waited = units.format_duration(now - facts.since)
+            if turn := supervisor.turnstile.says(slot):
+                return _joined(f"{turn} {waited}", reason(instance))
             return f"{facts.waits or 'waiting for room to start'} {waited}"
         case Phase.BACKOFF:
             limit = instance.component.limit.failures

@@ -24,10 +24,11 @@ from orchestrator.daemon.grouping import Grouping
 from orchestrator.daemon.health import Health
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
+from orchestrator.daemon.turnstile import Turnstile
 from orchestrator.errors import ExitCode
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import AtEnd, Component
-from orchestrator.supervision import changes, lifecycle, reconcile
+from orchestrator.supervision import changes, lifecycle, pace, reconcile
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.supervision.reconcile import Slot
 
@@ -76,6 +77,7 @@ class Supervisor:
         self.slots: dict[str, Slot] = {}
         self.facts: dict[str, _Facts] = {}
         self.groups = Grouping(self.slots, self._enqueue, self._touch, self._shutdown_after)
+        self.turnstile = Turnstile(host, self._let_through)
         self.start_concurrency = 64
         self.stopping = False
         self.exit_code = 0
@@ -336,7 +338,7 @@ class Supervisor:
         elif not isinstance(after.state, lifecycle.Spawning):
             self._crowd.pop(slot, None)
         if not isinstance(after.state, lifecycle.Waiting):
-            self._runnable.pop(slot, None)
+            self._hold(slot)
             facts.waits = ""
         if before.process is not None and after.process is None:
             facts.health = Health()
@@ -436,18 +438,33 @@ class Supervisor:
                 if warning and warning != facts.warning:
                     logger.warning("%s: %s", there.instance.component.name, warning)
                 facts.warning = warning
-                self._runnable[slot] = None
+                if slot not in self._runnable and pace.needs_token(there.instance):
+                    self.turnstile.enter(slot)
+                else:
+                    self.turnstile.leave(slot)
+                    self._runnable[slot] = None
             case reconcile.Wait(message):
-                self._runnable.pop(slot, None)
+                self._hold(slot)
                 if facts.waits != message:
                     facts.waits = message
                     self._reported[slot] = None
             case reconcile.Never(message):
-                self._runnable.pop(slot, None)
+                self._hold(slot)
                 self._queue.append((slot, lifecycle.DependencyFailed(message)))
+
+    def _hold(self, slot: str) -> None:
+        """It is not to start now."""
+        self._runnable.pop(slot, None)
+        self.turnstile.leave(slot)
+
+    def _let_through(self) -> None:
+        """Somebody's turn has come."""
+        self._runnable.update(dict.fromkeys(self.turnstile.passing()))
+        self._turn()
 
     def _admit(self) -> None:
         """Let runnable slots go while there is room."""
+        self._runnable.update(dict.fromkeys(self.turnstile.passing()))
         while self._has_room() and self._admitted < STARTS_A_TURN:
             self._admitted += 1
             slot = next(iter(self._runnable))
@@ -582,7 +599,7 @@ class Supervisor:
             self.post(slot, lifecycle.Start())
         elif again and not isinstance(instance.state, lifecycle.Waiting | lifecycle.Spawning):
             self.post(slot, lifecycle.Stop())
-        elif isinstance(instance.state, lifecycle.Backoff):
+        elif isinstance(instance.state, lifecycle.Backoff | lifecycle.Waiting):
             self.post(slot, lifecycle.Start())
         elif isinstance(instance.state, lifecycle.Clearing) or (
             isinstance(instance.state, lifecycle.Stopping) and not instance.state.is_requested

@@ -351,6 +351,7 @@ class Lock:
     components: Mapping[str, Component]
     groups: Mapping[str, Group] = field(default_factory=_empty)
     start_concurrency: int = 64
+    restart_rate: float = 20.0
     format: int = 1
 
 

@@ -431,6 +431,8 @@ def _start(instance: Instance) -> Step:
     match instance.state:
         case Down() | Backoff():
             return replace(instance, state=Waiting(), failures=0, attempt=0), ()
+        case Waiting() if instance.failures:
+            return replace(instance, failures=0, attempt=0), ()
         case Spawning(unwanted=True):
             return _state(instance, Spawning()), ()
         case _:

@@ -146,6 +146,7 @@ def test_the_short_stop_is_the_ladder_of_one_rung() -> None:
 def test_top_level_and_inherited_defaults() -> None:
     top = schema.topology()["properties"]
     assert top["start_concurrency"]["default"] == fields(Lock)["start_concurrency"].default
+    assert top["restart_rate"]["default"] == fields(Lock)["restart_rate"].default
     assert top["version"]["default"] == fields(Lock)["format"].default == 1
     inherit = schema.resolved(COMPONENT["inherit_env"])
     assert tuple(inherit["default"]) == environment.INHERITED

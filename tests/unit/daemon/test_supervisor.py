@@ -8,12 +8,15 @@ import signal
 import pytest
 
 from orchestrator.daemon import journal as journals
+from orchestrator.daemon import rows
 from orchestrator.daemon.supervisor import STARTS_A_TURN
 from orchestrator.errors import ExitCode, SpawnError
 from orchestrator.model import topology
 from orchestrator.model.phase import Exit
 from orchestrator.model.topology import (
     AtEnd,
+    Backoff,
+    Component,
     Condition,
     Dependency,
     Kill,
@@ -22,7 +25,7 @@ from orchestrator.model.topology import (
     Restart,
     Rung,
 )
-from orchestrator.supervision import lifecycle
+from orchestrator.supervision import lifecycle, pace
 from orchestrator.supervision.lifecycle import Instance
 from tests import fakes
 from tests.fakes import Fork, Program
@@ -699,3 +702,54 @@ def test_a_defect_in_one_effect_costs_the_others_nothing(
     system.apply(DB, CALM)
     assert system.phases() == {"shop.db@1": "failed", "shop.calm@1": "running"}
     assert system.result("shop.db@1") == "spawn-error"
+
+
+def hopeless(number: int) -> list[Component]:
+    """Components that end at once and are restarted without a pause."""
+    return [
+        fakes.component(f"shop.n{n}", settle=0.0, backoff=Backoff(initial=0.0), limit=Limit(0))
+        for n in range(number)
+    ]
+
+
+def test_crash_loops_have_so_many_restarts_a_second_together(system: System) -> None:
+    system.supervisor.turnstile.set_rate(10.0)
+    many = hopeless(30)
+    system.apply(*many, program=Program(0.01, Exit(code=1)))
+    system.host.advance(20)
+    first = len(system.started()) - len(many)
+    assert first == pytest.approx(10 * (20 + pace.STORED), abs=5)
+    restarts = [system.instance(component.slot).restarts for component in many]
+    assert max(restarts) - min(restarts) <= 2, "everybody gets a turn"
+    waiting = [c.slot for c in many if system.phase(c.slot) == "waiting"]
+    why = rows.row(system.supervisor, waiting[0])["why"]
+    assert "waiting for its turn (at most 10 such restarts a second)" in why
+    assert "exit 1" in why
+
+
+def test_a_crash_loop_of_others_delays_no_first_restart_and_no_start(system: System) -> None:
+    system.supervisor.turnstile.set_rate(1.0)
+    well = fakes.component("shop.well", settle=0.0)
+    system.apply(*hopeless(30), well, program=Program(0.01, Exit(code=1)))
+    system.host.programs[well.command] = Program()
+    system.host.advance(1)
+    system.supervisor.start([well.slot])
+    system.host.advance(40)
+    before = system.process(well.slot)
+    system.crash(well.slot)
+    assert system.phase(well.slot) == "running"
+    assert system.process(well.slot) != before
+
+
+def test_one_that_waits_for_its_turn_can_be_stopped_and_started(system: System) -> None:
+    system.supervisor.turnstile.set_rate(0.01)
+    (one,) = hopeless(1)
+    system.apply(one, program=Program(0.01, Exit(code=1)))
+    system.host.advance(5)
+    assert system.phase(one.slot) == "waiting"
+    started = len(system.started())
+    system.supervisor.stop([one.slot])
+    system.host.advance(500)
+    assert (system.phase(one.slot), len(system.started())) == ("stopped", started)
+    system.supervisor.start([one.slot])
+    assert len(system.started()) == started + 1, "what is asked for is not made to wait"
