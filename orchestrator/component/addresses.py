@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.component.connections import End
 from orchestrator.component.errors import SetupError
+from orchestrator.component.states import State
+
+Wired = TypeVar("Wired", End, State)
 
 IPC_LIMIT = 107
 """How many bytes the path of a Unix socket may have."""
@@ -64,34 +67,62 @@ def select(
     Raises:
         SetupError: Names every end without an address, and every address that is none.
     """
+    found = _select(tree, "connections", ends, instance)
+    return {end: next(iter(sockets.values()), ()) for end, sockets in found.items()}
+
+
+def select_states(
+    tree: Mapping[str, Any], states: Sequence[State], instance: int = 1
+) -> dict[State, dict[str, tuple[str, ...]]]:
+    """Return the endpoints of each socket of each state, as `select` does for connections."""
+    found = _select(tree, "states", states, instance)
+    many = [
+        f"addresses: states.{state.type.side}.{state.name}.{socket}: has {len(endpoints)} "
+        "addresses; a state has one source"
+        for state, sockets in found.items()
+        for socket, endpoints in sockets.items()
+        if len(endpoints) > 1
+    ]
+    if many:
+        raise SetupError(many)
+    return found
+
+
+def unused(
+    tree: Mapping[str, Any], ends: Sequence[End | State], group: str = "connections"
+) -> Iterator[str]:
+    """Yield `in.name` of every address in a group that no declared end uses."""
+    declared = {(end.type.side, end.name) for end in ends}
+    given = tree.get(group)
+    for side, names in given.items() if isinstance(given, Mapping) else ():
+        for name in names if isinstance(names, Mapping) else ():
+            if (side, name) not in declared:
+                yield f"{side}.{name}"
+
+
+def _select(
+    tree: Mapping[str, Any], group: str, ends: Sequence[Wired], instance: int
+) -> dict[Wired, dict[str, tuple[str, ...]]]:
     mistakes: list[str] = []
-    found: dict[End, tuple[str, ...]] = dict.fromkeys(ends, ())
+    found: dict[Wired, dict[str, tuple[str, ...]]] = {end: {} for end in ends}
     for end in ends:
         for socket in end.type.sockets:
-            path = f"connections.{end.type.side}.{end.name}.{socket}"
             try:
-                found[end] = _endpoints(tree, end, socket, instance)
+                found[end][socket] = _endpoints(tree, group, end, socket, instance)
             except (ValueError, TypeError, AttributeError) as error:
+                path = f"{group}.{end.type.side}.{end.name}.{socket}"
                 mistakes.append(f"addresses: {path}: {error}")
     if mistakes:
         raise SetupError(mistakes)
     return found
 
 
-def unused(tree: Mapping[str, Any], ends: Sequence[End]) -> Iterator[str]:
-    """Yield `in.name` of every address that no declared end uses."""
-    declared = {(end.type.side, end.name) for end in ends}
-    connections = tree.get("connections")
-    for side, names in connections.items() if isinstance(connections, Mapping) else ():
-        for name in names if isinstance(names, Mapping) else ():
-            if (side, name) not in declared:
-                yield f"{side}.{name}"
-
-
-def _endpoints(tree: Mapping[str, Any], end: End, socket: str, instance: int) -> tuple[str, ...]:
-    sockets = ((tree.get("connections") or {}).get(end.type.side) or {}).get(end.name)
+def _endpoints(
+    tree: Mapping[str, Any], group: str, end: End | State, socket: str, instance: int
+) -> tuple[str, ...]:
+    sockets = ((tree.get(group) or {}).get(end.type.side) or {}).get(end.name)
     if not sockets:
-        raise ValueError("is missing; the connection is declared but not wired")
+        raise ValueError(f"is missing; the {group[:-1]} is declared but not wired")
     if not isinstance(sockets, Mapping):
         sockets = {socket: sockets}
     unknown = sockets.keys() - set(end.type.sockets)
@@ -102,7 +133,7 @@ def _endpoints(tree: Mapping[str, Any], end: End, socket: str, instance: int) ->
     if not given:
         raise ValueError("is missing")
     texts = given if isinstance(given, list) else [given]
-    if not end.binds:
+    if not end.type.binds or (socket != "replyer" and not end.binds):
         return tuple(map(endpoint, texts))
     if len(texts) < instance and len(texts) != 1:
         raise ValueError(f"has {len(texts)} addresses, none for instance {instance}")

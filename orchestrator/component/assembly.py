@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 
@@ -23,6 +22,7 @@ from orchestrator.component import (
     notify,
     sending,
     sockets,
+    sources,
 )
 from orchestrator.component.connections import End
 from orchestrator.component.control import Link
@@ -32,11 +32,14 @@ from orchestrator.component.handlers import Handler
 from orchestrator.component.inbound import Inbound, Replyer, Subscriber
 from orchestrator.component.instance import Instance
 from orchestrator.component.outbound import ExternalRequest, Outbound, Publisher, Requester
+from orchestrator.component.replication import Endpoints, Served, States
 from orchestrator.component.sending import ToSend
+from orchestrator.component.sources import Out
+from orchestrator.component.states import State
 
 logger = logging.getLogger(__name__)
 
-States = Mapping[str, Any]
+Ended = TypeVar("Ended", End, State)
 
 
 @dataclass(slots=True)
@@ -48,6 +51,9 @@ class Assembly:
     states: States
     flow: Flow
     outputs: Mapping[str, Outbound]
+    states_out: Mapping[str, Out]
+    parts: tuple[Served, ...]
+    """The sockets of states, to be served whatever the functions do."""
     to_send: ToSend
     _context: sockets.Context
     _inbound: tuple[tuple[End, sockets.Socket], ...]
@@ -97,6 +103,9 @@ class Assembly:
             # A subscription counts as unsent while its publisher is away: nobody waits for that.
             if end.type.name == "subscriber":
                 socket.close(linger=0)
+        for part in self.parts:
+            if part.socket.type in (zmq.SUB, zmq.DEALER):
+                part.socket.close(linger=0)
         self._context.destroy(linger=round(linger * 1000))
 
     def _working(self, end: End, socket: sockets.Socket, to_send_async: ToSend | None) -> Inbound:
@@ -139,44 +148,51 @@ def assemble(instance: Instance, flow: Flow) -> Assembly:
     tree = dict(instance.addresses)
     if handler.setup_addresses is not None:
         tree = handlers.hook("setup_addresses", handler.setup_addresses, tree, config) or tree
-    ends = handler.ends(config)
-    _check_mode(instance, handler, ends)
+    ends, states = handler.ends(config), handler.states(config)
+    _check_mode(instance, handler, (*ends, *states))
     wired = addresses.select(tree, ends, instance.number)
-    for name in addresses.unused(tree, ends):
-        logger.warning("The address of %s is not used: no such connection is declared", name)
+    replicated = addresses.select_states(tree, states, instance.number)
+    for group, used in (("connections", ends), ("states", states)):
+        for name in addresses.unused(tree, used, group):
+            logger.warning(
+                "The address of %s.%s is not used: no such %s is declared",
+                group,
+                name,
+                group[:-1],
+            )
     context = sockets.Context()
     context.terms = sockets.terms(instance.endpoints)
     wired = {_at_bus(end, endpoints, context): endpoints for end, endpoints in wired.items()}
+    replicated = {
+        _at_bus(state, endpoints.get("publisher", ()), context): endpoints
+        for state, endpoints in replicated.items()
+    }
     try:
-        return _open(instance, handler, config, flow, wired, context=context)
+        return _open(
+            instance, handler, config, flow, wired=wired, replicated=replicated, context=context
+        )
     except BaseException:
         context.destroy(linger=0)
         raise
 
 
-def _at_bus(end: End, endpoints: tuple[str, ...], context: sockets.Context) -> End:
+def _at_bus(end: Ended, endpoints: tuple[str, ...], context: sockets.Context) -> Ended:
     """Return the end as it is at its address: at a bus a publisher connects."""
-    if end.type.name != "publisher" or not sockets.terms_of(context, endpoints).bus:
+    if "publisher" not in end.type.sockets or not sockets.terms_of(context, endpoints).bus:
         return end
     return replace(end, options={**end.options, "is_x_pub": True})
 
 
-def _check_mode(instance: Instance, handler: Handler, ends: tuple[End, ...]) -> None:
+def _check_mode(instance: Instance, handler: Handler, ends: tuple[End | State, ...]) -> None:
     mistakes: list[str] = []
-    for side, models in handler.state_models.items():
-        mistakes += [
-            f"{handler.origin.place('state_models', side, name)}: "
-            "states are not served by this version"
-            for name in models
-        ]
     if instance.main_mode:
         if handler.main is None:
             mistakes.append(
                 f"{handler.origin.file}: mode main needs a function main(to_send, config)"
             )
         mistakes += [
-            f"{handler.origin.place('connection_models', 'in', end.name)}: "
-            "mode main allows no inbound connection; remove it, or use mode service"
+            f"{handler.origin.place(f'{_noun(end)}_models', 'in', end.name)}: "
+            f"mode main allows no inbound {_noun(end)}; remove it, or use mode service"
             for end in ends
             if end.type.side == "in"
         ]
@@ -189,8 +205,9 @@ def _open(
     handler: Handler,
     config: dict[str, Any],
     flow: Flow,
-    wired: Mapping[End, tuple[str, ...]],
     *,
+    wired: Mapping[End, tuple[str, ...]],
+    replicated: Mapping[State, Endpoints],
     context: sockets.Context,
 ) -> Assembly:
     ends = tuple(wired)
@@ -204,11 +221,18 @@ def _open(
             sockets.attach(inbound[end], end, wired[end])
         else:
             outputs[end.name] = _output(end, wired[end], instance, flow, context)
-    pause = max((end.options.get("wait_after_creation_s", 0.0) for end in ends), default=0.0)
+    opened = sources.opened(replicated, context, flow)
+    # An inward state hides an outward one of its name.
+    states = States({end.state.name: end for end in opened})
+    states_out = {end.state.name: end for end in opened if isinstance(end, Out)}
+    every: tuple[End | State, ...] = (*ends, *replicated)
+    pause = max((end.options.get("wait_after_creation_s", 0.0) for end in every), default=0.0)
     if pause:
         time.sleep(pause)  # noqa: TID251 - nothing else runs yet, and the model asks for it
-    to_send = sending.make({name: output.send for name, output in outputs.items()})
-    states: States = MappingProxyType({})
+    to_send = sending.make(
+        {name: output.send for name, output in outputs.items()},
+        {name: state.send for name, state in states_out.items()},
+    )
     if handler.init_function is not None:
         try:
             handler.init_function(to_send, states, config)
@@ -217,7 +241,14 @@ def _open(
             raise SetupError(f"init_function failed: {loader.place(error, root)}") from error
     # In declared order, whatever was bound first.
     in_order = tuple((end, inbound[end]) for end in ends if end in inbound)
-    return Assembly(handler, config, states, flow, outputs, to_send, context, in_order)
+    parts = tuple(part for end in opened for part in end.served())
+    return Assembly(
+        handler, config, states, flow, outputs, states_out, parts, to_send, context, in_order
+    )
+
+
+def _noun(end: End | State) -> str:
+    return "connection" if isinstance(end, End) else "state"
 
 
 def _output(

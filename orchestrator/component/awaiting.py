@@ -18,13 +18,36 @@ import zmq
 from orchestrator.component import calls, sockets
 from orchestrator.component.outbound import ExternalRequest, Outbound, Publisher, Requester
 from orchestrator.component.sockets import Socket
+from orchestrator.component.sources import Out
 
 Send = Callable[..., Awaitable[dict[str, Any]]]
+
+_PAUSE = 0.01
 
 
 def sends(outputs: Mapping[str, Outbound], loop: asyncio.AbstractEventLoop) -> dict[str, Send]:
     """Return the awaitable send function of each output."""
     return {name: _send(output, loop) for name, output in outputs.items()}
+
+
+def changes(states: Mapping[str, Out]) -> dict[str, Send]:
+    """Return the awaitable send function of each outward state."""
+    return {name: functools.partial(_change, state) for name, state in states.items()}
+
+
+async def _change(state: Out, arguments: Any, within: float | None = None) -> dict[str, Any]:
+    """Change a state, awaiting slow subscribers."""
+    frame = state.frame(arguments)
+    if not state.transmit(frame):
+        within = state.timeout if within is None else within
+        try:
+            async with asyncio.timeout(within):
+                # Its signs are taken by whoever serves the state; slow readers are rare.
+                while not state.transmit(frame):  # noqa: ASYNC110
+                    await asyncio.sleep(_PAUSE)
+        except TimeoutError:
+            raise state.expired(within) from None
+    return {}
 
 
 def _send(output: Outbound, loop: asyncio.AbstractEventLoop) -> Send:

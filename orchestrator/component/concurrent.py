@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.component import awaiting, notify, sending, serving, sockets
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.inbound import Inbound
+from orchestrator.component.replication import Served
 from orchestrator.component.sending import ToSend
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class _Service:
         inbound = self._assembly.inbound(_awaitable(self._assembly, self._loop))
         _give_signs(self._loop)
         _serve_link(self._assembly, self._loop)
+        _serve_states(self._assembly, self._loop)
         async with asyncio.TaskGroup() as tasks:
             worker = tasks.create_task(self._work(), name="async functions")
             for end in inbound:
@@ -97,6 +99,7 @@ async def _run_main(assembly: Assembly) -> None:
     to_send = _awaitable(assembly, loop)
     _give_signs(loop)
     _serve_link(assembly, loop)
+    _serve_states(assembly, loop)
     async with asyncio.TaskGroup() as tasks:
         main = tasks.create_task(call(to_send, assembly.states, assembly.config), name="main")
         main.add_done_callback(lambda _: stop.cancel())
@@ -112,6 +115,21 @@ def _serve_link(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> None:
     """Answer what is asked on the control link."""
     if assembly.link is not None:
         loop.add_reader(assembly.link.fileno(), assembly.link.turn)
+
+
+def _serve_states(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> None:
+    """Serve the sockets of states, while a function is awaited too: that is nobody's code."""
+
+    def drain(part: Served) -> None:
+        for _ in range(serving.BUDGET):
+            if not part.take():
+                return
+        loop.call_soon(drain, part)
+
+    for part in assembly.parts:
+        loop.add_reader(sockets.descriptor(part.socket), drain, part)
+        # What came before the watch began gives no sign.
+        drain(part)
 
 
 def _give_signs(loop: asyncio.AbstractEventLoop) -> None:
@@ -142,4 +160,6 @@ def _signalled(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
 
 
 def _awaitable(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> ToSend:
-    return sending.make(awaiting.sends(assembly.outputs, loop))
+    return sending.make(
+        awaiting.sends(assembly.outputs, loop), awaiting.changes(assembly.states_out)
+    )

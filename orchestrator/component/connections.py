@@ -217,7 +217,7 @@ def declared(
     mistakes: list[str] = []
     ends: list[End] = []
     given = dict(creation or {})
-    for side, name, model in _each(connection_models, origin, mistakes):
+    for side, name, model in each(connection_models, origin, mistakes, "connection"):
         try:
             ends.append(_end(side, name, model, origin, given.pop(name, {})))
         except SetupError as error:
@@ -231,31 +231,34 @@ def declared(
     return tuple(ends)
 
 
-def _each(
-    connection_models: object, origin: Origin, mistakes: list[str]
+def each(
+    written: object, origin: Origin, mistakes: list[str], noun: str
 ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    if not isinstance(connection_models, Mapping):
-        mistakes.append(
-            f"{origin.place('connection_models')}: expected a dict with 'in' and 'out'"
-        )
+    """Yield side, name and model of each end in `connection_models` or `state_models`.
+
+    Args:
+        written: What stands in the handler file.
+        origin: The handler, for the places of mistakes.
+        mistakes: Where they are added.
+        noun: `connection` or `state`.
+    """
+    models = f"{noun}_models"
+    if not isinstance(written, Mapping):
+        mistakes.append(f"{origin.place(models)}: expected a dict with 'in' and 'out'")
         return
-    for side, ends in connection_models.items():
+    for side, ends in written.items():
         if side not in ("in", "out"):
-            mistakes.append(
-                f"{origin.place('connection_models', side)}: unknown side; expected 'in' or 'out'"
-            )
+            mistakes.append(f"{origin.place(models, side)}: unknown side; expected 'in' or 'out'")
         elif not isinstance(ends, Mapping):
-            mistakes.append(
-                f"{origin.place('connection_models', side)}: expected a dict of connections"
-            )
+            mistakes.append(f"{origin.place(models, side)}: expected a dict of {noun}s")
         else:
             for name, model in ends.items():
                 if isinstance(name, str) and isinstance(model, Mapping):
                     yield side, name, model
                 else:
-                    place = origin.place("connection_models", side, name)
+                    place = origin.place(models, side, name)
                     mistakes.append(
-                        f"{place}: expected a dict with 'connection_type' under a text name"
+                        f"{place}: expected a dict with '{noun}_type' under a text name"
                     )
 
 
@@ -291,16 +294,14 @@ def _end(
         **more,
     }
     function = _function(kind, name, creation, origin, wrong)
-    options = _options(kind, creation, wrong)
+    made = options(kind, creation, wrong)
     if mistakes:
         raise SetupError(mistakes)
     assert arguments is not None
     free = kind.name == "external_request" and not (
         model.get("required_return_arguments") or model.get("optional_return_arguments")
     )
-    return End(
-        name, kind, arguments, None if free else returns, function, options, origin.line(*key)
-    )
+    return End(name, kind, arguments, None if free else returns, function, made, origin.line(*key))
 
 
 def _arguments(
@@ -368,9 +369,10 @@ def _resolved(dotted: str, origin: Origin) -> Any:
     return found
 
 
-def _options(
+def options(
     kind: Type, creation: Mapping[str, Any], wrong: Callable[..., None]
 ) -> Mapping[str, Any]:
+    """Return the creation arguments; call `wrong` for each that the type does not take."""
     for name, value in creation.items():
         group = "optional_creation_arguments"
         if name not in kind.creation:

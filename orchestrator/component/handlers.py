@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from orchestrator.component import calls, connections, loader, models, positions
+from orchestrator.component import calls, connections, loader, models, positions, states
 from orchestrator.component.connections import End, Origin
 from orchestrator.component.errors import SetupError
 from orchestrator.component.kinds import NotAModel
 from orchestrator.component.models import Arguments
+from orchestrator.component.states import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,14 @@ class Handler:
     config: Arguments
     has_config_model: bool
     connection_models: Any
-    state_models: Mapping[str, Mapping[str, Any]]
+    state_models: Any
     main: Main | None
     setup_config: Callable[..., Any] | None
     setup_addresses: Callable[..., Any] | None
     setup_connections: Callable[..., Any] | None
     setup_connection_models: Callable[..., Any] | None
+    setup_states: Callable[..., Any] | None
+    setup_state_models: Callable[..., Any] | None
     init_function: Callable[..., Any] | None
     sigint_handler: Callable[..., Any] | None
     sigterm_handler: Callable[..., Any] | None
@@ -60,17 +63,36 @@ class Handler:
         Raises:
             SetupError: A model or what a hook returned is wrong.
         """
-        declared = self.connection_models
-        if self.setup_connection_models is not None:
-            declared = hook(
-                "setup_connection_models", self.setup_connection_models, declared, config
-            )
-        creation = None
-        if self.setup_connections is not None:
-            creation = hook("setup_connections", self.setup_connections, config)
-            if not all(isinstance(arguments, Mapping) for arguments in creation.values()):
-                raise SetupError("setup_connections must return {connection: {argument: value}}")
+        declared = self._hooked(
+            "setup_connection_models", self.setup_connection_models, self.connection_models, config
+        )
+        creation = _creation("setup_connections", self.setup_connections, "connection", config)
         return connections.declared(declared, self.origin, creation)
+
+    def states_as_written(self) -> tuple[State, ...]:
+        """Return the states of the file alone, before any hook.
+
+        Raises:
+            SetupError: A model is wrong.
+        """
+        return states.declared(self.state_models, self.origin)
+
+    def states(self, config: dict[str, Any]) -> tuple[State, ...]:
+        """Return the states for a configuration; the hooks may change them.
+
+        Raises:
+            SetupError: A model or what a hook returned is wrong.
+        """
+        declared = self._hooked(
+            "setup_state_models", self.setup_state_models, self.state_models, config
+        )
+        creation = _creation("setup_states", self.setup_states, "state", config)
+        return states.declared(declared, self.origin, creation)
+
+    def _hooked(
+        self, name: str, function: Callable[..., Any] | None, written: Any, config: dict[str, Any]
+    ) -> Any:
+        return written if function is None else hook(name, function, written, config)
 
 
 def load(handler: str, python_path: tuple[str, ...] = ()) -> Handler:
@@ -107,15 +129,16 @@ def read(module: ModuleType) -> Handler:
         "setup_connection_models": _hook(
             namespace, ("setup_connection_models",), calls.WITH_CONFIG, origin, mistakes
         ),
+        "setup_states": _hook(namespace, ("setup_states",), calls.CONFIG, origin, mistakes),
+        "setup_state_models": _hook(
+            namespace, ("setup_state_models",), calls.WITH_CONFIG, origin, mistakes
+        ),
         "init_function": _hook(namespace, ("init_function",), calls.MAIN, origin, mistakes),
         "sigint_handler": _hook(namespace, ("sigint_handler",), calls.SIGNAL, origin, mistakes),
         "sigterm_handler": _hook(namespace, ("sigterm_handler",), calls.SIGNAL, origin, mistakes),
     }
     main = _hook(namespace, ("main",), calls.MAIN, origin, mistakes)
-    states = namespace.get("state_models") or {}
-    if not isinstance(states, Mapping) or not all(
-        isinstance(side, Mapping) for side in states.values()
-    ):
+    if not isinstance(namespace.get("state_models") or {}, Mapping):
         mistakes.append(f"{origin.place('state_models')}: expected a dict with 'in' and 'out'")
     if mistakes:
         raise SetupError(mistakes)
@@ -126,7 +149,7 @@ def read(module: ModuleType) -> Handler:
         config=config,
         has_config_model=namespace.get("config_model") is not None,
         connection_models=namespace.get("connection_models") or {},
-        state_models=states,
+        state_models=namespace.get("state_models") or {},
         main=None if main is None else Main(main, calls.is_async(namespace["main"])),
         **hooks,
     )
@@ -147,6 +170,17 @@ def hook(name: str, function: Callable[..., Any], *arguments: object) -> dict[An
     if not isinstance(result, dict):
         raise SetupError(f"{name} must return a dict, got {type(result).__name__}")
     return result
+
+
+def _creation(
+    name: str, function: Callable[..., Any] | None, noun: str, config: dict[str, Any]
+) -> dict[Any, Any] | None:
+    if function is None:
+        return None
+    creation = hook(name, function, config)
+    if not all(isinstance(arguments, Mapping) for arguments in creation.values()):
+        raise SetupError(f"{name} must return {{{noun}: {{argument: value}}}}")
+    return creation
 
 
 def _config(

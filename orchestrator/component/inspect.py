@@ -15,10 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from orchestrator.component import handlers, loader, models
+from orchestrator.component import handlers, loader
 from orchestrator.component.errors import SetupError
 from orchestrator.component.handlers import Handler
-from orchestrator.component.kinds import NotAModel
 
 _PLACE = re.compile(r"(?P<file>/.+?):(?P<line>\d+): (?P<message>.*)", re.DOTALL)
 
@@ -74,61 +73,12 @@ def _connections(handler: Handler) -> dict[str, Any]:
 
 
 def _states(handler: Handler) -> dict[str, Any]:
-    """Return the declared states; their types are named, not yet served."""
     found: dict[str, Any] = {"in": {}, "out": {}}
-    for side, states in handler.state_models.items():
-        for name, model in states.items():
-            place = handler.origin.place("state_models", side, name)
-            if side not in found or not isinstance(model, dict):
-                raise SetupError(
-                    f"{place}: expected a dict with 'state_type' on side 'in' or 'out'"
-                )
-            key = ("state_models", side, name)
-            described = _state(side, model, place, handler.origin.line(*key))
-            found[side][name] = {**described, "lines": handler.origin.lines_below(*key)}
+    for state in handler.states_as_written():
+        key = ("state_models", state.type.side, state.name)
+        lines = handler.origin.lines_below(*key)
+        found[state.type.side][state.name] = {**state.plain(), "lines": lines}
     return found
-
-
-def _state(side: str, model: dict[str, Any], place: str, line: int | None) -> dict[str, Any]:
-    kind = str(model.get("state_type")).replace(
-        "local_variable_delta_update", f"delta_update_{side}"
-    )
-    sockets = _STATE_SOCKETS.get(kind)
-    if sockets is None or not kind.endswith(f"_{side}"):
-        fitting = ", ".join(known for known in _STATE_SOCKETS if known.endswith(f"_{side}"))
-        raise SetupError(
-            f"{place}: {model.get('state_type')!r} is no state type on side {side!r}; "
-            f"there are {fitting}"
-        )
-    try:
-        arguments = models.arguments(
-            model.get("required_arguments"), model.get("optional_arguments")
-        )
-    except NotAModel as error:
-        raise SetupError(f"{place}: {error}") from error
-    creation = {
-        **(model.get("required_creation_arguments") or {}),
-        **(model.get("optional_creation_arguments") or {}),
-    }
-    return {
-        "type": kind,
-        "sockets": list(sockets),
-        "binds": list(sockets) if side == "out" else [],
-        "connects": list(sockets) if side == "in" else [],
-        "topic": creation.get("topic") or None,
-        **arguments.plain(),
-        "returns": {"required": {}, "optional": {}},
-        "function": None,
-        "line": line,
-    }
-
-
-_STATE_SOCKETS = {
-    "full_update_in": ("subscriber",),
-    "delta_update_in": ("subscriber", "requester"),
-    "full_update_out": ("publisher",),
-    "delta_update_out": ("publisher", "replyer"),
-}
 
 
 def _error(error: SetupError) -> dict[str, Any]:

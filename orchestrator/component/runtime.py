@@ -16,7 +16,15 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from orchestrator.component import assembly, control, instance, logs, notify, serving
+from orchestrator.component import (
+    assembly,
+    background,
+    control,
+    instance,
+    logs,
+    notify,
+    serving,
+)
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.errors import SetupError
 from orchestrator.component.flow import Flow
@@ -110,7 +118,8 @@ def _work(described: Instance, ready: Assembly) -> int:
         else:
             if ready.link is not None:
                 ready.link.serve_in_thread()
-            main.call(ready.to_send, ready.states, ready.config)
+            with background.serving(ready.parts):
+                main.call(ready.to_send, ready.states, ready.config)
         if main is not None:
             linger = LINGER_AFTER_MAIN
     except Exception as error:  # main is user code

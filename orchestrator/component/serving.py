@@ -18,6 +18,7 @@ from orchestrator.component import notify, sockets
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.inbound import Inbound
 from orchestrator.component.loop import Loop
+from orchestrator.component.replication import Served
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,9 @@ def serve(assembly: Assembly) -> None:
     loop = Loop()
     if every := notify.sign_every():
         loop.repeat(every, notify.sign)
-    for end in assembly.inbound():
+    # States first, so that functions see what was sent before their message.
+    ends: tuple[Inbound | Served, ...] = (*assembly.parts, *assembly.inbound())
+    for end in ends:
         drain = functools.partial(_drain, end, loop)
         loop.add_reader(sockets.descriptor(end.socket), drain)
         # What came before the watch began gives no sign.
@@ -55,7 +58,7 @@ def stopping(assembly: Assembly, signum: int, frame: object = None) -> None:
             logger.exception("The signal hook failed")
 
 
-def _drain(end: Inbound, loop: Loop) -> None:
+def _drain(end: Inbound | Served, loop: Loop) -> None:
     take = end.take
     for _ in range(BUDGET):
         if not take():

@@ -106,21 +106,29 @@ def attach(socket: Socket, end: End, endpoints: tuple[str, ...]) -> None:
     for endpoint in endpoints:
         if end.binds:
             bind(socket, end.name, endpoint)
-            continue
-        # Only for addresses that need it: names then resolve to IPv6 alone.
-        socket.set(zmq.IPV6, "[" in endpoint)
-        try:
-            socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            raise SetupError(
-                f"cannot connect {end.name!r} to {endpoint}: {error.strerror}"
-            ) from error
+        else:
+            connect(socket, end.name, endpoint)
 
 
 def _bound(socket: Socket, asked: Terms) -> None:
     socket.set(zmq.SNDHWM, asked.high_water_mark)
     socket.set(zmq.RCVHWM, asked.high_water_mark)
     socket.set(zmq.MAXMSGSIZE, asked.max_message)
+
+
+def connect(socket: Socket, name: str, endpoint: str) -> None:
+    """Connect a socket of the end `name` to an endpoint.
+
+    Raises:
+        SetupError: The endpoint is none.
+    """
+    _bound(socket, terms_of(socket.context, (endpoint,)))
+    # Only for addresses that need it: names then resolve to IPv6 alone.
+    socket.set(zmq.IPV6, "[" in endpoint)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise SetupError(f"cannot connect {name!r} to {endpoint}: {error.strerror}") from error
 
 
 def bind(socket: Socket, name: str, endpoint: str) -> None:

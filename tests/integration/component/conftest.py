@@ -101,13 +101,14 @@ class Bench:
         config: dict[str, Any] | None = None,
         environment: dict[str, str] | None = None,
         addresses: dict[str, Any] | None = None,
+        states: dict[str, Any] | None = None,
         **info: Any,
     ) -> Component:
         """Start a handler file as a component; connections are wired by name."""
         handler = self.path / f"{name}_handler.py"
         handler.write_text(textwrap.dedent(code))
         directory = self.path / name
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         any_name = _Wired(self)
         described = {
             "format": 1,
@@ -121,11 +122,15 @@ class Bench:
             "python_path": [],
             **info,
         }
-        tree = addresses if addresses is not None else any_name.tree(handler)
+        tree = {
+            "connections": addresses if addresses is not None else any_name.tree(handler),
+            "states": states if states is not None else any_name.states(handler),
+        }
         (directory / "__info__.json").write_text(json.dumps(described))
         (directory / "config.json").write_text(json.dumps(config or {}))
-        (directory / "addresses.json").write_text(json.dumps({"connections": tree, "states": {}}))
+        (directory / "addresses.json").write_text(json.dumps(tree))
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        (self.path / f"{name}.notify").unlink(missing_ok=True)
         notify.bind(str(self.path / f"{name}.notify"))
         out, err = self.path / f"{name}.out", self.path / f"{name}.err"
         with out.open("ab") as stdout, err.open("ab") as stderr:
@@ -173,6 +178,25 @@ class _Wired:
             }
             for side, ends in answer["connections"].items()
         }
+
+    def states(self, handler: Path) -> dict[str, Any]:
+        """Wire each state likewise; a delta state has an address for each of its two pairs."""
+        from orchestrator.component import inspect
+
+        answer = inspect.inspect({"name": "x", "handler": str(handler)})
+        return {
+            side: {
+                name: {
+                    socket: self.bench.address(f"{name}.{_PAIR[socket]}")
+                    for socket in end["sockets"]
+                }
+                for name, end in ends.items()
+            }
+            for side, ends in answer["states"].items()
+        }
+
+
+_PAIR = {"publisher": "data", "subscriber": "data", "replyer": "all", "requester": "all"}
 
 
 @pytest.fixture

@@ -1,0 +1,319 @@
+"""States at their source: changes are sent, late subscribers told, snapshots given.
+
+A source hears of each subscriber. Late ones get the last full state again; of a delta state, the
+number at which it stands, so that they ask for a snapshot (see `orchestrator.wire.states`).
+Nothing is dropped: sending waits for a subscriber that does not read, and raises after a time.
+
+One thread may send and another one serve (`orchestrator.component.background`): they take turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+import zmq
+
+from orchestrator.component import connections, kinds, sockets
+from orchestrator.component.errors import ModelMismatch, SendError, SendTimeout
+from orchestrator.component.flow import Flow
+from orchestrator.component.frozen import FrozenDict, freeze
+from orchestrator.component.replication import (
+    NOTHING,
+    DeltaIn,
+    Endpoints,
+    FullIn,
+    Part,
+    Replicated,
+    Served,
+)
+from orchestrator.component.sockets import Context
+from orchestrator.component.states import State
+from orchestrator.wire import messages, states, values
+from orchestrator.wire.messages import Failure
+from orchestrator.wire.states import Source, Update
+
+logger = logging.getLogger(__name__)
+
+_NOBLOCK = zmq.NOBLOCK
+
+# service_framework's document misspells one.
+_RESERVED = ("is_snapshot", "is_snapshat", "current_num")
+
+
+class Out:
+    """What all outward ends have in common: a publisher that hears of its subscribers."""
+
+    timeout = connections.SEND_TIMEOUT
+
+    def __init__(self, state: State, context: Context, flow: Flow, endpoints: Endpoints) -> None:
+        self.state = state
+        self.socket = sockets.open_socket(context, zmq.XPUB)
+        told = sockets.terms_of(context, endpoints["publisher"])
+        self.socket.set(zmq.XPUB_NODROP, not told.drops)
+        self.socket.set(zmq.XPUB_VERBOSE, 1)
+        for endpoint in endpoints["publisher"]:
+            if state.binds:
+                sockets.bind(self.socket, state.name, endpoint)
+            else:
+                sockets.connect(self.socket, state.name, endpoint)
+        self._limit = sockets.limit(self.socket)
+        self._flow = flow
+        self._topic = messages.prefix(state.topic)
+        self._turn = threading.RLock()
+        self._subject = f"cannot send the state {state.name!r}"
+        self._greets = False
+
+    def served(self) -> tuple[Served, ...]:
+        """Return the sockets to be served."""
+        return (self,)
+
+    def send(self, arguments: Any, timeout: float | None = None) -> dict[str, Any]:
+        """Change the state and tell all subscribers, waiting for slow ones.
+
+        Args:
+            arguments: All of a full state, what changes of a delta state.
+            timeout: For how many seconds to wait, instead of `SEND_TIMEOUT`.
+
+        Raises:
+            ModelMismatch: The arguments break the model; nothing has changed.
+            SendTimeout: A subscriber was too slow. The state has changed; whoever has missed it
+                will ask.
+        """
+        with self._turn:
+            frame = self.frame(arguments)
+            if not self.transmit(frame):
+                self._send_patiently(frame, self.timeout if timeout is None else timeout)
+        return {}
+
+    def frame(self, arguments: Any) -> bytes:
+        """Change the state and return what tells it."""
+        raise NotImplementedError
+
+    def transmit(self, frame: bytes) -> bool:
+        """Publish if all subscribers have room, and tell whether they had."""
+        with self._turn:
+            try:
+                self.socket.send(frame, _NOBLOCK)
+            except zmq.Again:
+                return False
+            # Sending may have used up the sign that a subscriber has come.
+            while self.take():
+                pass
+        return True
+
+    def expired(self, timeout: float) -> SendTimeout:
+        """Return the error for an update that has waited long enough."""
+        return SendTimeout(f"{self._subject}: a subscriber has not read for {timeout:g} s")
+
+    def take(self) -> bool:
+        """Take one subscription if there is one; when all are taken, tell them what they need."""
+        with self._turn:
+            try:
+                event = self.socket.recv(_NOBLOCK)
+            except zmq.Again:
+                if self._greets:
+                    with contextlib.suppress(zmq.Again):
+                        # Where there is no room, a sign comes as soon as there is.
+                        self._greet()
+                        self._greets = False
+                return False
+            # A byte 1 for a subscription, then its prefix.
+            if event[:1] == b"\1" and self._topic.startswith(event[1:]):
+                self._greets = True
+            return True
+
+    def _greet(self) -> None:
+        """Publish what new subscribers need, or raise zmq.Again."""
+        raise NotImplementedError
+
+    def _framed(self, encode: Callable[[], bytes]) -> bytes:
+        try:
+            made = encode()
+        except values.CannotEncode as error:
+            raise SendError(f"{self._subject}: {error}") from error
+        if len(made) > self._limit:
+            raise SendError(
+                f"{self._subject}: it has {len(made)} bytes; at most {self._limit} can be sent"
+            )
+        return self._topic + made
+
+    def _send_patiently(self, frame: bytes, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not self.transmit(frame):
+            left = round((deadline - time.monotonic()) * 1000)
+            if left <= 0 or not self.socket.poll(left, zmq.POLLOUT):
+                raise self.expired(timeout)
+
+
+class FullOut(Out):
+    """Sends all of the state at each update, and again to who comes late."""
+
+    def __init__(self, state: State, context: Context, flow: Flow, endpoints: Endpoints) -> None:
+        super().__init__(state, context, flow, endpoints)
+        self._last: bytes | None = None
+        self._view: Any = NOTHING
+
+    def view(self) -> Any:
+        """Return what was sent last, {} before the first; it cannot be changed."""
+        if self._view is None:
+            assert self._last is not None
+            value, _ = messages.decode_publication(self._last, self._topic)
+            load = self.state.content.load
+            self._view = freeze(value if load is None else load(value))
+        return self._view
+
+    def frame(self, arguments: Any) -> bytes:
+        """Change the state and return what tells it."""
+        content = self.state.content
+        if not content.accepts(arguments):
+            content.check(arguments, self._subject)
+        dumped = arguments if content.dump is None else content.dump(arguments)
+        following = self._flow.next()
+        frame = self._framed(lambda: messages.encode_request(dumped, following))
+        self._last, self._view = frame, None
+        return frame
+
+    def transmit(self, frame: bytes) -> bool:
+        """Publish if all subscribers have room; what waited until it was outdated is not sent."""
+        return frame is not self._last or super().transmit(frame)
+
+    def _greet(self) -> None:
+        if self._last is not None:
+            self.socket.send(self._last, _NOBLOCK)
+
+
+class DeltaOut(Out):
+    """Sends what changes, and all of the state to who asks."""
+
+    def __init__(self, state: State, context: Context, flow: Flow, endpoints: Endpoints) -> None:
+        super().__init__(state, context, flow, endpoints)
+        self._source = Source(uuid4().hex)
+        self._view: FrozenDict | None = None
+        self._answer: bytes | None = None
+        self._replyer = sockets.open_socket(context, zmq.REP)
+        for endpoint in endpoints["replyer"]:
+            sockets.bind(self._replyer, state.name, endpoint)
+
+    def served(self) -> tuple[Served, ...]:
+        """Return the sockets to be served."""
+        return self, Part(self._replyer, self._take_request)
+
+    def view(self) -> Any:
+        """Return the value as it is now; it cannot be changed."""
+        if self._view is None:
+            self._view = FrozenDict(self._source.value)
+        return self._view
+
+    def frame(self, arguments: Any) -> bytes:
+        """Change the state and return what tells it."""
+        changes, whole, number = self._parts(arguments)
+        self.state.content.check_changes(changes, self._subject)
+        # What the caller does with his own afterwards is not sent, and must not be kept.
+        frozen = {key: freeze(item) for key, item in changes.items()}
+        with self._turn:
+            update = self._source.plan(frozen, whole=whole, number=number)
+            frame = self._encoded(update, self._flow.next())
+            self._commit(update)
+        return frame
+
+    def _parts(self, arguments: Any) -> tuple[Any, bool, int | None]:
+        """Return changes, whether they are all there is, and the number that the caller gives."""
+        if not isinstance(arguments, dict):
+            raise ModelMismatch(self._subject, [f"expected a dict, got {kinds.shown(arguments)}"])
+        rest = dict(arguments)
+        content, nested = self.state.content, self.state.nested
+        reserved = {
+            name: rest.pop(name)
+            for name in _RESERVED
+            if name in rest and (nested or content.find(name) is None)
+        }
+        number = reserved.pop("current_num", None)
+        mistakes = [
+            f"{name!r}: expected bool"
+            for name, item in reserved.items()
+            if item not in (True, False)
+        ]
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            mistakes.append("'current_num': expected int")
+        if nested:
+            mistakes += [f"{name!r} is not declared" for name in rest.keys() - {"state"}]
+            if "state" not in rest:
+                mistakes.append("'state' is missing: expected the keys that change")
+            rest = rest.get("state", {})
+        if mistakes:
+            raise ModelMismatch(self._subject, mistakes)
+        return rest, any(reserved.values()), number
+
+    def _encoded(self, update: Update, workflow_id: str | None) -> bytes:
+        dumped = self.state.content.dump_changes(update.changes)
+        sent = Update(update.number, dumped, update.whole, update.epoch)
+        return self._framed(lambda: states.encode_update(sent, workflow_id))
+
+    def _commit(self, update: Update) -> None:
+        self._source.commit(update)
+        self._view = self._answer = None
+
+    def _greet(self) -> None:
+        """Say where the state stands, by an update without changes."""
+        update = self._source.plan({})
+        self.socket.send(self._encoded(update, None), _NOBLOCK)
+        self._commit(update)
+
+    def _take_request(self) -> bool:
+        with self._turn:
+            try:
+                frame = self._replyer.recv(_NOBLOCK)
+            except zmq.Again:
+                return False
+            try:
+                _, workflow_id = messages.decode_request(frame)
+                reply = self._snapshot(workflow_id)
+            except (values.MalformedMessage, SendError) as error:
+                while self._replyer.get(zmq.RCVMORE):
+                    self._replyer.recv(_NOBLOCK)
+                logger.warning(
+                    "Cannot give a snapshot of the state %r: %s", self.state.name, error
+                )
+                said = messages.Error(Failure.MALFORMED, "", str(error))
+                reply = messages.encode_error(said, None)
+            with contextlib.suppress(zmq.ZMQError):
+                self._replyer.send(reply, _NOBLOCK)
+            return True
+
+    def _snapshot(self, workflow_id: str | None) -> bytes:
+        if self._answer is None:
+            snapshot = self._source.snapshot()
+            dumped = self.state.content.dump_changes(snapshot.changes)
+            sent = Update(snapshot.number, dumped, whole=True, epoch=snapshot.epoch)
+            made = states.encode_snapshot(sent, workflow_id)
+            limit = sockets.limit(self._replyer)
+            if len(made) > limit:
+                raise SendError(f"it has {len(made)} bytes, of at most {limit}")
+            self._answer = made
+        return self._answer
+
+
+def opened(
+    wired: Mapping[State, Endpoints], context: Context, flow: Flow
+) -> tuple[Replicated, ...]:
+    """Open the ends of states, sources first: a component may copy its own.
+
+    Raises:
+        SetupError: An address cannot be had.
+    """
+    classes: dict[str, Callable[..., Replicated]] = {
+        "full_update_in": FullIn,
+        "delta_update_in": DeltaIn,
+        "full_update_out": FullOut,
+        "delta_update_out": DeltaOut,
+    }
+    return tuple(
+        classes[state.type.name](state, context, flow, endpoints)
+        for state, endpoints in sorted(wired.items(), key=lambda item: item[0].type.side == "in")
+    )
