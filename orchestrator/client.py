@@ -514,6 +514,10 @@ class Client:
         """Send a signal to the instances; return those that got it."""
         return list(self.request("kill", signal=signal, names=list(names))["names"])
 
+    def upgrade(self) -> dict[str, Any]:
+        """Have the daemon become the code on disk; return what the new code says of it."""
+        return self.request("upgrade")
+
     def down(self, *, kill: bool = False) -> list[str]:
         """Ask the daemon to stop everything and end; return the names still running."""
         return list(self.request("down", kill=kill).get("names", ()))

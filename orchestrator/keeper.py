@@ -19,8 +19,8 @@ When a keeper is killed the daemon starts another and hands all of this over (`h
 one is not the daemon's parent: it sees its end through a pidfd, and restarts it likewise.
 
 Protocol on the link (a socket pair, JSON lines), frozen:
-    keeper → daemon   {"runtime_dir", "base_dir", "name", "topology", "keeper"}   once, first, with
-                      the descriptors: control, notify, lock, log
+    keeper → daemon   {"runtime_dir", "base_dir", "name", "topology", "code", "keeper"}
+                      once, first, with the descriptors: control, notify, lock, log
                       {"hello": {"pid": …}}                                 once, second
                       {"exit": {"seq", "pid", "started", "code", "signal", "core"}}
                       {"term": true}                                        SIGTERM came
@@ -127,8 +127,8 @@ class Keeper:
     def start_daemon(self, begun: tuple[int, socket.socket] | None = None) -> None:
         """Give the system to the daemon that was begun, or to a new one."""
         self.daemon, link = begun or begin_daemon(self.python, self.runtime_dir)
-        given = {word: self.arguments[word] for word in ("runtime_dir", "base_dir", "name")}
-        given |= {"topology": self.arguments["topology"], "keeper": os.getpid()}
+        words = ("runtime_dir", "base_dir", "name", "topology", "code")
+        given = {word: self.arguments[word] for word in words} | {"keeper": os.getpid()}
         fds = [self.control.fileno(), self.notify.fileno(), self.lock, 2]
         with contextlib.suppress(OSError):  # It is dead already, and `reap` sees how.
             socket.send_fds(link, [json.dumps(given).encode() + b"\n"], fds)

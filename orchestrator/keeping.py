@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import json
 import os
@@ -17,7 +18,7 @@ from orchestrator import process as processes
 from orchestrator.errors import DaemonRunning, OrchestratorError, SpawnError
 from orchestrator.model.units import Instant, Seconds
 
-_KEEPER = str(Path(__file__).with_name("keeper.py"))
+_KEEPER = Path(__file__).with_name("keeper.py")
 
 KEEPER_TIMEOUT: Seconds = 10.0
 """How long a keeper may take to take the lock and open its sockets; it takes 30 ms."""
@@ -47,7 +48,7 @@ class KeeperStart:
         self._ours, theirs = socket.socketpair()
         number = theirs.fileno()
         word = "replace" if replaces else "start"
-        argv = (sys.executable, "-I", "-S", _KEEPER, str(number), word, sys.executable)
+        argv = (sys.executable, "-I", "-S", str(_KEEPER), str(number), word, sys.executable)
         try:
             with theirs:
                 self._child = processes.begin(
@@ -77,6 +78,7 @@ class KeeperStart:
             "base_dir": str(base_dir),
             "name": name,
             "topology": str(topology),
+            "code": keeper_code(),
             "daemon": (held or {}).get("daemon", 0),
         }
         fds = [log, *((held[word] for word in HELD) if held else ())]
@@ -177,6 +179,11 @@ def begin_keeper(
         start.close()
         raise
     return start
+
+
+def keeper_code() -> int:
+    """Return a number that tells one keeper's code from another's, of the file on disk."""
+    return binascii.crc32(_KEEPER.read_bytes())
 
 
 def _open_log(base_dir: Path) -> int:

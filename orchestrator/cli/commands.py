@@ -406,6 +406,11 @@ COMMANDS: tuple[Command, ...] = (
         rest="extra",
     ),
     Command(
+        "upgrade",
+        "Have the daemon become the code that is installed now; nothing is restarted.",
+        "orchestrator.cli.upgrade:upgrade",
+    ),
+    Command(
         "completion",
         "Print a script that completes orch commands in a shell.",
         "orchestrator.cli.about:completion",

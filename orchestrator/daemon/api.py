@@ -22,6 +22,7 @@ from typing import Any
 from orchestrator.daemon import explain as causes
 from orchestrator.daemon import grouping, rows
 from orchestrator.daemon.supervisor import Supervisor
+from orchestrator.daemon.upgrade import Handed
 from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed, UnknownName
 from orchestrator.model import graph, names, plain, topology
 from orchestrator.model.phase import Phase
@@ -50,6 +51,7 @@ class Api:
         self.sequence = 0
         self.idle: Callable[[], None] = lambda: None
         self.needs_descriptors: Callable[[int], None] = lambda _count: None
+        self.upgrade: Callable[[Session, int], None] = lambda _session, _number: None
         self._names: dict[str, str] = {}
 
     # ------------------------------------------------------------- streams
@@ -75,6 +77,12 @@ class Api:
                 name = self._names.pop(slot, slot)
                 value = {"kind": "removed", "name": name}
             self._send(watching, value, slot)
+
+    def catch_up(self, session: Session) -> None:
+        """Send a stream every row, whatever it knows."""
+        for slot in self.supervisor.slots:
+            value = {"kind": "instance", "row": rows.row(self.supervisor, slot)}
+            self._send([session], value, slot)
 
     def publish_system(self, state: str) -> None:
         """Tell every stream where the system as a whole is."""
@@ -137,7 +145,7 @@ class Api:
         slots = frozenset(lock.components[name].slot for name in chosen)
         dry = bool(params.get("plan"))
         if not dry:
-            self._refuse_when_stopping()
+            self.refuse_when_stopping()
             self.needs_descriptors(len(components))
             self._remember(lock, _secrets(params.get("secrets") or {}))
         plan = self.supervisor.apply(
@@ -152,7 +160,7 @@ class Api:
 
     def start(self, params: Params) -> dict[str, Any]:
         """Run the named instances and what they depend on."""
-        self._refuse_when_stopping()
+        self.refuse_when_stopping()
         slots = self._slots(params)
         disabled = [s for s in slots if not self.supervisor.slots[s].instance.component.enabled]
         if disabled and params.get("names"):
@@ -174,7 +182,7 @@ class Api:
 
     def restart(self, params: Params) -> dict[str, Any]:
         """Stop and run the named instances."""
-        self._refuse_when_stopping()
+        self.refuse_when_stopping()
         slots = self._slots(params)
         self.supervisor.restart(slots)
         return self._affected(slots, [])
@@ -229,7 +237,8 @@ class Api:
             "unchanged": [self._name(s) for s in unchanged],
         }
 
-    def _refuse_when_stopping(self) -> None:
+    def refuse_when_stopping(self) -> None:
+        """Raise `RequestFailed` while the system is being brought down."""
         if self.supervisor.stopping:
             raise RequestFailed(
                 "stopping", "the system is being stopped; try again when it is down"
@@ -319,6 +328,10 @@ class Session(asyncio.Protocol):
             if method == "watch":
                 self._watch(number, params)
                 return
+            if method == "upgrade":
+                self.api.refuse_when_stopping()
+                self.api.upgrade(self, number)  # It answers later.
+                return
             self._write(control.result(number, _method(method)(self.api, params)))
         except UnknownName as error:
             self._write(control.error(number, "unknown-name", str(error), near=error.near))
@@ -349,6 +362,34 @@ class Session(asyncio.Protocol):
             self._transport.abort()
             return
         self._write(control.event(self.stream, value))
+
+    def answer(self, number: int, result: Mapping[str, Any]) -> None:
+        """Send the result of a request that took its time."""
+        self._write(control.result(number, result))
+
+    def refuse(self, number: int, problem: RequestFailed) -> None:
+        """Refuse a request that took its time."""
+        self._write(control.error(number, problem.code, str(problem)))
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the client has not taken yet all that was sent to it."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
+    def hand_over(self, asked: int | None) -> Handed | None:
+        """Return the connection for other code to go on with; None when it has to begin anew."""
+        if self._transport is None or self._transport.is_closing() or self.has_unsent:
+            return None
+        fd = self._transport.get_extra_info("socket").fileno()
+        received = self._decoder.rest.decode("latin-1")
+        return Handed(fd, self.stream, self.only, received, asked)
+
+    def go_on(self, handed: Handed) -> None:
+        """Go on with a connection, once it is made; a stream gets every row as it is now."""
+        self.stream, self.only = handed.stream, handed.only
+        if handed.stream is not None:
+            self.api.catch_up(self)
+        self.data_received(handed.received.encode("latin-1"))
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:

@@ -104,6 +104,7 @@ class PosixHost:
         self._told: dict[Process, Exit] = {}
         self._numbers: dict[Process, int] = {}
         self._untold: dict[Process, Ended] = {}
+        self._launching: set[Process] = set()
         self._strangers: tuple[int, ...] | None = None
         self._reaping = False
         processes.become_subreaper()
@@ -148,9 +149,11 @@ class PosixHost:
             done(child.process)
             return
         errors = child.errors
+        self._launching.add(child.process)
 
         def report() -> None:
             self._loop.remove_reader(errors)
+            self._launching.discard(child.process)
             failure = processes.setup_failure(errors, order)
             if failure is None:
                 done(child.process)
@@ -242,6 +245,11 @@ class PosixHost:
     def _dismiss(self, marker: str, tries: int) -> None:
         if not self.groups.dismiss(marker) and tries > 1:
             self._loop.call_later(DISMISS_AGAIN, self._dismiss, marker, tries - 1)
+
+    @property
+    def is_launching(self) -> bool:
+        """Whether the set-up of a program is under way, of which only we shall hear."""
+        return bool(self._launching)
 
     def keeper_is(self, pid: int) -> None:
         """Take note of a new keeper, in place of one that was killed."""

@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS slot (
 
 _WRITE = "INSERT OR REPLACE INTO slot VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _COLUMNS = _WRITE.count("?")
+_RECORDS = "SELECT component.plain, slot.* FROM component LEFT JOIN slot USING (slot)"
 
 
 class JournalError(OrchestratorError):
@@ -190,8 +191,7 @@ class Journal:
 
     def records(self) -> Iterator[Record]:
         """Yield every slot that has a component; damaged rows are reported and left out."""
-        query = "SELECT component.plain, slot.* FROM component LEFT JOIN slot USING (slot)"
-        for text, *values in self._connection.execute(query):
+        for text, *values in self._connection.execute(_RECORDS):
             try:
                 component = plain.decode(Component, json.loads(text))
                 yield _record(component, values)
@@ -201,6 +201,22 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def readable(path: Path) -> None:
+    """Check that this code reads a journal that a daemon of perhaps another version writes.
+
+    Raises:
+        ValueError: It is of a format that this code does not know, or a row cannot be used.
+        sqlite3.DatabaseError: It is damaged.
+    """
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        connection.text_factory = _text
+        known = dict(connection.execute("SELECT key, value FROM meta"))
+        if known.get("format") != FORMAT:
+            raise ValueError(f"the journal has format {known.get('format')}, not {FORMAT}")
+        for text, *values in connection.execute(_RECORDS):
+            _record(plain.decode(Component, json.loads(text)), values)
 
 
 def row(

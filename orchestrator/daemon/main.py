@@ -22,13 +22,16 @@ from orchestrator import process as processes
 from orchestrator.daemon import api as apis
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon import programs, rows
+from orchestrator.daemon import upgrade as upgrades
 from orchestrator.daemon.host import PosixHost
+from orchestrator.daemon.link import Link
 from orchestrator.daemon.logwatch import LogWatch
 from orchestrator.daemon.notifications import Notifications
 from orchestrator.daemon.probes import Probes
 from orchestrator.daemon.programs import Place
 from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.supervisor import Supervisor
+from orchestrator.daemon.upgrade import Handover
 from orchestrator.errors import OrchestratorError, RequestFailed
 from orchestrator.model.phase import Exit, Process
 
@@ -41,86 +44,6 @@ DESCRIPTORS_BESIDE = 128
 """File descriptors that the daemon needs beside one pidfd for each instance."""
 
 
-class Link:
-    """The daemon's end of the keeper's link. Neither end ever waits for the other."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connection: socket.socket, received: bytes = b""
-    ) -> None:
-        connection.setblocking(False)
-        self._loop = loop
-        self._connection = connection
-        self._received = received
-        self._unsent = b""
-        self._acks: list[int] = []
-        self.lost = False
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait on."""
-        return self._connection.fileno()
-
-    def close(self) -> None:
-        """Close our end; there is nobody at the other."""
-        self._loop.remove_writer(self.fileno())
-        self._connection.close()
-
-    def acknowledge(self, number: int) -> None:
-        """Let the keeper forget an exit; those of one turn go together."""
-        if not self._acks:
-            self._loop.call_soon(self._send_acks)
-        self._acks.append(number)
-
-    def _send_acks(self) -> None:
-        acks, self._acks = self._acks, []
-        self.send(ack=acks)
-
-    def send(self, **message: Any) -> None:
-        """Tell the keeper; when it is gone there is nobody to tell."""
-        if not self.lost:
-            self._unsent += json.dumps(message).encode() + b"\n"
-            self._flush()
-
-    def say_goodbye(self) -> None:
-        """Send the last word, and wait until it is with the keeper."""
-        self.send(bye=True)
-        self._loop.remove_writer(self.fileno())
-        if self._unsent and not self.lost:
-            self._connection.setblocking(True)
-            self._connection.settimeout(5)
-            with contextlib.suppress(OSError):
-                self._connection.sendall(self._unsent)
-
-    def _flush(self) -> None:
-        try:
-            sent = self._connection.send(self._unsent)
-            self._unsent = self._unsent[sent:]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.lost, self._unsent = True, b""
-        if self._unsent:
-            self._loop.add_writer(self.fileno(), self._flush)
-        else:
-            self._loop.remove_writer(self.fileno())
-
-    def receive(self) -> list[dict[str, Any]]:
-        """Return the messages that have come."""
-        chunks = [self._received]
-        while True:
-            try:
-                data = self._connection.recv(1 << 16)
-            except BlockingIOError:
-                break
-            except OSError:
-                data = b""
-            if not data:
-                self.lost = True
-                break
-            chunks.append(data)
-        *lines, self._received = b"".join(chunks).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-
 class Daemon:
     """Everything of one daemon, wired."""
 
@@ -129,13 +52,15 @@ class Daemon:
         loop: asyncio.AbstractEventLoop,
         link: socket.socket,
         given: dict[str, Any],
-        received: bytes,
+        before: Handover,
     ) -> None:
         self._loop = loop
         self._given = given
+        self._before = before
+        self._is_upgrading = False
         self._started = time.time()  # noqa: TID251 - shown to people
         runtime_dir = Path(given["runtime_dir"])
-        self.link = Link(loop, link, received)
+        self.link = Link(loop, link, before.link.encode())
         place = Place(runtime_dir.name, given["name"], str(runtime_dir), given["base_dir"])
         journal = journals.Journal.open(
             Path(given["base_dir"]) / "journal.db", processes.boot_id()
@@ -145,9 +70,12 @@ class Daemon:
         self.supervisor = Supervisor(self.host, journal, place, self._publish, self._finished)
         self.probes = Probes(loop, self.supervisor)
         self.supervisor.executor.probes = self.probes
+        self.probes.take(before.pipes, before.offsets)
         self.supervisor.executor.secrets = apis.kept_secrets(runtime_dir)
         self.api = apis.Api(self.supervisor, self._about())
         self.api.idle = self._end_if_unused
+        self.api.upgrade = self._upgrade
+        self.api.sequence = before.sequence
         self.api.needs_descriptors = need_descriptors
         self._journal = journal
         self._logs = LogWatch(loop)
@@ -166,6 +94,9 @@ class Daemon:
 
     def recover(self) -> None:
         """Take the keeper's words, then what the journal says is there."""
+        for told in self._before.exits:
+            self.link.exits[told["seq"]] = dict(told)
+            self._take_exit(told)
         self.on_link()
         remembered = self._journal.meta()
         self.supervisor.start_concurrency = int(remembered.get("start_concurrency", "64"))
@@ -212,6 +143,8 @@ class Daemon:
         control.setblocking(False)
         server = await loop.create_unix_server(lambda: apis.Session(self.api), sock=control)
         self._watch_logs(self.supervisor.slots)
+        await self._go_on()
+        self.host.child_ended()  # Orphans may have ended while nobody was told of it.
         self.link.send(ready=True)
         loop.call_later(UNUSED, self._end_if_unused)
         logger.info("Ready: %d instances", len(self.supervisor.slots))
@@ -241,10 +174,7 @@ class Daemon:
         """Take what the keeper says."""
         for message in self.link.receive():
             if "exit" in message:
-                told = message["exit"]
-                end = Exit(told["code"], told["signal"], told["core"])
-                process = Process(told["pid"], told["started"])
-                self.host.keeper_told(told["seq"], process, end)
+                self._take_exit(message["exit"])
             elif "term" in message:
                 self._on_term("by SIGTERM to the keeper")
             elif "hello" in message:
@@ -252,6 +182,10 @@ class Daemon:
         if self.link.lost:
             self._loop.remove_reader(self.link.fileno())
             self._replace_keeper()
+
+    def _take_exit(self, told: Mapping[str, Any]) -> None:
+        end = Exit(told["code"], told["signal"], told["core"])
+        self.host.keeper_told(told["seq"], Process(told["pid"], told["started"]), end)
 
     def _greet(self, keeper: int) -> None:
         self._given["keeper"] = keeper
@@ -267,6 +201,7 @@ class Daemon:
         ours, theirs = socket.socketpair()
         self.link = Link(self._loop, ours)
         self.host.acknowledge = self.link.acknowledge
+        self._given["code"] = keeping.keeper_code()
         held = {word: self._given[word] for word in ("control", "notify", "lock")}
         try:
             with theirs:
@@ -282,6 +217,81 @@ class Daemon:
             return
         self.link.send(ready=True)
         self._loop.add_reader(self.link.fileno(), self.on_link)
+
+    # ------------------------------------------------------------- upgrade
+
+    def _upgrade(self, session: apis.Session, number: int) -> None:
+        """Become the code on disk, which then answers the request; or refuse it."""
+        if self._is_upgrading:
+            raise RequestFailed("upgrade", "cannot upgrade: another upgrade is under way")
+        self._is_upgrading = True
+
+        def tried(outcome: Mapping[str, Any] | RequestFailed) -> None:
+            if isinstance(outcome, RequestFailed):
+                self._is_upgrading = False
+                session.refuse(number, outcome)
+                return
+            logger.info("Upgrading from %s to %s", __version__, outcome["version"])
+            give_up = self._loop.time() + upgrades.SETTLE_TIMEOUT
+            self._replace_code(session, number, give_up)
+
+        upgrades.try_out(self.host, self.supervisor.place, tried)
+
+    def _replace_code(self, session: apis.Session, number: int, give_up: float) -> None:
+        is_written = self.supervisor.settle()
+        unsent = any(each.has_unsent for each in self.api.sessions)
+        if self._loop.time() < give_up and (self.host.is_launching or unsent or not is_written):
+            again = functools.partial(self._replace_code, session, number, give_up)
+            self._loop.call_later(upgrades.LOOK_AGAIN, again)
+            return
+        if self.supervisor.stopping:
+            why = "the system is being stopped"
+        elif not is_written:
+            why = "the journal cannot be written; free some space"
+        else:
+            why = self._execute(session, number)
+        self._is_upgrading = False
+        session.refuse(number, RequestFailed("upgrade", f"cannot upgrade: {why}"))
+
+    def _execute(self, session: apis.Session, number: int) -> str:
+        """Become the code on disk; return why that could not be."""
+        handed = [e.hand_over(number if e is session else None) for e in self.api.sessions]
+        pipes, offsets = self.probes.handed()
+        handover = Handover(
+            given={**self._given, "link": self.link.fileno()},
+            version=__version__,
+            sequence=self.api.sequence,
+            sessions=tuple(each for each in handed if each is not None),
+            link=self.link.hand_over().decode(),
+            exits=tuple(self.link.exits.values()),
+            pipes=pipes,
+            offsets=offsets,
+        )
+        try:
+            upgrades.execute(handover)
+        except OSError as error:
+            return f"cannot execute the interpreter: {error.strerror}"
+
+    async def _go_on(self) -> None:
+        """Go on with the clients of the code before us."""
+        for handed in self._before.sessions:
+            connection = socket.socket(fileno=handed.fd)
+            _, session = await self._loop.connect_accepted_socket(
+                functools.partial(apis.Session, self.api), connection
+            )
+            session.go_on(handed)
+            if handed.asked is not None:
+                session.answer(handed.asked, self._upgraded())
+
+    def _upgraded(self) -> dict[str, Any]:
+        return {
+            "before": self._before.version,
+            "now": __version__,
+            "pid": os.getpid(),
+            "instances": len(self.supervisor.slots),
+            "keeper_pid": self._given["keeper"],
+            "keeper_is_current": self._given.get("code") == keeping.keeper_code(),
+        }
 
     def _on_term(self, why: str) -> None:
         self.api.begin_shutdown(why=why)
@@ -348,13 +358,24 @@ def main(number: int) -> int:
     link = socket.socket(fileno=number)
     link.set_inheritable(False)  # ours, not our children's
     given, received = _await_system(link)
-    if given is None:
-        return 0
+    return 0 if given is None else _serve(link, given, Handover(link=received.decode()))
+
+
+def resume(number: int) -> int:
+    """Go on as the daemon that other code was in this process; return the exit code.
+
+    `number` is the descriptor of what it handed over.
+    """
+    before = Handover.load(number)
+    return _serve(socket.socket(fileno=before.given["link"]), dict(before.given), before)
+
+
+def _serve(link: socket.socket, given: dict[str, Any], before: Handover) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
     logging.basicConfig(level=os.environ.get("ORCH_LOG_LEVEL", "INFO"), handlers=[handler])
     with asyncio.Runner() as runner:
-        daemon = Daemon(runner.get_loop(), link, given, received)
+        daemon = Daemon(runner.get_loop(), link, given, before)
         runner.run(_run(daemon))
         return daemon.supervisor.exit_code
 

@@ -13,7 +13,7 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from orchestrator.daemon import looking, programs
@@ -105,6 +105,15 @@ class Probes:
         self._offsets.pop(slot, None)
         for slots in (self._ours, self._started, self._spoken):
             slots.discard(slot)
+
+    def handed(self) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
+        """Return what is needed to go on with awaiting readiness: pipes, and offsets in logs."""
+        return dict(self._pipes), dict(self._offsets)
+
+    def take(self, pipes: Mapping[str, int], offsets: Mapping[str, tuple[int, int]]) -> None:
+        """Take what the code before us had `handed`, before processes are adopted."""
+        self._pipes.update(pipes)
+        self._offsets.update(offsets)
 
     def close(self) -> None:
         """Stop all looking."""

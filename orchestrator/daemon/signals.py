@@ -25,6 +25,8 @@ class Signals:
             signal.signal(number, _nothing)
             signal.siginterrupt(number, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        # An upgrade blocked them until somebody takes them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
 
     def _on_readable(self) -> None:
         for number in frozenset(os.read(self._reading, 65536)):

@@ -226,6 +226,11 @@ class Supervisor:
                 self.post(slot, lifecycle.KillNow())
         self._turn()
 
+    def settle(self) -> bool:
+        """Have a turn now; tell whether all that must outlive us is written down."""
+        self._turn()
+        return not self._dirty
+
     # ------------------------------------------------------------- events
 
     def post(self, slot: str, event: lifecycle.Event) -> None:

@@ -92,6 +92,11 @@ class Decoder:
     def _too_long(self) -> ProtocolError:
         return ProtocolError(f"cannot read a line of more than {self._longest} bytes")
 
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a message that has not come whole."""
+        return b"".join(self._parts)
+
     def finish(self) -> None:
         """Check that the stream did not end within a message.
 

@@ -185,7 +185,7 @@ class FakeDaemon:
         number, method, params = message["id"], message["method"], message["params"]
         with self._arrived:
             try:
-                result = self.answers.get(method, _ANSWERS[method])(self, params)
+                result = (self.answers.get(method) or _ANSWERS[method])(self, params)
             except UnknownName as error:
                 line = control.error(number, "unknown-name", str(error), near=list(error.near))
             except Refusal as refusal:

@@ -47,6 +47,9 @@ class FakeTransport(asyncio.Transport):
         assert (level, option, size) == (socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         return struct.pack("iII", 1, self._uid, 1)
 
+    def fileno(self) -> int:
+        return 99
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.aborted
         self.written += data
@@ -611,3 +614,38 @@ def test_ready_is_watched_by_names(api: Api, client: Client, system: System) -> 
     watcher.result("watch", names=["shop.probed"])
     system.ready("shop.probed@1")
     assert watcher.events()[-1]["row"]["ready"] is True
+
+
+def test_a_connection_goes_on_in_other_code(api: Api, client: Client, system: System) -> None:
+    """Half a request and a watch are handed over; the next code answers and streams."""
+    system.apply(WEB)
+    client.send(control.request(5, "watch", {"names": ["shop.web"]}))
+    line = control.request(6, "ps", {})
+    client.send(line[:10])
+    client.transport.written.clear()
+    handed = client.session.hand_over(None)
+    assert handed is not None
+    assert (handed.stream, handed.only, handed.received) == (
+        5,
+        ("shop.web@1",),
+        line[:10].decode(),
+    )
+    successor = Client(api)
+    successor.session.go_on(handed)
+    (row,) = successor.events()
+    assert row["row"]["name"] == "shop.web"
+    successor.send(line[10:])
+    (reply,) = successor.messages()
+    assert reply["id"] == 6
+    system.supervisor.stop(["shop.web@1"])
+    assert successor.events()
+
+
+def test_who_has_not_taken_what_was_sent_begins_anew(client: Client) -> None:
+    client.transport.waiting = 1
+    assert client.session.hand_over(None) is None
+
+
+def test_an_upgrade_is_refused_while_the_system_stops(client: Client, system: System) -> None:
+    system.supervisor.stopping = True
+    assert client.error("upgrade")["code"] == "stopping"
