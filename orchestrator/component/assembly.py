@@ -57,11 +57,30 @@ class Assembly:
     to_send: ToSend
     _context: sockets.Context
     _inbound: tuple[tuple[End, sockets.Socket], ...]
+    instance: Instance
+    tree: Mapping[str, Any]
+    ends: tuple[End, ...]
+    replicated: tuple[State, ...]
     link: Link | None = None
+    _working: tuple[Inbound, ...] = ()
+    _to_send_async: ToSend | None = None
 
     def inbound(self, to_send_async: ToSend | None = None) -> tuple[Inbound, ...]:
         """Return the inbound ends at work; async functions are given `to_send_async`."""
-        return tuple(self._working(end, socket, to_send_async) for end, socket in self._inbound)
+        self._to_send_async = to_send_async
+        self._working = tuple(self._serving(end, socket) for end, socket in self._inbound)
+        return self._working
+
+    def exchange(self, handler: Handler, ends: tuple[End, ...]) -> None:
+        """Have the same connections call and check what other code declares for them."""
+        new = {(end.type.side, end.name): end for end in ends}
+        for inbound in self._working:
+            end = new["in", inbound.end.name]
+            inbound.exchange(end, self._handle(end))
+        for name, output in self.outputs.items():
+            output.exchange(new["out", name])
+        self._inbound = tuple((new["in", end.name], socket) for end, socket in self._inbound)
+        self.handler, self.ends = handler, ends
 
     def has_async(self) -> bool:
         """Tell whether a function of a connection is async."""
@@ -74,6 +93,15 @@ class Assembly:
         if signal == SIGTERM and self.handler.sigterm_handler is not None:
             return self.handler.sigterm_handler
         return self.handler.sigint_handler
+
+    def wired(self, ends: tuple[End, ...]) -> tuple[End, ...]:
+        """Return ends as they are at the addresses of this component.
+
+        Raises:
+            SetupError: One has no address, or not one of its kind.
+        """
+        found = addresses.select(self.tree, ends, self.instance.number)
+        return tuple(_at_bus(end, endpoints, self._context) for end, endpoints in found.items())
 
     def wait_for_subscribers(self, expected: Mapping[str, tuple[int, str]]) -> None:
         """Wait until publishers have the subscribers they expect; else log who is missing."""
@@ -108,17 +136,25 @@ class Assembly:
                 part.socket.close(linger=0)
         self._context.destroy(linger=round(linger * 1000))
 
-    def _working(self, end: End, socket: sockets.Socket, to_send_async: ToSend | None) -> Inbound:
+    def to_send_of(self, function: object) -> ToSend:
+        """Return the `to_send` for a function: async ones are given an awaitable one."""
+        if self._to_send_async is not None and calls.is_async(function):
+            return self._to_send_async
+        return self.to_send
+
+    def _serving(self, end: End, socket: sockets.Socket) -> Inbound:
+        kind = Replyer if end.type.name == "replyer" else Subscriber
+        return kind(end, socket, self.flow, self._handle(end))
+
+    def _handle(self, end: End) -> Callable[[Any], Any]:
         assert end.function is not None
         function = calls.adapt(end.function, calls.MESSAGE)
-        to_send = to_send_async if calls.is_async(end.function) else self.to_send
-        states, config = self.states, self.config
+        to_send, states, config = self.to_send_of(end.function), self.states, self.config
 
         def handle(arguments: Any) -> Any:
             return function(arguments, to_send, states, config)
 
-        kind = Replyer if end.type.name == "replyer" else Subscriber
-        return kind(end, socket, self.flow, handle)
+        return handle
 
 
 def _wait_with_signs(output: Publisher, timeout: float) -> bool:
@@ -149,7 +185,7 @@ def assemble(instance: Instance, flow: Flow) -> Assembly:
     if handler.setup_addresses is not None:
         tree = handlers.hook("setup_addresses", handler.setup_addresses, tree, config) or tree
     ends, states = handler.ends(config), handler.states(config)
-    _check_mode(instance, handler, (*ends, *states))
+    check_mode(instance, handler, (*ends, *states))
     wired = addresses.select(tree, ends, instance.number)
     replicated = addresses.select_states(tree, states, instance.number)
     for group, used in (("connections", ends), ("states", states)):
@@ -169,7 +205,14 @@ def assemble(instance: Instance, flow: Flow) -> Assembly:
     }
     try:
         return _open(
-            instance, handler, config, flow, wired=wired, replicated=replicated, context=context
+            instance,
+            handler,
+            config,
+            flow,
+            tree=tree,
+            wired=wired,
+            replicated=replicated,
+            context=context,
         )
     except BaseException:
         context.destroy(linger=0)
@@ -183,7 +226,8 @@ def _at_bus(end: Ended, endpoints: tuple[str, ...], context: sockets.Context) ->
     return replace(end, options={**end.options, "is_x_pub": True})
 
 
-def _check_mode(instance: Instance, handler: Handler, ends: tuple[End | State, ...]) -> None:
+def check_mode(instance: Instance, handler: Handler, ends: tuple[End | State, ...]) -> None:
+    """Raise `SetupError` for what a handler declares and its mode has not."""
     mistakes: list[str] = []
     if instance.main_mode:
         if handler.main is None:
@@ -206,6 +250,7 @@ def _open(
     config: dict[str, Any],
     flow: Flow,
     *,
+    tree: Mapping[str, Any],
     wired: Mapping[End, tuple[str, ...]],
     replicated: Mapping[State, Endpoints],
     context: sockets.Context,
@@ -243,7 +288,20 @@ def _open(
     in_order = tuple((end, inbound[end]) for end in ends if end in inbound)
     parts = tuple(part for end in opened for part in end.served())
     return Assembly(
-        handler, config, states, flow, outputs, states_out, parts, to_send, context, in_order
+        handler,
+        config,
+        states,
+        flow,
+        outputs,
+        states_out,
+        parts,
+        to_send,
+        context,
+        in_order,
+        instance,
+        tree,
+        ends,
+        tuple(replicated),
     )
 
 

@@ -17,6 +17,12 @@ MAIN: Mapping[int, tuple[int, ...]] = {2: (0, 2), 3: (0, 1, 2), 1: (0,)}
 SIGNAL: Mapping[int, tuple[int, ...]] = {5: (0, 1, 2, 3, 4), 2: (0, 1), 0: ()}
 """A signal hook: (signal, frame, to_send, states, config), or (signal, frame), or nothing."""
 
+LOAD: Mapping[int, tuple[int, ...]] = {4: (0, 1, 2, 3), 1: (0,), 0: ()}
+"""A hook of code that comes: (previous module, to_send, states, config), (previous) or none."""
+
+UNLOAD: Mapping[int, tuple[int, ...]] = {3: (0, 1, 2), 0: ()}
+"""A hook of code that goes: (to_send, states, config), or nothing."""
+
 ANY: Mapping[int, tuple[int, ...]] = {}
 """A function of any form."""
 

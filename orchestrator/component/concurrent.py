@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from orchestrator.component import awaiting, notify, sending, serving, sockets
+from orchestrator.component import awaiting, notify, reloading, sending, serving, sockets
 from orchestrator.component.assembly import Assembly
+from orchestrator.component.control import Call
 from orchestrator.component.inbound import Inbound
 from orchestrator.component.replication import Served
 from orchestrator.component.sending import ToSend
@@ -36,6 +38,7 @@ class _Service:
         self._held: dict[Inbound, None] = {}
         self._busy = False
         self._stopped = False
+        self._reloads: deque[Call] = deque()
 
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -44,6 +47,11 @@ class _Service:
         stop = _signalled(self._loop)
         inbound = self._assembly.inbound(_awaitable(self._assembly, self._loop))
         _give_signs(self._loop)
+        self._reloader = reloading.Reloader(
+            self._assembly, self._loop.call_soon, is_concurrent=True
+        )
+        if self._assembly.link is not None:
+            self._assembly.link.methods |= {"reload": self._reload, "code": self._reloader.state}
         _serve_link(self._assembly, self._loop)
         _serve_states(self._assembly, self._loop)
         async with asyncio.TaskGroup() as tasks:
@@ -86,9 +94,26 @@ class _Service:
             self._busy = False
             self._idle.set()
             self._idle.clear()
+            if self._reloads:
+                self._begin_reload(self._reloads.popleft())
+                continue
             held, self._held = self._held, {}
             for end in held:
                 self._loop.call_soon(self._drain, end)
+
+    def _reload(self, call: Call) -> None:
+        """Exchange the code when no message is in hand; until then the new ones are held."""
+        if self._busy:
+            self._reloads.append(call)
+        else:
+            self._begin_reload(call)
+
+    def _begin_reload(self, call: Call) -> None:
+        async def exchange() -> None:
+            call.answer(await self._reloader.exchanged())
+
+        self._busy = True
+        self._handed.set_result(exchange())
 
 
 async def _run_main(assembly: Assembly) -> None:
@@ -98,6 +123,7 @@ async def _run_main(assembly: Assembly) -> None:
     call = assembly.handler.main.call
     to_send = _awaitable(assembly, loop)
     _give_signs(loop)
+    reloading.offer(assembly)
     _serve_link(assembly, loop)
     _serve_states(assembly, loop)
     async with asyncio.TaskGroup() as tasks:

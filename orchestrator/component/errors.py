@@ -2,6 +2,7 @@
 
 ComponentError
 ├── SetupError             the component cannot start; one line per mistake
+├── CannotSwap             new code is good, but needs a new process
 ├── ModelMismatch          a value breaks its model (also ValueError)
 ├── UnknownOutput          `to_send` names no declared output (also KeyError, ValueError)
 ├── SendError              a message could not be sent
@@ -30,6 +31,10 @@ class SetupError(ComponentError):
     def __init__(self, mistakes: str | Sequence[str]) -> None:
         self.mistakes = (mistakes,) if isinstance(mistakes, str) else tuple(mistakes)
         super().__init__("; ".join(self.mistakes))
+
+
+class CannotSwap(ComponentError):
+    """New code cannot take the place of the old in this process; the message says why."""
 
 
 class ModelMismatch(ComponentError, ValueError):

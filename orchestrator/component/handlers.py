@@ -15,8 +15,11 @@ from orchestrator.component import calls, connections, loader, models, positions
 from orchestrator.component.connections import End, Origin
 from orchestrator.component.errors import SetupError
 from orchestrator.component.kinds import NotAModel
+from orchestrator.component.loader import Code
 from orchestrator.component.models import Arguments
 from orchestrator.component.states import State
+
+_MAY_BE_ASYNC = frozenset({"main", "on_load", "on_unload"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Handler:
     """A loaded handler file. A hook is None when the file has none, and takes all arguments."""
 
     module: ModuleType
+    code: Code | None
     origin: Origin
     config_types: Mapping[str, Any]
     config: Arguments
@@ -48,6 +52,8 @@ class Handler:
     init_function: Callable[..., Any] | None
     sigint_handler: Callable[..., Any] | None
     sigterm_handler: Callable[..., Any] | None
+    on_load: Callable[..., Any] | None
+    on_unload: Callable[..., Any] | None
 
     def ends_as_written(self) -> tuple[End, ...]:
         """Return the connections of the file alone, before any hook.
@@ -101,12 +107,16 @@ def load(handler: str, python_path: tuple[str, ...] = ()) -> Handler:
     Raises:
         SetupError: The code failed or a model is wrong; names file and line.
     """
-    module = loader.load(handler, python_path)
-    return read(module)
+    code = loader.Code(handler, python_path)
+    return read(code.module, code)
 
 
-def read(module: ModuleType) -> Handler:
+def read(module: ModuleType, code: Code | None = None) -> Handler:
     """Read what a module declares; every mistake at once.
+
+    Args:
+        module: The module.
+        code: The code that it belongs to, when it may be exchanged.
 
     Raises:
         SetupError: A model or a hook is wrong; names file and line.
@@ -136,6 +146,8 @@ def read(module: ModuleType) -> Handler:
         "init_function": _hook(namespace, ("init_function",), calls.MAIN, origin, mistakes),
         "sigint_handler": _hook(namespace, ("sigint_handler",), calls.SIGNAL, origin, mistakes),
         "sigterm_handler": _hook(namespace, ("sigterm_handler",), calls.SIGNAL, origin, mistakes),
+        "on_load": _hook(namespace, ("on_load",), calls.LOAD, origin, mistakes),
+        "on_unload": _hook(namespace, ("on_unload",), calls.UNLOAD, origin, mistakes),
     }
     main = _hook(namespace, ("main",), calls.MAIN, origin, mistakes)
     if not isinstance(namespace.get("state_models") or {}, Mapping):
@@ -144,6 +156,7 @@ def read(module: ModuleType) -> Handler:
         raise SetupError(mistakes)
     return Handler(
         module=module,
+        code=code,
         origin=origin,
         config_types=config_types,
         config=config,
@@ -214,7 +227,7 @@ def _hook(
         function = namespace.get(name)
         if function is None:
             continue
-        if calls.is_async(function) and name != "main":
+        if calls.is_async(function) and name not in _MAY_BE_ASYNC:
             mistakes.append(f"{origin.place(name)}: a hook must be a plain function, not async")
             continue
         try:

@@ -41,6 +41,9 @@ class Inbound(Protocol):
     def take(self) -> Step:
         """Take one message if there is one."""
 
+    def exchange(self, end: End, handle: Handle) -> None:
+        """Serve another declaration of the same end from the next message on."""
+
 
 class Replyer:
     """Answers requests, in the order of their arrival, errors included.
@@ -51,18 +54,22 @@ class Replyer:
     """
 
     def __init__(self, end: End, socket: Socket, flow: Flow, handle: Handle) -> None:
-        self.end = end
         self.socket = socket
         self._flow = flow
+        self._limit = sockets.limit(socket)
+        self._receive = socket.recv
+        self._send = socket.send
+        self.exchange(end, handle)
+
+    def exchange(self, end: End, handle: Handle) -> None:
+        """Serve another declaration of the same end from the next message on."""
+        self.end = end
         self._handle = handle
         self._async = calls.is_async(end.function)
         self._accepts, self._load = end.arguments.accepts, end.arguments.load
         assert end.returns is not None
         self._returns = end.returns
         self._return_fits, self._return_dump = end.returns.accepts, end.returns.dump
-        self._limit = sockets.limit(socket)
-        self._receive = socket.recv
-        self._send = socket.send
 
     def take(self) -> Step:
         """Take one request and answer it; an async function answers in the coroutine."""
@@ -151,15 +158,19 @@ class Subscriber:
     """Receives publications of one topic."""
 
     def __init__(self, end: End, socket: Socket, flow: Flow, handle: Handle) -> None:
-        self.end = end
         self.socket = socket
         self._flow = flow
-        self._handle = handle
-        self._async = calls.is_async(end.function)
         self._topic = messages.prefix(end.topic)
-        self._accepts, self._load = end.arguments.accepts, end.arguments.load
         self._receive = socket.recv
         socket.setsockopt(zmq.SUBSCRIBE, self._topic)
+        self.exchange(end, handle)
+
+    def exchange(self, end: End, handle: Handle) -> None:
+        """Serve another declaration of the same end, with the same topic, from now on."""
+        self.end = end
+        self._handle = handle
+        self._async = calls.is_async(end.function)
+        self._accepts, self._load = end.arguments.accepts, end.arguments.load
 
     def take(self) -> Step:
         """Take one publication; an async function is called by the coroutine."""

@@ -7,30 +7,46 @@ their source each time; all others load as Python loads them.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from orchestrator.component.errors import SetupError
+from orchestrator.component.errors import CannotSwap, SetupError
+
+Stamp = tuple[int, int, int]
+"""Time of the last write, size and inode of a file."""
+
+_EXTENSIONS = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+_LIBRARY = f"{Path(os.__file__).parent}/"
+_RUNTIME = frozenset({"orchestrator", "__main__", "__mp_main__"})
+_NOT_OURS = frozenset({"__pycache__", "site-packages", "node_modules"})
+
+_COMPILED: dict[str, tuple[bytes, CodeType]] = {}
+"""By file: what it held when it was compiled, and its code."""
 
 
 class SourceLoader(importlib.machinery.SourceFileLoader):
     """Compiles the source at each load and leaves no .pyc behind."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """Return the code of the module, compiled now."""
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
+        """Return the code of the module, compiled from what its file holds now."""
+        return _compiled(self.get_filename(fullname))
 
 
 class SourceFinder:
     """Finds modules as Python does, and gives those below `roots` to `SourceLoader`."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        self.roots = tuple(str(root.resolve()) + "/" for root in roots)
+        # As they are named, and where links lead to.
+        both = dict.fromkeys(str(one) for root in roots for one in (root, root.resolve()))
+        self.roots = tuple(f"{root}/" for root in both)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -54,31 +70,196 @@ class SourceFinder:
         )
 
 
-def load(handler: str, python_path: Sequence[str] = ()) -> ModuleType:
-    """Import a handler: a file, a package directory or a dotted module.
+class Code:
+    """The code of one handler: its modules, loaded, and exchanged for newer ones.
 
-    Args:
-        handler: An absolute path, or a module name.
-        python_path: Directories to import from, before all others.
-
-    Raises:
-        SetupError: It is not there, or its code failed; names file and line.
+    What is exchanged are the modules below the handler's own directory (`root`): a package, or
+    the directory of a single file with those of its neighbours that are imported. All others are
+    loaded once.
     """
-    for entry in reversed(python_path):
-        if entry not in sys.path:
-            sys.path.insert(0, entry)
-    if is_path(handler):
-        return _load_path(Path(handler))
-    with _failures(None, handler):
-        # Imports the packages around it.
-        spec = importlib.util.find_spec(handler)
-    if spec is None:
-        raise SetupError(f"cannot find the module {handler!r} in {', '.join(sys.path)}")
-    home = Path(spec.origin).parent if spec.origin else None
-    if home is not None:
-        _watch(home)
-    with _failures(home, handler):
-        return importlib.import_module(handler)
+
+    def __init__(self, handler: str, python_path: Sequence[str] = ()) -> None:
+        self.handler = handler
+        self.generation = 1
+        """Counts the codes that have served in this process, from 1."""
+        self._threads: tuple[threading.Thread, ...] = ()
+        self._outside: Mapping[str, Stamp] = {}
+        for entry in reversed(python_path):
+            if entry not in sys.path:
+                sys.path.insert(0, entry)
+        before = threading.enumerate()
+        self.place = self._find()
+        self.module = self._load()
+        self._settled(before)
+
+    def renew(self) -> Renewal:
+        """Import the code as it is now beside the one that serves.
+
+        Raises:
+            SetupError: It cannot be loaded; names file and line. Nothing has changed.
+            CannotSwap: It can, but not take the place of the other in this process.
+        """
+        return Renewal(self)
+
+    def check(self) -> None:
+        """Compile the code as it is now, and no more.
+
+        Raises:
+            SetupError: A file cannot be compiled; names file and line.
+        """
+        with _failures(self.place.root, self.handler):
+            for path in self.place.sources():
+                _compiled(str(path))
+
+    def _find(self) -> Place:
+        if is_path(self.handler):
+            return _place_of(Path(self.handler))
+        with _failures(None, self.handler):
+            # Imports the packages around it.
+            spec = importlib.util.find_spec(self.handler)
+        if spec is None:
+            raise SetupError(f"cannot find the module {self.handler!r} in {', '.join(sys.path)}")
+        source = Path(spec.origin) if spec.origin and spec.has_location else None
+        return Place(self.handler, source, is_package=bool(spec.submodule_search_locations))
+
+    def _load(self) -> ModuleType:
+        place = self.place
+        if place.root is not None:
+            _take_over(place.root)
+        if not is_path(self.handler):
+            with _failures(place.root, self.handler):
+                return importlib.import_module(self.handler)
+        home = str(place.home)
+        # Behind all others, so that a neighbour named like a library does not hide it.
+        if home not in sys.path:
+            sys.path.append(home)
+        return place.execute(self.handler)
+
+    def _settled(self, before: Sequence[threading.Thread]) -> None:
+        """Remember what a later exchange has to compare with."""
+        self._threads = _begun_since(before)
+        self._outside = _stamps(self.place.root)
+
+    def refuse_leftovers(self) -> None:
+        """Raise `CannotSwap` for what the exchange of modules would leave as it was."""
+        for thread in self._threads:
+            if thread.is_alive():
+                raise CannotSwap(
+                    f"the thread {thread.name!r}, begun when the code was imported, still runs it"
+                )
+        now = _stamps(self.place.root)
+        for path, stamp in self._outside.items():
+            if path in now and now[path] != stamp:
+                raise CannotSwap(f"{path} has changed, which is outside of {self.place.root}")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a handler's code lies; `source` is its file, None for what has none."""
+
+    name: str
+    source: Path | None
+    is_package: bool
+
+    @property
+    def root(self) -> Path | None:
+        """The directory below which modules are the handler's own."""
+        return self.source.parent if self.source else None
+
+    @property
+    def home(self) -> Path | None:
+        """The directory from which it can be imported by its name."""
+        return self.root.parent if self.root and self.is_package else self.root
+
+    def sources(self) -> Iterator[Path]:
+        """Yield the files of the code: all of a package, the loaded ones around a single file."""
+        if self.root is None:
+            return
+        if not self.is_package:
+            for module in modules_below(self.root).values():
+                path = Path(str(vars(module)["__file__"]))
+                if path.suffix == ".py" and path.exists():
+                    yield path
+            return
+        for directory, inner, names in os.walk(self.root):
+            inner[:] = [name for name in inner if name not in _NOT_OURS and name[0] != "."]
+            yield from (Path(directory, name) for name in names if name.endswith(".py"))
+
+    def execute(self, handler: str) -> ModuleType:
+        """Run the file as a new module under its name."""
+        assert self.source is not None
+        spec = importlib.util.spec_from_file_location(
+            self.name,
+            self.source,
+            loader=SourceLoader(self.name, str(self.source)),
+            submodule_search_locations=[str(self.source.parent)] if self.is_package else None,
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[self.name] = module
+        with _failures(self.source.parent, handler):
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                sys.modules.pop(self.name, None)
+                raise
+        return module
+
+
+class Renewal:
+    """A new generation of modules beside the old; ends with `commit` or `undo`."""
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._path = list(sys.path)
+        self._place = code.place
+        code.refuse_leftovers()
+        code.check()
+        before = threading.enumerate()
+        known = set(sys.modules)
+        self._before = before
+        self._old = modules_below(code.place.root)
+        self._attributes = list(_bound_in_parents(self._old))
+        importlib.invalidate_caches()
+        for name in self._old:
+            del sys.modules[name]
+        try:
+            if is_path(code.handler):
+                # What the path leads to may be another directory now.
+                found = _place_of(Path(code.handler), code.place.name)
+                self._move(code.place, found)
+                code.place = found
+            self.module = code._load()  # noqa: SLF001 - the two are one
+            _refuse_what_stays(before, known)
+        except BaseException:
+            self.undo()
+            raise
+
+    def commit(self) -> None:
+        """Forget the old generation; it is collected when nothing refers to it any more."""
+        self._code.module = self.module
+        self._code.generation += 1
+        self._code._settled(self._before)  # noqa: SLF001 - the two are one
+        _forget_compiled()
+        self._old.clear()
+        self._attributes.clear()
+
+    def undo(self) -> None:
+        """Put the old generation back as if nothing had been."""
+        for name in modules_below(self._code.place.root):
+            del sys.modules[name]
+        sys.modules.update(self._old)
+        for parent, name, module in self._attributes:
+            setattr(parent, name, module)
+        self._code.place = self._place
+        sys.path[:] = self._path
+
+    @staticmethod
+    def _move(old: Place, new: Place) -> None:
+        """Let the neighbours of a directory that took the place of another be found there."""
+        if old.home != new.home and str(old.home) in sys.path:
+            sys.path[sys.path.index(str(old.home))] = str(new.home)
 
 
 def is_path(handler: str) -> bool:
@@ -86,35 +267,27 @@ def is_path(handler: str) -> bool:
     return "/" in handler or handler.endswith(".py")
 
 
-def _load_path(path: Path) -> ModuleType:
+def modules_below(root: Path | None) -> dict[str, ModuleType]:
+    """Return the loaded modules of a directory that can be loaded anew: those with a source."""
+    if root is None:
+        return {}
+    start = f"{root}/"
+    return {
+        name: module
+        for name, module in tuple(sys.modules.items())
+        if (file := _file(module)).startswith(start)
+        and not file.endswith(_EXTENSIONS)
+        and "/site-packages/" not in file
+        and name.partition(".")[0] not in _RUNTIME
+    }
+
+
+def _place_of(path: Path, name: str = "") -> Place:
     source = path / "__init__.py" if path.is_dir() else path
     if not source.is_file():
         what = "a package without __init__.py" if path.is_dir() else "no such file"
         raise SetupError(f"cannot load the handler {path}: {what}")
-    source = source.resolve()
-    home = source.parent.parent if path.is_dir() else source.parent
-    # Behind all others, so that a neighbour named like a library does not hide it.
-    if str(home) not in sys.path:
-        sys.path.append(str(home))
-    _watch(source.parent)
-    name = _module_name(path.stem)
-    spec = importlib.util.spec_from_file_location(
-        name,
-        source,
-        loader=SourceLoader(name, str(source)),
-        submodule_search_locations=[str(source.parent)] if path.is_dir() else None,
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    with _failures(source.parent, str(path)):
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            sys.modules.pop(name, None)
-            raise
-    return module
+    return Place(name or _module_name(path.stem), source.resolve(), is_package=path.is_dir())
 
 
 def _module_name(stem: str) -> str:
@@ -125,8 +298,82 @@ def _module_name(stem: str) -> str:
     return name
 
 
-def _watch(root: Path) -> None:
-    sys.meta_path.insert(0, SourceFinder((root,)))
+def _take_over(root: Path) -> None:
+    """Have the modules below `root` compiled from their source, once."""
+    finder = SourceFinder((root,))
+    known = (one.roots for one in sys.meta_path if isinstance(one, SourceFinder))
+    if finder.roots not in known:
+        sys.meta_path.insert(0, finder)
+
+
+def _compiled(path: str) -> CodeType:
+    """Return the code of a file as it is now; what has not changed is not compiled again."""
+    data = Path(path).read_bytes()
+    known = _COMPILED.get(path)
+    if known is not None and known[0] == data:
+        return known[1]
+    code: CodeType = compile(data, path, "exec", dont_inherit=True)
+    _COMPILED[path] = data, code
+    return code
+
+
+def _forget_compiled() -> None:
+    """Drop the code of files that are gone."""
+    for path in [path for path in _COMPILED if not os.path.exists(path)]:  # noqa: PTH110 - hot
+        del _COMPILED[path]
+
+
+def _file(module: object) -> str:
+    """Return the file of a module, or the directory of a namespace; empty for what has neither."""
+    namespace = getattr(module, "__dict__", {})
+    file = namespace.get("__file__")
+    if file is None and type(module) is ModuleType and "__path__" in namespace:
+        file = next((f"{path}/" for path in namespace["__path__"]), "")
+    return file if isinstance(file, str) else ""
+
+
+def _bound_in_parents(
+    modules: Mapping[str, ModuleType],
+) -> Iterator[tuple[ModuleType, str, ModuleType]]:
+    """Yield the packages that stay and refer to a module that goes, with the name they use."""
+    for name, module in modules.items():
+        parent, _, attribute = name.rpartition(".")
+        if parent in sys.modules and parent not in modules:
+            yield sys.modules[parent], attribute, module
+
+
+def _stamps(root: Path | None) -> dict[str, Stamp]:
+    """Return what tells whether files outside of `root` change: neither libraries nor ours."""
+    stamps = {}
+    below = f"{root}/"
+    for name, module in tuple(sys.modules.items()):
+        file = _file(module)
+        if not file or file.startswith(_LIBRARY) or "/site-packages/" in file:
+            continue
+        inside = file.startswith(below) and not file.endswith(_EXTENSIONS)
+        if inside or name.partition(".")[0] in _RUNTIME:
+            continue
+        with contextlib.suppress(OSError):
+            status = Path(file).stat()
+            stamps[file] = (status.st_mtime_ns, status.st_size, status.st_ino)
+    return stamps
+
+
+def _begun_since(before: Sequence[threading.Thread]) -> tuple[threading.Thread, ...]:
+    return tuple(thread for thread in threading.enumerate() if thread not in before)
+
+
+def _refuse_what_stays(before: Sequence[threading.Thread], known: set[str]) -> None:
+    """Raise `CannotSwap` for what an import has done that cannot be taken back."""
+    for thread in _begun_since(before):
+        raise CannotSwap(f"the code begins the thread {thread.name!r} when it is imported")
+    for name in [name for name in sys.modules if name not in known]:
+        spec = getattr(sys.modules[name], "__spec__", None)
+        loader = getattr(spec, "loader", None)
+        if not isinstance(loader, importlib.machinery.ExtensionFileLoader):
+            continue
+        if name.partition(".")[0] not in sys.stdlib_module_names:
+            raise CannotSwap(f"the code imports the C extension {name!r}, which is new to it")
 
 
 class _failures:  # noqa: N801 - reads as a statement: with _failures(...)

@@ -58,6 +58,9 @@ class Outbound(Protocol):
             timeout: How long it may take, in seconds, instead of the connection's own.
         """
 
+    def exchange(self, end: End) -> None:
+        """Go on by another declaration of the same end."""
+
 
 class Requester:
     """Asks the replyers at its endpoints in turn, each request to one that is connected."""
@@ -69,11 +72,12 @@ class Requester:
         if end.options.get("idempotent"):
             self.attempts = end.options.get("attempts", connections.ATTEMPTS)
         self._backoff = float(end.options.get("backoff", connections.BACKOFF))
-        limit = sockets.terms_of(context, endpoints).max_message
-        self.frame = _frames(end, flow, "request", limit)
+        self._limit = sockets.terms_of(context, endpoints).max_message
+        self.frame = _frames(end, flow, "request", self._limit)
         """Checks arguments and makes their frame."""
         assert end.returns is not None
         self._returns = end.returns
+        self._flow = flow
         self._context = context
         self._endpoints = endpoints
         self._socket = self.open_socket(zmq.REQ)
@@ -82,6 +86,12 @@ class Requester:
         self._socket.set(zmq.RCVTIMEO, max(1, round(self.timeout / self.attempts * 1000)))
         sockets.attach(self._socket, end, endpoints)
         self._transmit, self._receive = self._socket.send, self._socket.recv
+
+    def exchange(self, end: End) -> None:
+        """Go on by another declaration of the same end."""
+        self.frame = _frames(end, self._flow, "request", self._limit)
+        assert end.returns is not None
+        self.end, self._returns = end, end.returns
 
     def open_socket(self, kind: int) -> Socket:
         """Return a socket for requests, not yet connected."""
@@ -215,14 +225,21 @@ class Publisher:
         terms = terms or sockets.USUAL
         self._drops = terms.drops
         self._dropped = Burst(logger)
+        self._flow = flow
         self._topic = messages.prefix(end.topic)
-        self.frame = _frames(end, flow, "message", terms.max_message, self._topic)
+        self._limit = terms.max_message
+        self.frame = _frames(end, flow, "message", self._limit, self._topic)
         """Checks arguments and makes their frame."""
         self._transmit = socket.send
         socket.set(zmq.XPUB_NODROP, 1)
         if expected:
             # Each subscription and each end of one, not only the first and the last of a topic.
             socket.set(zmq.XPUB_VERBOSER, 1)
+
+    def exchange(self, end: End) -> None:
+        """Go on by another declaration of the same end, with the same topic."""
+        self.frame = _frames(end, self._flow, "message", self._limit, self._topic)
+        self.end = end
 
     @staticmethod
     def kind(*, expected: int) -> int:
@@ -303,6 +320,10 @@ class ExternalRequest:
     """Calls a function of this process, under the same model as a request."""
 
     def __init__(self, end: End) -> None:
+        self.exchange(end)
+
+    def exchange(self, end: End) -> None:
+        """Go on by another declaration of the same end."""
         self.end = end
         assert end.function is not None
         self.function = end.function

@@ -23,6 +23,7 @@ from orchestrator.component import (
     instance,
     logs,
     notify,
+    reloading,
     serving,
 )
 from orchestrator.component.assembly import Assembly
@@ -117,6 +118,7 @@ def _work(described: Instance, ready: Assembly) -> int:
             concurrent.run_main(ready)
         else:
             if ready.link is not None:
+                reloading.offer(ready)
                 ready.link.serve_in_thread()
             with background.serving(ready.parts):
                 main.call(ready.to_send, ready.states, ready.config)

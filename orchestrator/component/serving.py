@@ -14,7 +14,7 @@ import functools
 import logging
 import signal
 
-from orchestrator.component import notify, sockets
+from orchestrator.component import notify, reloading, sockets
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.inbound import Inbound
 from orchestrator.component.loop import Loop
@@ -42,6 +42,7 @@ def serve(assembly: Assembly) -> None:
         # What came before the watch began gives no sign.
         loop.call_soon(drain)
     if assembly.link is not None:
+        reloading.offer(assembly, loop.call_soon)
         loop.add_reader(assembly.link.fileno(), assembly.link.turn)
     stopping(assembly, loop.run(SIGNALS))
 

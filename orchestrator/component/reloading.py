@@ -1,0 +1,269 @@
+"""Hot reload: new code takes the place of the old between two messages, in the living process.
+
+What belongs to the runtime stays: sockets, configuration, states, `to_send`. What belongs to the
+handler's files is exchanged: functions, models and hooks. The steps, each of which leaves the old
+code serving when it fails:
+
+1. compile all files, import them as a new generation beside the old one;
+2. read what it declares, run `setup_connection_models` and `setup_connections`, and compare with
+   the sockets there are;
+3. call its `init_function`, then its `on_load` with the old module;
+4. exchange what every connection calls and checks, all at once;
+5. call `on_unload` of the old code, and let it be collected.
+
+No message is handled from step 1 to 5, and none is lost: they wait in the sockets.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import inspect
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from orchestrator.component import assembly, calls, configuration, handlers, loader
+from orchestrator.component.assembly import Assembly
+from orchestrator.component.connections import End
+from orchestrator.component.control import Call
+from orchestrator.component.errors import CannotSwap, SetupError
+from orchestrator.component.handlers import Handler
+from orchestrator.component.loader import Renewal
+from orchestrator.component.states import State
+
+logger = logging.getLogger(__name__)
+
+Outcome = Mapping[str, Any]
+"""`outcome` is swapped, failed or restart; `message` says why; `generation` counts the codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Code that may take over."""
+
+    handler: Handler
+    ends: tuple[End, ...]
+    renewal: Renewal
+
+
+class Reloader:
+    """Exchanges the code of one component.
+
+    Args:
+        there: The component.
+        later: Calls a function when nothing else is to be done; None where no loop runs.
+        is_concurrent: Whether functions may be async.
+    """
+
+    def __init__(
+        self,
+        there: Assembly,
+        later: Callable[[Callable[[], object]], object] | None = None,
+        *,
+        is_concurrent: bool = False,
+    ) -> None:
+        self._there = there
+        self._later = later
+        self._is_concurrent = is_concurrent
+        self._gone: list[weakref.ref[ModuleType]] = []
+        self._last: tuple[str, str] = ("", "")
+
+    def state(self, _call: Call | None = None) -> Outcome:
+        """Return how the last reload ended, and how many older codes are still in use."""
+        outcome, message = self._last
+        code = self._there.handler.code
+        return {
+            "outcome": outcome,
+            "message": message,
+            "generation": code.generation if code else 1,
+            "held": sum(ref() is not None for ref in self._gone),
+        }
+
+    def reload(self, _call: Call | None = None) -> Outcome:
+        """Exchange the code where no loop awaits; async hooks get a loop for themselves."""
+        try:
+            self.exchanged().send(None)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+        raise AssertionError("internal error: an exchange awaits where nothing can")
+
+    async def exchanged(self) -> Outcome:
+        """Exchange the code and return what became of it; raises nothing."""
+        begun = time.monotonic()
+        try:
+            await self._take_over(self._prepare())
+        except CannotSwap as why:
+            self._last = ("restart", str(why))
+            logger.info("The new code needs a new process: %s", why)
+        except SetupError as error:
+            self._last = ("failed", str(error))
+            logger.error("The reload failed, the old code goes on: %s", error)  # noqa: TRY400
+        except Exception as error:
+            # A defect of ours must not take the component down.
+            logger.exception("Internal error in a reload")
+            self._last = ("failed", f"internal error: {error!r}")
+        else:
+            self._last = ("swapped", "")
+            took = (time.monotonic() - begun) * 1000
+            number = self.state()["generation"]
+            logger.info("Reloaded in %.0f ms: generation %d of the code", took, number)
+        if self._later is not None:
+            self._later(self._collect)
+        return self.state()
+
+    # ------------------------------------------------------------- the steps
+
+    def _prepare(self) -> Candidate:
+        there = self._there
+        code = there.handler.code
+        if code is None:
+            raise CannotSwap("it was not loaded from files")
+        if there.instance.main_mode:
+            code.check()
+            raise CannotSwap("main() runs, and would go on in the old code")
+        renewal = code.renew()
+        try:
+            handler = handlers.read(renewal.module, code)
+            ends = self._checked(handler)
+        except BaseException:
+            renewal.undo()
+            raise
+        return Candidate(handler, ends, renewal)
+
+    def _checked(self, handler: Handler) -> tuple[End, ...]:
+        """Return the ends of new code, or raise what stands against it.
+
+        Mistakes are raised before what needs a new process.
+        """
+        there = self._there
+        ends = handler.ends(there.config)
+        assembly.check_mode(there.instance, handler, ends)
+        ends = there.wired(ends)
+        new = {_key(end): end for end in ends}
+        old = {_key(end): end for end in there.ends}
+        gone = [end for key, end in old.items() if key not in new and end.type.sockets]
+        if gone:
+            file = handler.origin.file
+            raise SetupError(
+                [
+                    f"{file}: {end.type.side}.{end.name} is wired in the topology, and the new "
+                    "code does not declare it"
+                    for end in gone
+                ]
+            )
+        same_config = handler.config.plain() == there.handler.config.plain()
+        if not same_config:
+            given = there.instance
+            configuration.resolve(handler, given.config, os.environ, given.arguments)
+        for key in new.keys() ^ old.keys():
+            raise CannotSwap(f"the connection {'.'.join(key)} {_fate(key, old)}")
+        for key, end in new.items():
+            self._compare(old[key], end)
+        if _plain(handler.states(there.config)) != _plain(there.replicated):
+            raise CannotSwap("state_models have changed, and states outlive the code")
+        if not same_config:
+            raise CannotSwap("config_model has changed, and configuration is read at start")
+        return ends
+
+    def _compare(self, old: End, new: End) -> None:
+        name = f"{new.type.side}.{new.name}"
+        if new.type is not old.type:
+            raise CannotSwap(f"the connection {name} is a {new.type.name} now")
+        if dict(new.options) != dict(old.options):
+            raise CannotSwap(f"the creation arguments of the connection {name} have changed")
+        if new.type.side == "in" and calls.is_async(new.function) and not self._is_concurrent:
+            raise CannotSwap(f"the function of {name} is async now, and the loop is not")
+
+    async def _take_over(self, candidate: Candidate) -> None:
+        there, new = self._there, candidate.handler
+        old = there.handler
+        rest = (there.states, there.config)
+        try:
+            if new.init_function is not None:
+                _hook("init_function", new, new.init_function, there.to_send, *rest)
+            if new.on_load is not None:
+                send = there.to_send_of(new.module.on_load)
+                await self._call("on_load", new, new.on_load, old.module, send, *rest)
+        except BaseException:
+            candidate.renewal.undo()
+            raise
+        there.exchange(new, candidate.ends)
+        candidate.renewal.commit()
+        self._gone = [ref for ref in self._gone if ref() is not None]
+        self._gone.append(weakref.ref(old.module))
+        if old.on_unload is not None:
+            send = there.to_send_of(old.module.on_unload)
+            try:
+                await self._call("on_unload", old, old.on_unload, send, *rest)
+            except SetupError as error:
+                logger.error("%s", error)  # noqa: TRY400 - it names the place
+
+    async def _call(
+        self, name: str, handler: Handler, function: Callable[..., Any], *arguments: object
+    ) -> None:
+        """Call a hook; an async one is awaited, in a loop for itself where none runs."""
+        result = _hook(name, handler, function, *arguments)
+        if not inspect.iscoroutine(result):
+            return
+        try:
+            if self._is_concurrent:
+                await result
+            else:
+                importlib.import_module("asyncio").run(result)
+        except Exception as error:  # user code may raise anything
+            raise _failed(name, handler, error) from error
+
+    def _collect(self) -> None:
+        """Let the old code go, and tell when something keeps it."""
+        gc.collect()
+        held = sum(ref() is not None for ref in self._gone)
+        if held > 1:
+            logger.warning(
+                "%d older generations of the code are still in use; a thread, a task or something "
+                "registered elsewhere refers to them: end it in on_unload",
+                held,
+            )
+
+
+def offer(there: Assembly, later: Callable[[Callable[[], object]], object] | None = None) -> None:
+    """Serve `reload` on the control link of a component whose functions are all plain."""
+    if there.link is not None:
+        reloader = Reloader(there, later)
+        there.link.methods.update({"reload": reloader.reload, "code": reloader.state})
+
+
+def _hook(name: str, handler: Handler, function: Callable[..., Any], *arguments: object) -> Any:
+    try:
+        return function(*arguments)
+    except Exception as error:  # user code may raise anything
+        raise _failed(name, handler, error) from error
+
+
+def _failed(name: str, handler: Handler, error: Exception) -> SetupError:
+    root = handler.code.place.root if handler.code else None
+    where = loader.place(error, str(root) if root else None)
+    return SetupError(f"{name} failed: {where}")
+
+
+def _key(end: End) -> tuple[str, str]:
+    return end.type.side, end.name
+
+
+def _plain(states: Sequence[State]) -> list[tuple[str, Any]]:
+    """Return what matters of states: not where they stand, nor which end binds at a bus."""
+    left_out = {"line", "binds", "connects"}
+    return [
+        (state.name, {key: value for key, value in state.plain().items() if key not in left_out})
+        for state in states
+    ]
+
+
+def _fate(key: tuple[str, str], old: Mapping[tuple[str, str], End]) -> str:
+    return "is gone" if key in old else "is new"
