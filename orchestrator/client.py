@@ -510,9 +510,9 @@ class Client:
         result = self.request(verb, names=list(names))
         return list(result.get("names", ())), list(result.get("unchanged", ()))
 
-    def kill(self, names: Sequence[str], signal: str) -> list[str]:
-        """Send a signal to the instances; return those that got it."""
-        return list(self.request("kill", signal=signal, names=list(names))["names"])
+    def kill(self, names: Sequence[str], signal: str) -> dict[str, str]:
+        """Send a signal to the instances; return what it did by name, `pass` to most of them."""
+        return dict(self.request("kill", signal=signal, names=list(names))["done"])
 
     def upgrade(self) -> dict[str, Any]:
         """Have the daemon become the code on disk; return what the new code says of it."""

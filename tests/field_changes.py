@@ -74,6 +74,7 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "logs": _on("logs", None, {"keep": 2}),
     "on_failure": _on("on_failure", None, "shutdown"),
     "on_exit": _on("on_exit", None, "shutdown"),
+    "signals": _on("signals", None, {"USR1": "ignore"}),
 }
 
 

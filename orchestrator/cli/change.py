@@ -97,8 +97,13 @@ def reset(
 def kill(session: Session, *, names: tuple[str, ...], everything: bool, signal: str) -> int:
     """Send a signal to instances; what it does to them is theirs."""
     words = _chosen(names, everything=everything)
-    reached = session.connect().kill(words, signal)
-    session.screen.note(f"orch: sent {signal} to {', '.join(reached) or 'nobody'}")
+    done = session.connect().kill(words, signal)
+    reached = [name for name, action in done.items() if action == "pass"]
+    if reached or not done:
+        session.screen.note(f"orch: sent {signal} to {', '.join(reached) or 'nobody'}")
+    for name, action in done.items():
+        if action != "pass":
+            session.screen.note(f"orch: {signal} to {name}: {action} (signals)")
     return ExitCode.DONE
 
 

@@ -360,6 +360,11 @@ CODES: dict[str, Code] = {
         "Members are started again in the group's order, each when the one before it is "
         "ready. A member that depends on a later one could never be started again.",
     ),
+    "ORC263": Code(
+        "a signal with a meaning of its own",
+        "KILL, STOP and CONT do what the kernel says, to every process. `signals` can give "
+        "others a meaning.",
+    ),
 }
 
 

@@ -20,6 +20,7 @@ from orchestrator.model.topology import (
     Kill,
     Limit,
     Logs,
+    OnSignal,
     Probe,
     Ready,
     Restart,
@@ -31,6 +32,7 @@ UNLIMITED = -1
 """How a limit without end is written in a lock; the value of RLIM_INFINITY."""
 
 _SIGNALS = tuple(one.name.removeprefix("SIG") for one in signal.Signals)
+_ALMIGHTY = {"KILL", "STOP", "CONT"}
 _PROBE_OPTIONS = ("every", "failures", "start_period", "successes", "timeout")
 
 
@@ -101,6 +103,21 @@ def _signal(word: str, place: Place, found: Report) -> str:
         hint = report.did_you_mean(name, _SIGNALS)
         found.error("ORC236", f"there is no signal {word!r}", place, hint=hint)
     return name
+
+
+def _signals(declared: Declared, value: dict[str, str], found: Report) -> dict[str, OnSignal]:
+    """Return what signals do, by their names without SIG."""
+    made = {}
+    for word, action in value.items():
+        if word.startswith("x-"):
+            continue
+        place = declared.at("signals", word).of_key()
+        name = _signal(word, place, found)
+        if name in _ALMIGHTY:
+            message = f"{word} cannot do anything else than it does"
+            found.error("ORC263", message, place)
+        made[name] = OnSignal(action)
+    return made
 
 
 def _ready(declared: Declared, value: dict[str, Any], found: Report) -> Ready | None:
@@ -266,4 +283,5 @@ _LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
     "live": _live,
     "startup": _startup,
     "stop": _stop,
+    "signals": _signals,
 }

@@ -194,13 +194,13 @@ class Api:
         return self._affected(slots, [])
 
     def kill(self, params: Params) -> dict[str, Any]:
-        """Signal the first process of the named instances."""
+        """Signal the first process of the named instances, or do what they do instead."""
         name = str(params.get("signal", "KILL")).upper().removeprefix("SIG")
         number = getattr(signal, f"SIG{name}", None)
         if not isinstance(number, signal.Signals):
             raise RequestFailed("unknown-signal", f"unknown signal {name!r}")
-        reached = self.supervisor.send(self._slots(params), number)
-        return {"names": [self._name(slot) for slot in reached]}
+        done = self.supervisor.send(self._slots(params), number)
+        return {"done": {self._name(slot): action.value for slot, action in done.items()}}
 
     def down(self, params: Params) -> dict[str, Any]:
         """Bring everything down and end."""

@@ -37,6 +37,9 @@ from orchestrator.model.phase import Exit, Process
 
 logger = logging.getLogger(__name__)
 
+RELAYED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that are not for the daemon, but for the components that declare them."""
+
 UNUSED = 30.0
 """After so many seconds a daemon that was never given a system ends."""
 
@@ -133,7 +136,7 @@ class Daemon:
             signal.SIGCHLD: self.host.child_ended,
             signal.SIGTERM: functools.partial(self._on_term, "by SIGTERM"),
             signal.SIGINT: functools.partial(self._on_term, "by SIGINT"),
-            signal.SIGHUP: lambda: None,
+            **{number: functools.partial(self.supervisor.relay, number) for number in RELAYED},
         }
         Signals(loop, handlers)
         notify = socket.socket(fileno=self._given["notify"])

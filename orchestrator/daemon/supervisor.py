@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from orchestrator.daemon.programs import Place
 from orchestrator.daemon.turnstile import Turnstile
 from orchestrator.errors import ExitCode
 from orchestrator.model.phase import Exit, Phase, Process, Result
-from orchestrator.model.topology import AtEnd, Component
+from orchestrator.model.topology import AtEnd, Component, OnSignal
 from orchestrator.supervision import changes, lifecycle, pace, reconcile
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.supervision.reconcile import Slot
@@ -199,14 +200,38 @@ class Supervisor:
             self.post(slot, lifecycle.Reset())
         self._turn()
 
-    def send(self, names: Sequence[str], number: int) -> tuple[str, ...]:
-        """Signal the first process of the named slots; return those that had one."""
-        reached = []
+    def send(self, names: Iterable[str], number: int) -> dict[str, OnSignal]:
+        """Let a signal do to the named slots what they declare; else it goes to their process.
+
+        Returns:
+            What was done, by slot; those without a process are left out.
+        """
+        name = signal.Signals(number).name.removeprefix("SIG")
+        done: dict[str, OnSignal] = {}
         for slot in names:
-            process = self.slots[slot].instance.process
-            if process is not None and self.host.signal(process, number, group=False):
-                reached.append(slot)
-        return tuple(reached)
+            instance = self.slots[slot].instance
+            if instance.process is None:
+                continue
+            action = instance.component.signals.get(name, OnSignal.PASS)
+            match action:
+                case OnSignal.PASS if not self.host.signal(instance.process, number, group=False):
+                    continue
+                case OnSignal.RESTART:
+                    self.restart([slot])
+                case OnSignal.STOP:
+                    self.stop([slot])
+                case _:
+                    pass
+            done[slot] = action
+        return done
+
+    def relay(self, number: int) -> None:
+        """Let a signal that the daemon got reach the components that declare it."""
+        name = signal.Signals(number).name.removeprefix("SIG")
+        slots = [s for s, t in self.slots.items() if name in t.instance.component.signals]
+        done = {} if self.stopping else self.send(slots, number)
+        said = [f"{self.slots[slot].instance.component.name} {done[slot]}" for slot in done]
+        logger.info("Got %s: %s", name, ", ".join(said) or "nobody takes it")
 
     def shutdown(self, *, kill: bool = False, exit_code: int = 0, why: str = "") -> None:
         """Bring everything down, in order or (`kill`) at once, then report `finished`.

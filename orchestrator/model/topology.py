@@ -84,6 +84,15 @@ class AtEnd(enum.StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class OnSignal(enum.StrEnum):
+    """What a signal does that is sent to a component by way of the daemon."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    RESTART = "restart"
+    STOP = "stop"
+    IGNORE = "ignore"
+
+
 class Strategy(enum.StrEnum):
     """Who is restarted with a member of a group that failed: nobody, all, or those after it."""
 
@@ -293,6 +302,7 @@ class Component:
     logs: Logs = _restart(Logs())
     on_failure: AtEnd = _live(AtEnd.IGNORE)
     on_exit: AtEnd = _live(AtEnd.IGNORE)
+    signals: Mapping[str, OnSignal] = _live({})
 
     @property
     def name(self) -> str:

@@ -85,6 +85,7 @@ class FakeDaemon:
     def __init__(self, runtime_dir: Path) -> None:
         self.path = runtime_dir / "control.sock"
         self.rows: dict[str, dict[str, Any]] = {}
+        self.signals: dict[str, str] = {}
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self._lock = threading.RLock()
@@ -258,7 +259,7 @@ def _restart(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kill(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
-    return {"names": list(daemon.select(params))}
+    return {"done": {name: daemon.signals.get(name, "pass") for name in daemon.select(params)}}
 
 
 def _apply(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:

@@ -198,6 +198,19 @@ def test_kill_sends_the_signal(
     assert "sent USR1 to web.web" in capsys.readouterr().err
 
 
+def test_kill_tells_what_a_signal_did_instead(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.add("web.web")
+    daemon.add("web.db")
+    daemon.signals["web.web"] = "restart"
+    assert orch("kill", "-s", "HUP", "web") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "orch: sent HUP to web.db",
+        "orch: HUP to web.web: restart (signals)",
+    ]
+
+
 def test_an_unknown_signal_is_a_usage_error(
     orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -348,3 +348,12 @@ def test_an_unreadable_topology_is_said_with_its_name(workshop: Workshop) -> Non
         config.read(workshop.directory / "no.yaml", environment={})
     assert [one.code for one in caught.value.diagnostics] == ["ORC001"]
     assert Path(caught.value.diagnostics[0].position.file).name == "no.yaml"
+
+
+def test_signals_are_named_without_sig_and_some_mean_only_themselves(workshop: Workshop) -> None:
+    text = "services: {a: {command: sleep 1, signals: {SIGHUP: restart, USR1: pass}}}\n"
+    component = workshop.lock(text).lock.components["a.a"]
+    assert component.signals == {"HUP": "restart", "USR1": "pass"}
+    found = workshop.mistakes(text.replace("SIGHUP", "HPU").replace("USR1", "KILL"))
+    assert [(one.code, marked(one)) for one in found] == [("ORC236", "HPU"), ("ORC263", "KILL")]
+    assert workshop.codes(text.replace("pass", "reboot")) == ["ORC102"]

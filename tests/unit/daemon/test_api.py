@@ -209,7 +209,7 @@ def test_stop_start_and_restart_say_whom_they_concern(client: Client, system: Sy
 @pytest.mark.parametrize("word", ["USR1", "SIGUSR1", "usr1"])
 def test_kill_takes_any_spelling_of_a_signal(client: Client, system: System, word: str) -> None:
     apply(client, system, WEB, DB, names=["shop.web"])
-    assert client.result("kill", names=["shop"], signal=word) == {"names": ["shop.web"]}
+    assert client.result("kill", names=["shop"], signal=word) == {"done": {"shop.web": "pass"}}
 
 
 @pytest.mark.parametrize("word", ["FOO", "", "SIG", "_DFL", "9", "BLOCK", "sig_dfl"])

@@ -21,6 +21,7 @@ from orchestrator.model.topology import (
     Dependency,
     Kill,
     Limit,
+    OnSignal,
     Ready,
     Restart,
     Rung,
@@ -651,7 +652,9 @@ def test_one_that_waits_for_a_success_fails_when_it_cannot_come(system: System) 
 
 def test_send_reaches_the_first_process_alone(system: System) -> None:
     system.apply(CALM, DB, names=["shop.calm@1"])
-    assert system.supervisor.send(["shop.calm@1", "shop.db@1"], signal.SIGUSR1) == ("shop.calm@1",)
+    assert system.supervisor.send(["shop.calm@1", "shop.db@1"], signal.SIGUSR1) == {
+        "shop.calm@1": OnSignal.PASS
+    }
     assert [(s.number, s.group) for s in system.host.sent] == [(signal.SIGUSR1, False)]
 
 
@@ -753,3 +756,44 @@ def test_one_that_waits_for_its_turn_can_be_stopped_and_started(system: System) 
     assert (system.phase(one.slot), len(system.started())) == ("stopped", started)
     system.supervisor.start([one.slot])
     assert len(system.started()) == started + 1, "what is asked for is not made to wait"
+
+
+SIGNALS = {
+    "HUP": OnSignal.RESTART,
+    "USR1": OnSignal.PASS,
+    "USR2": OnSignal.IGNORE,
+    "WINCH": OnSignal.STOP,
+}
+
+
+def test_a_signal_does_what_the_component_declares(system: System) -> None:
+    web = fakes.component("shop.web", settle=0.0, signals=SIGNALS)
+    system.apply(web, CALM)
+    first = system.process(web.slot)
+    both = [web.slot, CALM.slot]
+    assert system.supervisor.send(both, signal.SIGUSR2) == {
+        web.slot: OnSignal.IGNORE,
+        CALM.slot: OnSignal.PASS,
+    }
+    assert [(sent.process, sent.number) for sent in system.host.sent] == [
+        (system.process(CALM.slot), signal.SIGUSR2)
+    ]
+    assert system.supervisor.send([web.slot], signal.SIGHUP) == {web.slot: OnSignal.RESTART}
+    system.host.run_until(lambda: system.phase(web.slot) == "running")
+    assert system.process(web.slot) != first
+    system.supervisor.send([web.slot], signal.SIGWINCH)
+    system.host.run_until(lambda: system.phase(web.slot) == "stopped")
+    assert system.supervisor.send([web.slot], signal.SIGHUP) == {}, "it does not run"
+
+
+def test_a_signal_to_the_daemon_reaches_those_that_declare_it(system: System) -> None:
+    web = fakes.component("shop.web", settle=0.0, signals=SIGNALS)
+    system.apply(web, CALM)
+    system.supervisor.relay(signal.SIGUSR1)
+    assert [(sent.process, sent.number) for sent in system.host.sent] == [
+        (system.process(web.slot), signal.SIGUSR1)
+    ]
+    system.supervisor.shutdown()
+    system.supervisor.relay(signal.SIGHUP)
+    system.host.advance(30)
+    assert system.finished == 1
