@@ -318,6 +318,15 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "init",
+        "Make what a system needs before its first start: keys.",
+        "orchestrator.cli.init:init",
+        (
+            _flag("keys", "--keys", "Make a key pair for encrypted addresses, in ./keys."),
+            _option("name", "--name", "What to call it; the directory's name by default.", "NAME"),
+        ),
+    ),
+    Command(
         "validate",
         "Check topology files; every mistake is reported.",
         "orchestrator.cli.topology:validate",

@@ -12,8 +12,9 @@ from typing import Any
 
 import zmq
 
-from orchestrator.component import addresses
+from orchestrator.component import addresses, curve
 from orchestrator.component.connections import End
+from orchestrator.component.curve import Curve
 from orchestrator.component.errors import SetupError
 from orchestrator.wire import messages
 
@@ -33,13 +34,15 @@ class Terms:
     """What an address asks of the sockets at its endpoints.
 
     `high_water_mark` counts messages per peer, `max_message` bytes. A publisher whose subscriber
-    is full waits for it, or `drops` what does not fit. At a `bus` publishers connect.
+    is full waits for it, or `drops` what does not fit. At a `bus` publishers connect. With `curve`
+    everything is encrypted.
     """
 
     high_water_mark: int = HIGH_WATER_MARK
     drops: bool = False
     max_message: int = messages.MAX_SIZE
     bus: bool = False
+    curve: Curve | None = None
 
 
 USUAL = Terms()
@@ -49,6 +52,7 @@ class Context(zmq.Context[Socket]):
     """A ZeroMQ context that knows the terms of the endpoints which have their own."""
 
     terms: Mapping[str, Terms] = {}
+    guards: curve.Guards | None = None
 
 
 def terms(told: Mapping[str, Any]) -> dict[str, Terms]:
@@ -59,9 +63,16 @@ def terms(told: Mapping[str, Any]) -> dict[str, Terms]:
             drops=said.get("when_full") == "drop",
             max_message=said.get("max_message", messages.MAX_SIZE),
             bus=said.get("bus", False),
+            curve=_curve(said.get("curve")),
         )
         for endpoint, said in told.items()
     }
+
+
+def _curve(said: Mapping[str, Any] | None) -> Curve | None:
+    if said is None:
+        return None
+    return Curve(said["key"], said.get("server"), tuple(said.get("allow") or ()))
 
 
 def terms_of(context: zmq.Context[Any], endpoints: Sequence[str]) -> Terms:
@@ -102,7 +113,10 @@ def attach(socket: Socket, end: End, endpoints: tuple[str, ...]) -> None:
     Raises:
         SetupError: An address cannot be had; names it and what would help.
     """
-    _bound(socket, terms_of(socket.context, endpoints))
+    asked = terms_of(socket.context, endpoints)
+    _bound(socket, asked)
+    if asked.curve and not end.binds:
+        curve.join(socket, asked.curve)
     for endpoint in endpoints:
         if end.binds:
             bind(socket, end.name, endpoint)
@@ -137,7 +151,14 @@ def bind(socket: Socket, name: str, endpoint: str) -> None:
     Raises:
         SetupError: The address cannot be had; names it and what would help.
     """
-    _bound(socket, terms_of(socket.context, (endpoint,)))
+    asked = terms_of(socket.context, (endpoint,))
+    _bound(socket, asked)
+    if asked.curve:
+        context = socket.context
+        assert isinstance(context, Context)
+        guards = context.guards or curve.Guards()
+        context.guards = guards
+        curve.serve(socket, asked.curve, guards)
     deadline = time.monotonic() + BIND_PATIENCE
     while True:
         try:

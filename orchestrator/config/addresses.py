@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.config import report
+from orchestrator.config import curve, report
 from orchestrator.config.document import Entry
 from orchestrator.config.report import Place, Report
+from orchestrator.config.source import Source
 from orchestrator.model import topology, units
 
 LONGEST_PATH = 107
@@ -30,6 +31,10 @@ WILDCARDS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104  # names, nothing is
 
 _HOST = re.compile(r"\*|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.%]+\]")
 _LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1")
+
+
+Whole = tuple[Source, Mapping[str, Any]] | None
+"""The `curve` of the whole system and its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,14 @@ class Table:
         return self.ports[label]
 
 
+def reachable(endpoint: str) -> str:
+    """Return an endpoint as this machine connects to it: a wildcard host is no destination."""
+    for host, own in (("*", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")):  # noqa: S104
+        if endpoint.startswith(f"tcp://{host}:"):
+            return f"tcp://{own}:{endpoint.rpartition(':')[2]}"
+    return endpoint
+
+
 def label_of(name: str, part: str, instance: int = 1) -> str:
     """Return the name of one endpoint: `book.data@2`; the first instance has no number."""
     label = f"{name}.{part}" if part else name
@@ -178,11 +191,13 @@ def table(
     key: str,
     runtime_dir: str,
     texts: Iterable[str],
+    whole: Whole = None,
     found: Report,
 ) -> Table:
     """Return the addresses of a document; report those that mean nothing or collide.
 
-    `texts` are the files: automatic ports keep away from every number that they name.
+    `texts` are the files: automatic ports keep away from every number that they name. `whole` is
+    the system's `curve`, with its file.
     """
     numbers = {
         int(word)
@@ -192,7 +207,7 @@ def table(
     }
     made = Table(key, runtime_dir, named_ports=frozenset(numbers))
     for name, entry in entries.items():
-        address = _address(name, entry, found)
+        address = _address(name, entry, whole, found)
         if address is None:
             made.broken.add(name)
         else:
@@ -205,7 +220,7 @@ def table(
     return made
 
 
-def _address(name: str, entry: Entry, found: Report) -> Address | None:
+def _address(name: str, entry: Entry, whole: Whole, found: Report) -> Address | None:
     value = entry.value
     is_bus = isinstance(value, dict) and value.get("bus") is True
     options: dict[str, Any] = {}
@@ -222,7 +237,7 @@ def _address(name: str, entry: Entry, found: Report) -> Address | None:
         return None
     external, insecure = bool(options.get("external")), bool(options.get("insecure"))
     parts: dict[str, Endpoint] = {}
-    address = Address(name, entry, parts, external, insecure, is_bus, _terms(options))
+    address = Address(name, entry, parts, external, insecure, is_bus)
     for part, text in texts.items():
         try:
             parts[part] = parse(str(text))
@@ -235,16 +250,23 @@ def _address(name: str, entry: Entry, found: Report) -> Address | None:
             message = f"address {name!r} is external, so that orch cannot choose its endpoint"
             found.error("ORC211", message, address.place(part), hint="write the endpoint")
             return None
-    return address
+    # With keys for the whole system, what others can reach is encrypted without asking.
+    is_open = not (external or insecure or all(meant.is_local for meant in parts.values()))
+    asked = options.get("curve", is_open and whole is not None)
+    keys = curve.of_address(entry.source, asked, whole, place=entry.place, found=found)
+    if keys is None and asked is not False:
+        return None
+    return replace(address, terms=_terms(options, keys))
 
 
-def _terms(options: Mapping[str, Any]) -> topology.Endpoint:
+def _terms(options: Mapping[str, Any], keys: topology.Curve | None) -> topology.Endpoint:
     usual = topology.Endpoint()
     return topology.Endpoint(
         high_water_mark=options.get("high_water_mark", usual.high_water_mark),
         when_full=topology.WhenFull(options.get("when_full", usual.when_full)),
         max_message=units.parse_size(str(options.get("max_message", usual.max_message))),
         bus=options.get("bus") is True,
+        curve=keys,
     )
 
 

@@ -74,9 +74,9 @@ CODES: dict[str, Code] = {
     ),
     "ORC012": Code(
         "no effect in an included file",
-        "`name`, `base_dir`, `start_concurrency` and `restart_rate` are the root file's "
-        "alone. In an included file they are allowed, so that it can be run by itself, and "
-        "ignored.",
+        "`name`, `base_dir`, `curve`, `start_concurrency` and `restart_rate` are the root "
+        "file's alone. In an included file they are allowed, so that it can be run by itself, "
+        "and ignored.",
     ),
     # Interpolation and settings
     "ORC020": Code(
@@ -264,8 +264,9 @@ CODES: dict[str, Code] = {
     ),
     "ORC224": Code(
         "clear text beyond this machine",
-        "The address can be reached from other machines and carries clear text. Say "
-        "`insecure: true` when that is intended.",
+        "The address can be reached from other machines and carries clear text. Encrypt it with "
+        "`curve: true` and keys made by `orch init --keys`, or say `insecure: true` when clear "
+        "text is intended.",
     ),
     "ORC310": Code(
         "models disagree",
@@ -288,6 +289,16 @@ CODES: dict[str, Code] = {
         "the name of a bus is taken",
         "The bus of an address is the component `bus.NAME`. Give the address or the component"
         " another name.",
+    ),
+    "ORC314": Code(
+        "no key",
+        "An address with `curve` is encrypted with a key pair, whose file is named at the"
+        " address or in `curve` for the whole system. `orch init --keys` makes one.",
+    ),
+    "ORC315": Code(
+        "key file cannot be used",
+        "A key file is missing, holds no key, or is a secret one that others may read. Paths"
+        " count from the file that names them. Secret files need mode 0600.",
     ),
     # Components
     "ORC230": Code(

@@ -89,6 +89,7 @@ def _read(
         key=paths.key(path, project),
         runtime_dir=str(runtime_dir),
         texts=[one.text for one in loaded.sources],
+        whole=(loaded.root, loaded.top["curve"]) if "curve" in loaded.top else None,
         found=found,
     )
     scale, running = counts

@@ -20,7 +20,7 @@ from orchestrator.config.report import Place, Report
 from orchestrator.config.source import Container, Source
 from orchestrator.errors import UsageError
 
-_ROOT_ONLY = ("name", "base_dir", "start_concurrency", "restart_rate")
+_ROOT_ONLY = ("name", "base_dir", "curve", "start_concurrency", "restart_rate")
 
 
 def load(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.config import agreement, bus, checks, interpolate, source, wiring
+from orchestrator.config import addresses, agreement, bus, checks, interpolate, source, wiring
 from orchestrator.config.components import Lowered
 from orchestrator.config.document import Declared
 from orchestrator.config.draft import Draft
@@ -206,7 +206,7 @@ class _Resolver:
         table = self.draft.table
         count = self.wired.binders(spot)
         if count == 1:
-            return table.endpoint(*spot)
+            return addresses.reachable(table.endpoint(*spot))
         return [table.endpoint(*spot, one + 1) for one in range(count)]
 
     def address(self, rest: str, text: str) -> str:

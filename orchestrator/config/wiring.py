@@ -199,12 +199,19 @@ def check_shape(
 
 
 def _check_clear(end: End, address: Address, found: Report) -> None:
-    if address.insecure or all(meant.is_local for meant in address.parts.values()):
+    if (
+        address.insecure
+        or address.terms.curve
+        or all(meant.is_local for meant in address.parts.values())
+    ):
         return
     message = (
         f"{end.label} would speak in clear text beyond this machine, at address {address.name!r}"
     )
-    hint = "use a loopback host, or write {address: …, insecure: true}"
+    hint = (
+        "encrypt it: {address: …, curve: true}, with keys of `orch init --keys`; "
+        "or use a loopback host; or write {address: …, insecure: true}"
+    )
     where = address.place(next(iter(address.parts))).related("the address")
     found.error("ORC224", message, end.place, hint=hint, related=(where,))
 

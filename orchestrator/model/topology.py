@@ -234,6 +234,15 @@ class Wiring:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """The key files of an address, absolute paths: the own pair, the binder's, the guests'."""
+
+    key: str
+    server: str | None = None
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """What an address asks of the sockets at its endpoints.
 
@@ -245,6 +254,7 @@ class Endpoint:
     when_full: WhenFull = WhenFull.BLOCK
     max_message: Bytes = 64 * 1024 * 1024
     bus: bool = False
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True, slots=True)

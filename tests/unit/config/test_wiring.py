@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config import addresses
+from orchestrator.wire import keys
 from tests.unit.config.conftest import Workshop, end, marked, model
 
 
@@ -542,3 +543,88 @@ def test_what_an_address_asks_reaches_both_ends(workshop: Workshop) -> None:
     assert lock.components["a.a"].endpoints == lock.components["b.b"].endpoints
     plain = workshop.lock(pair(workshop), models("subscriber", "publisher")).lock
     assert dict(plain.components["a.a"].endpoints) == {}
+
+
+# Encryption
+
+
+def keyed(workshop: Workshop, name: str = "own") -> None:
+    """Write a key pair."""
+    public, secret = "p" * 40, "s" * 40
+    made = workshop.write(f"{name}.key", keys.write(keys.Keys(public, secret)))
+    made.chmod(0o600)
+    workshop.write(f"{name}.pub", keys.write(keys.Keys(public)))
+
+
+def open_pair(workshop: Workshop, address: str, whole: str = "") -> str:
+    return pair(workshop, address) + whole
+
+
+def test_beyond_this_machine_everything_is_encrypted_with_the_systems_key(
+    workshop: Workshop,
+) -> None:
+    keyed(workshop)
+    keyed(workshop, "guest")
+    whole = "curve: {key: own.key, allow: [guest.pub]}\n"
+    text = open_pair(workshop, "tcp://0.0.0.0:7000", whole)
+    lock = workshop.lock(text, models("subscriber", "publisher")).lock
+    publisher, subscriber = lock.components["b.b"], lock.components["a.a"]
+    assert publisher.connections.outward == {"e": {"publisher": "tcp://0.0.0.0:7000"}}
+    assert subscriber.connections.inward == {"e": {"subscriber": "tcp://127.0.0.1:7000"}}
+    for endpoint, component in (
+        ("tcp://0.0.0.0:7000", publisher),
+        ("tcp://127.0.0.1:7000", subscriber),
+    ):
+        curve = component.endpoints[endpoint].curve
+        assert curve is not None
+        assert curve.key == str(workshop.directory / "own.key")
+        assert curve.allow == (str(workshop.directory / "guest.pub"),)
+    assert "s" * 40 not in str(lock)
+    local = open_pair(workshop, "tcp://127.0.0.1:7000", whole)
+    assert (
+        not workshop.lock(local, models("subscriber", "publisher"))
+        .lock.components["a.a"]
+        .endpoints
+    )
+
+
+def test_an_address_may_have_keys_of_its_own(workshop: Workshop) -> None:
+    keyed(workshop)
+    keyed(workshop, "other")
+    address = "{address: tcp://127.0.0.1:7000, curve: {key: own.key, server: other.pub}}"
+    lock = workshop.lock(pair(workshop, address), models("subscriber", "publisher")).lock
+    (terms,) = lock.components["a.a"].endpoints.values()
+    assert terms.curve is not None
+    assert terms.curve.server == str(workshop.directory / "other.pub")
+
+
+def test_what_may_be_clear_is_not_encrypted(workshop: Workshop) -> None:
+    keyed(workshop)
+    for address in (
+        "{address: tcp://*:7000, insecure: true}",
+        "{address: tcp://10.0.0.1:7000, external: true, insecure: true}",
+    ):
+        text = open_pair(workshop, address, "curve: {key: own.key}\n")
+        assert not workshop.lock(text).lock.components["a.a"].endpoints
+
+
+@pytest.mark.parametrize(
+    ("curve", "code", "said"),
+    [
+        ("true", "ORC314", "needs the file of a key"),
+        ("{key: none.key}", "ORC315", "No such file"),
+        ("{key: own.pub}", "ORC315", "holds no secret key"),
+        ("{key: open.key}", "ORC315", "others may read"),
+        ("{key: own.key, allow: [a.py]}", "ORC315", "no public-key"),
+        ("{key: own.key, server: none.pub}", "ORC315", "No such file"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_told(
+    workshop: Workshop, curve: str, code: str, said: str
+) -> None:
+    keyed(workshop)
+    workshop.write("open.key", (workshop.directory / "own.key").read_text()).chmod(0o644)
+    address = f"{{address: tcp://10.0.0.1:7000, curve: {curve}}}"
+    one = workshop.only(pair(workshop, address))
+    assert (one.code, said in one.message) == (code, True), one
+    assert one.hint
