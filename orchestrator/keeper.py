@@ -12,6 +12,7 @@ What it holds for the daemon, so that the daemon's death loses nothing:
 - the lock of the base directory (one daemon per system),
 - the listening control socket: clients that connect while no daemon lives wait, not fail,
 - the notify socket: readiness that is announced meanwhile stays in its queue,
+- the sockets that components listen on: what connects meanwhile waits too,
 - the exits of orphans: when the daemon dies its children become ours; we read how each ends
   and keep it until a daemon has written it down.
 
@@ -25,6 +26,10 @@ Protocol on the link (a socket pair, JSON lines), frozen:
                       {"exit": {"seq", "pid", "started", "code", "signal", "core"}}
                       {"term": true}                                        SIGTERM came
     daemon → keeper   {"ready": true}   {"ack": [SEQ, …]}   {"bye": true}
+
+Protocol of the store (`store.sock`, one request a connection, one JSON object a packet), frozen:
+    {"put": NAME} with a descriptor, {"drop": NAME}     answered by {} or {"error": …}
+    {"get": true}      answered by {"name": NAME} with the descriptor, for each, and {} at last
 """
 
 from __future__ import annotations
@@ -44,6 +49,12 @@ from typing import Any
 
 STARTS_WITHOUT_READY = 3
 """How often a daemon may end before it was ever ready, with nothing to look after."""
+
+STORE_TIMEOUT = 1.0
+"""How long in seconds somebody who asks for descriptors is waited for."""
+
+STORE_SIZE = 256
+"""How many descriptors are held at most: select(2) sees no number above 1023."""
 
 SUN_PATH = 107
 """The longest path of a unix socket, unix(7)."""
@@ -86,6 +97,9 @@ class Keeper:
             self.control = bind_stream(self.path("control.sock"))
             self.notify = bind_datagram(self.path("notify.sock"))
             self.introduce()
+        self.stored: dict[str, int] = {}
+        self.store = bind(self.path("store.sock"), socket.SOCK_SEQPACKET)
+        self.store.listen(16)
         self.wakeup, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for number in (
@@ -148,6 +162,8 @@ class Keeper:
             ready = self.wait()
             if self.link in ready:
                 self.receive()
+            if self.store in ready:
+                self.serve_store()
             if self.wakeup in ready:
                 if signal.SIGTERM in os.read(self.wakeup, 4096):
                     self.send({"term": True})
@@ -163,7 +179,7 @@ class Keeper:
         wait = None
         if self.restart_at is not None:
             wait = max(0.0, self.restart_at - time.monotonic())
-        sources: list[Any] = [self.wakeup]
+        sources: list[Any] = [self.wakeup, self.store]
         if self.link is not None:
             sources.append(self.link)
         if self.pidfd >= 0:
@@ -173,6 +189,32 @@ class Keeper:
         if writable:
             self.flush()
         return ready
+
+    def serve_store(self) -> None:
+        """Take, give or drop descriptors, for one who asks."""
+        connection, _ = self.store.accept()
+        with connection, contextlib.suppress(OSError, ValueError):
+            connection.settimeout(STORE_TIMEOUT)
+            data, fds, _, _ = socket.recv_fds(connection, 65536, 1)
+            for fd in fds:
+                os.set_inheritable(fd, False)
+            connection.sendall(json.dumps(self.answer(json.loads(data), fds, connection)).encode())
+
+    def answer(self, request: dict[str, Any], fds: list[int], connection: Any) -> dict[str, Any]:
+        """Do what is asked of the store; return the last packet of the answer."""
+        if "get" in request:
+            for name, fd in self.stored.items():
+                socket.send_fds(connection, [json.dumps({"name": name}).encode()], [fd])
+            return {}
+        name = str(request.get("put", request.get("drop")))
+        if name in self.stored:
+            os.close(self.stored.pop(name))
+        if "put" in request and fds:
+            if len(self.stored) >= STORE_SIZE:
+                os.close(fds[0])
+                return {"error": f"{STORE_SIZE} descriptors are held already"}
+            self.stored[name] = fds[0]
+        return {}
 
     def adopted_daemon_ended(self) -> int | None:
         """The daemon that was there before us has ended; nobody could tell us how."""
@@ -279,7 +321,7 @@ class Keeper:
 
     def close(self) -> None:
         """Remove what only a living system has."""
-        for name in ("control.sock", "notify.sock", "system.json"):
+        for name in ("control.sock", "notify.sock", "store.sock", "system.json"):
             with contextlib.suppress(OSError):
                 os.unlink(self.path(name))
         with contextlib.suppress(OSError):

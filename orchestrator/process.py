@@ -116,6 +116,8 @@ def spawn(order: Order) -> Child:
             argv = (*_launcher(order.setup, reported), *argv)
             for fd in (reported, *order.setup.fds.values()):
                 os.set_inheritable(fd, True)
+                # What stays open here must not reach the next child.
+                opened.callback(os.set_inheritable, fd, False)
         before = _ticks()
         try:
             pid = _posix_spawn(argv, order, (_null(), stdout, stderr))

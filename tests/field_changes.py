@@ -7,6 +7,7 @@ Each entry gives the fields before and after; what the change needs stands in th
 from __future__ import annotations
 
 import getpass
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "memory": _on("memory", None, "1GiB"),
     "cpu": _on("cpu", None, 1.5),
     "pids": _on("pids", None, 500),
+    "sockets": _on("sockets", None, {"http": f"unix:///tmp/orch-fields-{os.getpid()}.sock"}),
     "restart": _on("restart", "always", "never"),
     "success_codes": _on("success_codes", None, [0, 3]),
     "backoff": _on("backoff", {"initial": "1s"}, {"initial": "2s"}),

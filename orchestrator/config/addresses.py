@@ -309,7 +309,7 @@ def _check_collisions(made: Table, found: Report) -> None:
                 paths.setdefault(meant.path, (address, part))
             elif meant.scheme == "tcp":
                 for first, other, before in ports.get(meant.port, ()):
-                    if _overlap(meant.host, before.host):
+                    if overlap(meant.host, before.host):
                         twin = label_of(first.name, other)
                         related = (first.place(other).related(f"{twin!r} is here"),)
                         message = f"{label!r} and {twin!r} collide: {meant} and {before}"
@@ -317,7 +317,8 @@ def _check_collisions(made: Table, found: Report) -> None:
                 ports.setdefault(meant.port, []).append((address, part, meant))
 
 
-def _overlap(one: str, two: str) -> bool:
+def overlap(one: str, two: str) -> bool:
+    """Tell whether two hosts of one port cannot both be bound."""
     if one in WILDCARDS or two in WILDCARDS:
         return True
     return _same_host(one) == _same_host(two)

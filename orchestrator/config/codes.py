@@ -356,6 +356,27 @@ CODES: dict[str, Code] = {
         "`ready.log` looks into the files that output is captured in. Remove `capture: false`, "
         "or choose another kind of readiness.",
     ),
+    # Sockets
+    "ORC250": Code(
+        "bad socket address",
+        "A socket listens on tcp://HOST:PORT, where the host is an IP address of this machine, "
+        "localhost or *, or on unix:///PATH.",
+    ),
+    "ORC251": Code(
+        "open to other machines",
+        "A socket beyond the loopback interface is reachable for others. Use a loopback address, "
+        "or write `insecure: true` when that is intended.",
+    ),
+    "ORC252": Code(
+        "colliding sockets",
+        "A socket has the port or path of another socket, or of an address that a component "
+        "binds itself.",
+    ),
+    "ORC253": Code(
+        "descriptor taken",
+        "The sockets of a component are its descriptors from 3 on, so that the descriptor of "
+        "its readiness has to be another.",
+    ),
     # Restarts
     "ORC260": Code(
         "unknown member of a group",

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import addresses, bus, checks, groups, load, paths, report, source, wiring
+from orchestrator.config import (
+    addresses,
+    bus,
+    checks,
+    groups,
+    listening,
+    load,
+    paths,
+    report,
+    source,
+    wiring,
+)
 from orchestrator.config.addresses import Table
 from orchestrator.config.components import Lowered, Lowering
 from orchestrator.config.document import Document
@@ -102,6 +113,8 @@ def _read(
     }
     checks.presence(loaded, [one.file for one in loaded.sources if one.value is None], found)
     checks.effects(loaded, lowered, found)
+    options = ((component.declared, component.options) for component in lowered.values())
+    listening.check(options, table, found)
     mentioned = checks.references(loaded, table, found)
     before = len(found.found)
     ends = wiring.ends(lowered, table, found)

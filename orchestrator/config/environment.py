@@ -11,7 +11,15 @@ from orchestrator.config.source import Span
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
 """What a component inherits when it does not say."""
 
-RESERVED = ("NOTIFY_SOCKET", "ORCH_CONTROL", "ORCH_INSTANCE", "ORCH_LOG_LEVEL")
+RESERVED = (
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "ORCH_CONTROL",
+    "ORCH_INSTANCE",
+    "ORCH_LOG_LEVEL",
+)
 """What orch itself tells a component."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")

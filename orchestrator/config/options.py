@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.config import addresses, commands, report
+from orchestrator.config import addresses, commands, listening, report
 from orchestrator.config.document import Declared
 from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
@@ -278,6 +278,7 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
 
 _LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
     "umask": _umask,
+    "sockets": listening.sockets,
     "restart": _restart,
     "ready": _ready,
     "live": _live,

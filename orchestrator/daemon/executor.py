@@ -41,6 +41,13 @@ class Probes(Protocol):
         """Stop looking."""
 
 
+class Sockets(Protocol):
+    """Opens sockets on the executor's behalf."""
+
+    def prepare(self, component: Component) -> dict[int, int]:
+        """Return descriptors that the program is to be given; they stay the owner's."""
+
+
 class Executor:
     """The hands of the supervisor.
 
@@ -63,6 +70,7 @@ class Executor:
         self.host = host
         self.place = place
         self.probes: Probes | None = None
+        self.sockets: Sockets | None = None
         self.secrets: Mapping[str, str] = {}
         self.by_pid: dict[int, str] = {}
         self._post = post
@@ -160,8 +168,13 @@ class Executor:
             done(SpawnError("make a pipe", error.errno or 0, reason, transient=True))
             return
         try:
-            order = programs.order(instance.component, generation, self.place, self.secrets, fds)
+            given = dict(fds)
+            if self.sockets is not None and instance.component.sockets:
+                given |= self.sockets.prepare(instance.component)
+            order = programs.order(instance.component, generation, self.place, self.secrets, given)
             self.host.spawn(order, done)
+        except SpawnError as error:
+            done(error)
         finally:
             # The child has its copies; while ours are open, the end of a pipe is not seen.
             for fd in fds.values():

@@ -30,6 +30,7 @@ from orchestrator.daemon.notifications import Notifications
 from orchestrator.daemon.probes import Probes
 from orchestrator.daemon.programs import Place
 from orchestrator.daemon.signals import Signals
+from orchestrator.daemon.sockets import Sockets
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.daemon.upgrade import Handover
 from orchestrator.errors import OrchestratorError, RequestFailed
@@ -71,6 +72,8 @@ class Daemon:
         groups = cgroups.Groups(cgroups.find(), place.key)
         self.host = PosixHost(loop, given["keeper"], self.link.acknowledge, groups)
         self.supervisor = Supervisor(self.host, journal, place, self._publish, self._finished)
+        self.sockets = Sockets(runtime_dir / "store.sock")
+        self.supervisor.executor.sockets = self.sockets
         self.probes = Probes(loop, self.supervisor)
         self.supervisor.executor.probes = self.probes
         self.probes.take(before.pipes, before.offsets)
@@ -109,6 +112,8 @@ class Daemon:
         )
         records = list(self._journal.records())
         need_descriptors(len(records))
+        if any(record.component.sockets for record in records):
+            self.sockets.recover()
         self.supervisor.recover(records)
         self.host.groups.keep_only(
             programs.marker(there.instance, self.supervisor.place)
@@ -161,6 +166,7 @@ class Daemon:
             session.finish()
         self._journal.close()
         self.host.groups.close()
+        self.sockets.close()
         self._sweep()
         self.link.say_goodbye()
 
@@ -218,6 +224,7 @@ class Daemon:
         except OrchestratorError as error:
             logger.error("Nobody restarts this daemon if it dies: %s", error)  # noqa: TRY400
             return
+        self.sockets.keep_again()
         self.link.send(ready=True)
         self._loop.add_reader(self.link.fileno(), self.on_link)
 
@@ -302,6 +309,7 @@ class Daemon:
     def _publish(self, slots: Iterable[str]) -> None:
         changed = tuple(slots)
         self._watch_logs(changed)
+        self.sockets.keep_only(self.supervisor.slots.values())
         self.api.publish(changed)
 
     def _watch_logs(self, slots: Iterable[str]) -> None:

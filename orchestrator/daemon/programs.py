@@ -57,6 +57,11 @@ def order(
         environment["ORCH_CONTROL"] = names.link_path(place.runtime_dir, component.stem)
     if component.watchdog:
         environment["WATCHDOG_USEC"] = str(round(component.watchdog * 1_000_000))
+    told_pid = ["WATCHDOG_PID"] if component.watchdog else []
+    if component.sockets:
+        environment["LISTEN_FDS"] = str(len(component.sockets))
+        environment["LISTEN_FDNAMES"] = ":".join(component.sockets)
+        told_pid.append("LISTEN_PID")
     return Order(
         argv=_argv(component, place),
         environment=environment,
@@ -73,7 +78,7 @@ def order(
             rlimits=component.rlimits,
             fds=fds,
             # What it starts itself inherits the variables, and is not meant by them.
-            pid_variables=("WATCHDOG_PID",) if component.watchdog else (),
+            pid_variables=tuple(told_pid),
         ),
         limits=Limits(component.memory, component.cpu, component.pids),
     )

@@ -222,6 +222,18 @@ class Logs:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """A socket that is opened for a component: `tcp://HOST:PORT` or `unix:///PATH`.
+
+    `mode` is that of a unix socket's file.
+    """
+
+    address: str = ""
+    backlog: int = 4096
+    mode: int = 0o600
+
+
+@dataclass(frozen=True, slots=True)
 class Wiring:
     """The named ends of a component's edges, each with the endpoints that wire it.
 
@@ -298,6 +310,7 @@ class Component:
     memory: Bytes | None = _restart(None)
     cpu: float | None = _restart(None)
     pids: int | None = _restart(None)
+    sockets: Mapping[str, Listen] = _restart({})
     restart: Restart = _live(Restart.ON_FAILURE)
     success_codes: tuple[int, ...] = _live((0,))
     backoff: Backoff = _live(Backoff())
