@@ -88,6 +88,16 @@ def select_states(
     return found
 
 
+def stores(tree: Mapping[str, Any], states: Sequence[State]) -> dict[State, str]:
+    """Return where outward states are kept, of those that are: the key `persist` of their end."""
+    found: dict[State, str] = {}
+    for state in states:
+        sockets = tree["states"][state.type.side][state.name]
+        if isinstance(sockets, Mapping) and state.type.side == "out" and "persist" in sockets:
+            found[state] = str(sockets["persist"])
+    return found
+
+
 def unused(
     tree: Mapping[str, Any], ends: Sequence[End | State], group: str = "connections"
 ) -> Iterator[str]:
@@ -125,7 +135,8 @@ def _endpoints(
         raise ValueError(f"is missing; the {group[:-1]} is declared but not wired")
     if not isinstance(sockets, Mapping):
         sockets = {socket: sockets}
-    unknown = sockets.keys() - set(end.type.sockets)
+    beside = {"persist"} if group == "states" and end.type.side == "out" else set()
+    unknown = sockets.keys() - set(end.type.sockets) - beside
     if unknown:
         known = ", ".join(end.type.sockets)
         raise ValueError(f"{min(unknown)!r} is no socket of a {end.type.name}; it has {known}")

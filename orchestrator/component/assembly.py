@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 
@@ -36,6 +36,9 @@ from orchestrator.component.replication import Endpoints, Served, States
 from orchestrator.component.sending import ToSend
 from orchestrator.component.sources import Out
 from orchestrator.component.states import State
+
+if TYPE_CHECKING:
+    from orchestrator.component.stores import Store
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +138,8 @@ class Assembly:
             if part.socket.type in (zmq.SUB, zmq.DEALER):
                 part.socket.close(linger=0)
         self._context.destroy(linger=round(linger * 1000))
+        for state in self.states_out.values():
+            state.close()
 
     def to_send_of(self, function: object) -> ToSend:
         """Return the `to_send` for a function: async ones are given an awaitable one."""
@@ -212,6 +217,7 @@ def assemble(instance: Instance, flow: Flow) -> Assembly:
             tree=tree,
             wired=wired,
             replicated=replicated,
+            kept=_stores(instance, tree, states),
             context=context,
         )
     except BaseException:
@@ -253,6 +259,7 @@ def _open(
     tree: Mapping[str, Any],
     wired: Mapping[End, tuple[str, ...]],
     replicated: Mapping[State, Endpoints],
+    kept: Mapping[str, Store],
     context: sockets.Context,
 ) -> Assembly:
     ends = tuple(wired)
@@ -266,7 +273,7 @@ def _open(
             sockets.attach(inbound[end], end, wired[end])
         else:
             outputs[end.name] = _output(end, wired[end], instance, flow, context)
-    opened = sources.opened(replicated, context, flow)
+    opened = sources.opened(replicated, kept, context, flow)
     # An inward state hides an outward one of its name.
     states = States({end.state.name: end for end in opened})
     states_out = {end.state.name: end for end in opened if isinstance(end, Out)}
@@ -303,6 +310,25 @@ def _open(
         ends,
         tuple(replicated),
     )
+
+
+def _stores(
+    instance: Instance, tree: Mapping[str, Any], states: tuple[State, ...]
+) -> dict[str, Store]:
+    named = {state.name: where for state, where in addresses.stores(tree, states).items()}
+    if not named:
+        return {}
+    # Most components keep nothing, and need not import what would.
+    from orchestrator.component import stores  # noqa: PLC0415
+
+    mistakes: list[str] = []
+    named = configuration.replaced(named, os.environ, mistakes)
+    if mistakes:
+        raise SetupError([f"addresses: persist: {mistake}" for mistake in mistakes])
+    return {
+        name: stores.opened(where, instance.name, name, instance.data)
+        for name, where in named.items()
+    }
 
 
 def _noun(end: End | State) -> str:

@@ -92,7 +92,7 @@ def resolve(
     types = handler.config_types
     config: dict[str, Any] = {}
     layers = (
-        ("file", _secrets(file, environment, mistakes), _from_json),
+        ("file", replaced(file, environment, mistakes), _from_json),
         ("environment", _environment(environment, {*types, *file}), _from_text),
         ("arguments", arguments, _from_text),
     )
@@ -137,9 +137,11 @@ def _environment(environment: Mapping[str, str], known: set[str]) -> dict[str, s
     }
 
 
-def _secrets(
+def replaced(
     found: Mapping[str, Any], environment: Mapping[str, str], mistakes: list[str]
 ) -> dict[str, Any]:
+    """Return `found` with its secrets in their places; add unknown ones to `mistakes`."""
+
     def put(match: re.Match[str]) -> str:
         name = match[1]
         if SETTING_PREFIX + name not in environment:

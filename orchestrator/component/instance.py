@@ -19,7 +19,7 @@ class Instance:
     """A component process.
 
     `expected` says how many subscribers a publisher awaits, and who; `endpoints` the terms of the
-    endpoints that have their own.
+    endpoints that have their own. `data` is the file for states that are kept.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Instance:
     log_level: str = "INFO"
     expected: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     endpoints: Mapping[str, Any] = field(default_factory=dict)
+    data: Path = Path("states.sqlite")
 
 
 def from_directory(directory: Path) -> Instance:
@@ -65,6 +66,8 @@ def from_directory(directory: Path) -> Instance:
         log_level=os.environ.get("ORCH_LOG_LEVEL", "INFO"),
         expected=dict(map(_expectation, (info.get("expect_subscribers") or {}).items())),
         endpoints=dict(info.get("endpoints") or {}),
+        # Beside `conf`, which is built anew, and is not.
+        data=directory.resolve().parents[1] / "data" / f"{directory.name}.sqlite",
     )
 
 
@@ -91,6 +94,7 @@ def from_file(
         python_path=(str(Path.cwd()),),
         arguments=extra,
         log_level=log_level,
+        data=Path.cwd() / f"{path.stem}.sqlite",
     )
 
 

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import zmq
@@ -38,6 +38,9 @@ from orchestrator.wire import messages, states, values
 from orchestrator.wire.messages import Failure
 from orchestrator.wire.states import Source, Update
 
+if TYPE_CHECKING:
+    from orchestrator.component.stores import Store
+
 logger = logging.getLogger(__name__)
 
 _NOBLOCK = zmq.NOBLOCK
@@ -51,8 +54,16 @@ class Out:
 
     timeout = connections.SEND_TIMEOUT
 
-    def __init__(self, state: State, context: Context, flow: Flow, endpoints: Endpoints) -> None:
+    def __init__(
+        self,
+        state: State,
+        context: Context,
+        flow: Flow,
+        endpoints: Endpoints,
+        store: Store | None = None,
+    ) -> None:
         self.state = state
+        self._store = store
         self.socket = sockets.open_socket(context, zmq.XPUB)
         told = sockets.terms_of(context, endpoints["publisher"])
         self.socket.set(zmq.XPUB_NODROP, not told.drops)
@@ -91,8 +102,13 @@ class Out:
                 self._send_patiently(frame, self.timeout if timeout is None else timeout)
         return {}
 
+    def close(self) -> None:
+        """Let go of the store; the sockets close with their context."""
+        if self._store is not None:
+            self._store.close()
+
     def frame(self, arguments: Any) -> bytes:
-        """Change the state and return what tells it."""
+        """Change the state, and what is kept of it, and return what tells it."""
         raise NotImplementedError
 
     def transmit(self, frame: bytes) -> bool:
@@ -154,10 +170,20 @@ class Out:
 class FullOut(Out):
     """Sends all of the state at each update, and again to who comes late."""
 
-    def __init__(self, state: State, context: Context, flow: Flow, endpoints: Endpoints) -> None:
-        super().__init__(state, context, flow, endpoints)
+    def __init__(
+        self,
+        state: State,
+        context: Context,
+        flow: Flow,
+        endpoints: Endpoints,
+        store: Store | None = None,
+    ) -> None:
+        super().__init__(state, context, flow, endpoints, store)
         self._last: bytes | None = None
         self._view: Any = NOTHING
+        found = store.load() if store else None
+        if found is not None:
+            self._restore(found[1].get(b"", b""))
 
     def view(self) -> Any:
         """Return what was sent last, {} before the first; it cannot be changed."""
@@ -176,8 +202,21 @@ class FullOut(Out):
         dumped = arguments if content.dump is None else content.dump(arguments)
         following = self._flow.next()
         frame = self._framed(lambda: messages.encode_request(dumped, following))
+        if self._store is not None:
+            self._store.save(0, {b"": frame[len(self._topic) :]}, whole=True)
         self._last, self._view = frame, None
         return frame
+
+    def _restore(self, kept: bytes) -> None:
+        content = self.state.content
+        try:
+            value, _ = messages.decode_request(kept)
+            value = value if content.load is None else content.load(value)
+            content.check(value, "it does not fit its model")
+        except (values.MalformedMessage, ModelMismatch) as error:
+            logger.warning("Cannot use what was kept of the state %r: %s", self.state.name, error)
+            return
+        self._last, self._view = self._topic + kept, None
 
     def transmit(self, frame: bytes) -> bool:
         """Publish if all subscribers have room; what waited until it was outdated is not sent."""
@@ -191,9 +230,18 @@ class FullOut(Out):
 class DeltaOut(Out):
     """Sends what changes, and all of the state to who asks."""
 
-    def __init__(self, state: State, context: Context, flow: Flow, endpoints: Endpoints) -> None:
-        super().__init__(state, context, flow, endpoints)
-        self._source = Source(uuid4().hex)
+    def __init__(
+        self,
+        state: State,
+        context: Context,
+        flow: Flow,
+        endpoints: Endpoints,
+        store: Store | None = None,
+    ) -> None:
+        super().__init__(state, context, flow, endpoints, store)
+        found = store.load() if store else None
+        number, kept = (-1, {}) if found is None else (found[0], self._restored(found[1]))
+        self._source = Source(uuid4().hex, kept, number)
         self._view: FrozenDict | None = None
         self._answer: bytes | None = None
         self._replyer = sockets.open_socket(context, zmq.REP)
@@ -219,8 +267,43 @@ class DeltaOut(Out):
         with self._turn:
             update = self._source.plan(frozen, whole=whole, number=number)
             frame = self._encoded(update, self._flow.next())
+            if self._store is not None:
+                # Of a first update, which is whole, only what has changed.
+                kept = update.changes if whole else frozen
+                self._store.save(update.number, self._items(kept), whole=whole)
             self._commit(update)
         return frame
+
+    def _items(self, changes: Mapping[Any, Any]) -> dict[bytes, bytes | None]:
+        dumped = self.state.content.dump_changes(changes)
+        # A key alone would not come back as one: what is decoded in the place of a key does.
+        return {
+            values.encode(values.mapping({key: None})): None
+            if item is None
+            else values.encode(item)
+            for key, item in dumped.items()
+        }
+
+    def _restored(self, items: Mapping[bytes, bytes]) -> dict[Any, Any]:
+        content, found = self.state.content, {}
+        try:
+            for key, item in items.items():
+                found[next(iter(values.decode(key)))] = values.decode(item)
+        except values.MalformedMessage as error:
+            logger.warning("Cannot use what was kept of the state %r: %s", self.state.name, error)
+            return {}
+        found = content.load_changes(found)
+        mistakes = tuple(content.explain_changes(found))
+        if mistakes:
+            logger.warning(
+                "%s",
+                ModelMismatch(f"cannot use all that was kept of {self.state.name!r}", mistakes),
+            )
+        return {
+            key: freeze(item)
+            for key, item in found.items()
+            if not any(content.explain_changes({key: item}))
+        }
 
     def _parts(self, arguments: Any) -> tuple[Any, bool, int | None]:
         """Return changes, whether they are all there is, and the number that the caller gives."""
@@ -300,20 +383,25 @@ class DeltaOut(Out):
 
 
 def opened(
-    wired: Mapping[State, Endpoints], context: Context, flow: Flow
+    wired: Mapping[State, Endpoints], kept: Mapping[str, Store], context: Context, flow: Flow
 ) -> tuple[Replicated, ...]:
     """Open the ends of states, sources first: a component may copy its own.
+
+    Args:
+        wired: The endpoints of each end.
+        kept: The store of each outward state that is kept, by name.
+        context: Where the sockets are opened.
+        flow: Where the workflow id of each moment stands.
 
     Raises:
         SetupError: An address cannot be had.
     """
-    classes: dict[str, Callable[..., Replicated]] = {
-        "full_update_in": FullIn,
-        "delta_update_in": DeltaIn,
-        "full_update_out": FullOut,
-        "delta_update_out": DeltaOut,
-    }
-    return tuple(
-        classes[state.type.name](state, context, flow, endpoints)
-        for state, endpoints in sorted(wired.items(), key=lambda item: item[0].type.side == "in")
-    )
+    found: list[Replicated] = []
+    for state, endpoints in sorted(wired.items(), key=lambda item: item[0].type.side == "in"):
+        if state.type.side == "in":
+            copy = DeltaIn if state.is_delta else FullIn
+            found.append(copy(state, context, flow, endpoints))
+        else:
+            source = DeltaOut if state.is_delta else FullOut
+            found.append(source(state, context, flow, endpoints, kept.get(state.name)))
+    return tuple(found)

@@ -300,6 +300,11 @@ CODES: dict[str, Code] = {
         "A key file is missing, holds no key, or is a secret one that others may read. Paths"
         " count from the file that names them. Secret files need mode 0600.",
     ),
+    "ORC300": Code(
+        "nothing to persist",
+        "`persist` keeps a state over restarts of its source, so that it belongs to an end "
+        "under `states: out`. Copies get theirs from the source.",
+    ),
     # Components
     "ORC230": Code(
         "file or directory missing",

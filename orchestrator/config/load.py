@@ -348,7 +348,7 @@ class _Loader:
 
     def secrets(self, loaded: Document, place: Place, text: str, name: str) -> None:
         """Refuse secrets where others can read them: in command lines, paths and probes."""
-        if name in {"config", "environment"}:
+        if name in {"config", "environment", "states"}:
             return
         for reference in interpolate.references(text):
             setting = loaded.settings.get(reference.rest)
@@ -367,6 +367,7 @@ _TEMPLATED = (
     "startup",
     "stop",
     "working_dir",
+    "states",
 )
 """The fields in which addresses, `self` and secrets may be named."""
 

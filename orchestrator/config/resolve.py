@@ -143,8 +143,8 @@ class _Resolver:
             mode=component.mode,
             enabled=component.enabled,
             depends_on=_sorted(component.depends_on),
-            connections=self.wiring_of(component, "connections", number),
-            states=self.wiring_of(component, "states", number),
+            connections=self.wiring_of(component, "connections", number, context),
+            states=self.wiring_of(component, "states", number, context),
             endpoints=self.terms_of(component, number),
             expect_subscribers=self.subscribers.get(component.base, {}),
             config=context.value(self.config_of(component)),
@@ -156,7 +156,7 @@ class _Resolver:
             **options,
         )
 
-    def wiring_of(self, component: Lowered, group: str, number: int) -> Wiring:
+    def wiring_of(self, component: Lowered, group: str, number: int, context: _Context) -> Wiring:
         sides: dict[str, dict[str, Any]] = {"in": {}, "out": {}}
         for end in () if component.bus else self.ends.get(component.base, ()):
             if end.group != group:
@@ -172,9 +172,20 @@ class _Resolver:
                 sides[end.direction][end.name] = {
                     socket: self.met(spot) for socket, spot in end.sockets.items()
                 }
+            if end.persist is not None:
+                sides[end.direction][end.name] = {
+                    **sides[end.direction][end.name],
+                    "persist": self.store(context.text(end.persist)),
+                }
         if not sides["in"] and not sides["out"]:
             return _UNWIRED
         return Wiring(sides["in"], sides["out"])
+
+    def store(self, persist: str) -> str:
+        """Return where a state is kept: in a server, under the system's name."""
+        if persist == "sqlite" or "#" in persist:
+            return persist
+        return f"{persist}#{self.draft.name}"
 
     def config_of(self, component: Lowered) -> dict[str, Any]:
         """Return what a component is configured with; a bus is told whom to wait for."""

@@ -44,11 +44,15 @@ _STATE_PARTS = {
     "out": {"publisher": "data", "replyer": "snapshot"},
 }
 """Which part of an address `{data, snapshot}` each socket of a state uses."""
+_BESIDE_SOCKETS = ("address", "persist")
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A wired end of a component. `sockets` maps socket names, '' while unknown, to spots."""
+    """A wired end of a component. `sockets` maps socket names, '' while unknown, to spots.
+
+    `persist` says where an outward state outlives its component.
+    """
 
     component: Lowered
     group: str
@@ -56,6 +60,7 @@ class End:
     name: str
     place: Place
     sockets: Mapping[str, Spot]
+    persist: str | None = None
 
     @property
     def label(self) -> str:
@@ -117,9 +122,23 @@ def ends(lowered: Mapping[str, Lowered], table: Table, found: Report) -> list[En
                         hint="leave `mode: main` out, or this end",
                     )
                 sockets = _sockets(raw, group, direction, table, place=place, found=found)
+                persist = _persist(raw, group, direction, place, found)
                 if sockets is not None:
-                    made.append(End(component, group, direction, name, place, sockets))
+                    made.append(End(component, group, direction, name, place, sockets, persist))
     return made
+
+
+def _persist(raw: Any, group: str, direction: str, place: Place, found: Report) -> str | None:
+    if not isinstance(raw, dict) or "persist" not in raw:
+        return None
+    at = Place(place.source, raw, "persist")
+    if (group, direction) != ("states", "out"):
+        message = f"{group}.{direction}.{place.key} keeps nothing that could be persisted"
+        hint = "`persist` belongs to the outward end of a state: its source"
+        found.error("ORC300", message, at.of_key(), hint=hint)
+    # As it is: a text may have references, which are known later.
+    persist: str = raw["persist"]
+    return persist
 
 
 def _declared_ends(
@@ -136,17 +155,15 @@ def _sockets(
     raw: Any, group: str, direction: str, table: Table, *, place: Place, found: Report
 ) -> dict[str, Spot] | None:
     if isinstance(raw, dict):
-        sockets: dict[str, Spot] = {}
-        for socket, word in raw.items():
-            at = Place(place.source, raw, socket)
-            meant = addresses.refer(word, table, at, found)
-            if meant is None:
-                return None
-            if meant[1] not in meant[0].parts:
-                _report_parts(meant[0], f"the {socket} socket", at, found)
-                return None
-            sockets[socket] = (meant[0].name, meant[1])
-        return sockets
+        given = {socket: word for socket, word in raw.items() if socket not in _BESIDE_SOCKETS}
+        if "address" not in raw:
+            return _named_sockets(raw, given, table, place, found)
+        if given:
+            socket = next(iter(given))
+            at = Place(place.source, raw, socket).of_key()
+            found.error("ORC104", f"`address` wires all sockets, {socket!r} too", at)
+            return None
+        place, raw = Place(place.source, raw, "address"), raw["address"]
     meant = addresses.refer(raw, table, place, found)
     if meant is None:
         return None
@@ -163,6 +180,26 @@ def _sockets(
         for socket, known in _STATE_PARTS[direction].items()
         if known in address.parts
     }
+
+
+def _named_sockets(
+    raw: dict[str, Any], given: Mapping[str, Any], table: Table, place: Place, found: Report
+) -> dict[str, Spot] | None:
+    sockets: dict[str, Spot] = {}
+    for socket, word in given.items():
+        at = Place(place.source, raw, socket)
+        meant = addresses.refer(word, table, at, found)
+        if meant is None:
+            return None
+        if meant[1] not in meant[0].parts:
+            _report_parts(meant[0], f"the {socket} socket", at, found)
+            return None
+        sockets[socket] = (meant[0].name, meant[1])
+    if not sockets:
+        hint = "add `address: NAME`"
+        found.error("ORC103", f"no address wires the end {place.key!r}", place, hint=hint)
+        return None
+    return sockets
 
 
 def _report_parts(address: Address, who: str, place: Place, found: Report) -> None:
@@ -353,7 +390,7 @@ def _plugs(end: End, model: Model, table: Table, found: Report) -> list[Plug] | 
         given = {sockets[0]: given[""]}
     missing = [socket for socket in sockets if socket not in given]
     surplus = [socket for socket in end.sockets if socket and socket not in sockets]
-    is_written = isinstance(end.place.value, dict)
+    is_written = isinstance(end.place.value, dict) and "address" not in end.place.value
     if missing or (surplus and is_written):
         said = (
             f"has no address for {report.listed(missing)}"

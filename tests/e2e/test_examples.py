@@ -23,6 +23,27 @@ def test_hello_talks_and_ends(scenario: Scenario) -> None:
     assert re.search(r"talk\.guest\S*\s.*Hello, Ada!", outcome.out), "each line tells whose it is"
 
 
+def test_the_house_shows_what_it_measures_and_remembers_it(scenario: Scenario) -> None:
+    scenario.copy(TOPOLOGIES / "house.yaml")
+    scenario.copy(TOPOLOGIES / "house")
+    first = scenario.step(
+        "up shows the temperatures and ends by itself",
+        orch("-f", "house.yaml", "up"),
+        exits(0),
+        says("attic 24.1, kitchen 21.6", "the panel is up to date"),
+        nothing_runs,
+    )
+    no_traceback(scenario, first)
+    assert "remembered" not in first.out
+    scenario.step(
+        "the second time it begins with them",
+        orch("-f", "house.yaml", "up"),
+        exits(0),
+        says("remembered 2 rooms", "the panel is up to date"),
+        nothing_runs,
+    )
+
+
 def test_the_exchange_ends_with_the_right_result(scenario: Scenario) -> None:
     scenario.copy(TOPOLOGIES / "exchange.yaml")
     scenario.copy(TOPOLOGIES / "exchange")

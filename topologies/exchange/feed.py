@@ -65,7 +65,7 @@ def wait_until_seen(to_send, sequence, patience):
 
 def pause():
     """Give the others a moment."""
-    time.sleep(0.005)  # noqa: TID251 - a program of its own, not the orchestrator
+    time.sleep(0.005)
 
 
 config_model = {

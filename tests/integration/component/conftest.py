@@ -107,8 +107,8 @@ class Bench:
         """Start a handler file as a component; connections are wired by name."""
         handler = self.path / f"{name}_handler.py"
         handler.write_text(textwrap.dedent(code))
-        directory = self.path / name
-        directory.mkdir(exist_ok=True)
+        directory = self.path / "conf" / name
+        directory.mkdir(parents=True, exist_ok=True)
         any_name = _Wired(self)
         described = {
             "format": 1,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import msgpack
 import pytest
 import zmq
+from redis import Redis
 
 from tests.integration.component.conftest import Bench, Component, eventually
 
@@ -324,6 +327,122 @@ def test_the_form_of_the_original_and_topics(bench: Bench, client: Client) -> No
         request.send(b"\xc1")
         assert msgpack.unpackb(request.recv())["error"]["kind"] == "malformed"
     assert "'a' is not declared; 'state' is missing" in source.printed("cannot send")
+
+
+@pytest.fixture
+def redis(bench: Bench) -> Iterator[str]:
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed; on Debian: apt-get install redis-server")
+    path = bench.path / "redis.sock"
+    argv = [
+        program,
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--save",
+        "",
+        "--dir",
+        str(path.parent),
+    ]
+    server = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    try:
+        eventually(path.exists)
+        yield f"unix://{path}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_a_kept_state_outlives_its_source(
+    bench: Bench, client: Client, store: str, request: pytest.FixtureRequest
+) -> None:
+    where = "sqlite" if store == "sqlite" else request.getfixturevalue("redis") + "#test"
+    states = {
+        "in": {},
+        "out": {
+            "price": {"publisher": bench.address("price.data"), "persist": "${settings.STORE}"},
+            "book": {
+                "publisher": bench.address("book.data"),
+                "replyer": bench.address("book.all"),
+                "persist": where,
+            },
+        },
+    }
+    how: dict[str, Any] = {"states": states, "environment": {"ORCH_SETTING_STORE": where}}
+    source = bench.start("source", SOURCE, **how).ready()
+    client.change({"a": 1, "b": 2}, "1")
+    client.change({"b": None, "c": 3})
+    source.process.kill()
+    source.wait()
+    source = bench.start("source", SOURCE, **how).ready()
+    reader(bench, "copy").ready()
+    client.sees("copy", {"a": 1, "c": 3}, "1")
+    assert client.change({"d": 4})["book"] == {"a": 1, "c": 3, "d": 4}
+    client.sees("copy", {"a": 1, "c": 3, "d": 4}, "1")
+    assert source.stop() == 0
+    # Another model: what does not fit it any more is left out, and said.
+    code = SOURCE.replace("{str: int}", "{str: str}").replace("{key: value}", "{key: str(value)}")
+    source = bench.start("source", code.replace('{"ask": Decimal}', '{"bid": Decimal}', 1), **how)
+    source.ready()
+    assert client.change({"d": 4})["book"] == {"d": "4"}
+    assert "cannot use all that was kept of 'book': 'a': expected str, got int 1" in source.stderr
+    assert "Cannot use what was kept of the state 'price'" in source.stderr
+    if store == "sqlite":
+        file = bench.path / "data" / "source.sqlite"
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("unix:///nowhere/redis.sock", "cannot keep the state 'price' in Redis: "),
+        ("redis://127.0.0.1:1/0", "cannot keep the state 'price' in Redis: "),
+        (
+            "oracle://user:secret@host",
+            "cannot keep the state 'price': expected 'sqlite', redis://",
+        ),
+        ("redis://:${settings.PASSWORD}@127.0.0.1", "the setting 'PASSWORD' is not in the env"),
+    ],
+)
+def test_a_store_that_cannot_be_had_is_explained(bench: Bench, where: str, said: str) -> None:
+    code = """
+    state_models = {"out": {"price": {"state_type": "full_update_out"}}}
+    """
+    out = {"price": {"publisher": bench.address("price"), "persist": where}}
+    source = bench.start("source", code, states={"out": out})
+    assert source.wait() == 1
+    assert said in source.stderr
+    assert "Traceback" not in source.stderr
+    assert "secret" not in source.stderr
+
+
+def test_a_change_that_cannot_be_kept_is_not_made(
+    bench: Bench, client: Client, redis: str
+) -> None:
+    code = SOURCE.replace(
+        '            to_send("state", "book", {key: value})',
+        """            try:
+                to_send("state", "book", {key: value})
+            except Exception as error:
+                print(type(error).__name__, error)""",
+    )
+    states = {"out": {
+        "price": {"publisher": bench.address("price.data")},
+        "book": {
+            "publisher": bench.address("book.data"),
+            "replyer": bench.address("book.all"),
+            "persist": redis,
+        },
+    }}  # fmt: skip
+    source = bench.start("source", code, states=states).ready()
+    client.change({"a": 1})
+    with Redis.from_url(redis) as other:
+        other.shutdown(nosave=True)
+    assert client.change({"b": 2})["book"] == {"a": 1}
+    assert "SendError cannot keep the state 'book' in Redis" in source.stdout
 
 
 def test_a_state_costs_nothing_while_nothing_happens(bench: Bench, client: Client) -> None:
