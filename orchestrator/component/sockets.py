@@ -113,10 +113,7 @@ def attach(socket: Socket, end: End, endpoints: tuple[str, ...]) -> None:
     Raises:
         SetupError: An address cannot be had; names it and what would help.
     """
-    asked = terms_of(socket.context, endpoints)
-    _bound(socket, asked)
-    if asked.curve and not end.binds:
-        curve.join(socket, asked.curve)
+    _bound(socket, terms_of(socket.context, endpoints))
     for endpoint in endpoints:
         if end.binds:
             bind(socket, end.name, endpoint)
@@ -136,7 +133,10 @@ def connect(socket: Socket, name: str, endpoint: str) -> None:
     Raises:
         SetupError: The endpoint is none.
     """
-    _bound(socket, terms_of(socket.context, (endpoint,)))
+    asked = terms_of(socket.context, (endpoint,))
+    _bound(socket, asked)
+    if asked.curve:
+        curve.join(socket, asked.curve)
     # Only for addresses that need it: names then resolve to IPv6 alone.
     socket.set(zmq.IPV6, "[" in endpoint)
     try:

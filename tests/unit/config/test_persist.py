@@ -63,7 +63,7 @@ def test_a_copy_keeps_nothing(workshop: Workshop) -> None:
     [
         ("{address: book, persist: oracle}", ["ORC102"]),
         ("{address: book, publisher: book.data}", ["ORC104"]),
-        ("{address: boook, persist: sqlite}", ["ORC210"]),
+        ("{address: libro, persist: sqlite}", ["ORC210"]),
         ("{persist: sqlite}", ["ORC103"]),
     ],
 )
