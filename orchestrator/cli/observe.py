@@ -128,16 +128,16 @@ def _report(
 
 
 def _daemon_block(about: dict[str, Any]) -> str:
-    return _facts(
-        f"{about['name']} ({about['state']})",
-        (
-            ("topology", about["topology"]),
-            ("directory", about["base_dir"]),
-            ("daemon", f"pid {about['pid']}, keeper pid {about['keeper_pid']}"),
-            ("since", about["started_at"]),
-            ("version", about["version"]),
-        ),
-    )
+    facts = [
+        ("topology", about["topology"]),
+        ("directory", about["base_dir"]),
+        ("daemon", f"pid {about['pid']}, keeper pid {about['keeper_pid']}"),
+        ("since", about["started_at"]),
+        ("version", about["version"]),
+    ]
+    if about.get("logs_lost"):
+        facts.append(("logs lost", f"the disk was full {about['logs_lost']} times"))
+    return _facts(f"{about['name']} ({about['state']})", facts)
 
 
 def _block(row: Row, now: datetime, *, coloured: bool) -> str:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from orchestrator import files
@@ -58,10 +58,20 @@ class LogWatch:
     Args:
         loop: Where it lives.
         look: The pause between two looks at an active file.
+        room: Called when a disk with logs is full, with the number of times that one was, and
+            when there is room again, with 0.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, look: Seconds = LOOK) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        look: Seconds = LOOK,
+        room: Callable[[int], None] = lambda _times: None,
+    ) -> None:
         self._loop = loop
+        self._tell_room = room
+        self._full: set[str] = set()
+        self._times_full = 0
         self._pause = look
         self._told: set[str] = set()
         self._notices = self._begin_to_notice()
@@ -138,7 +148,31 @@ class LogWatch:
             if log is not None:
                 log.watch = None
                 self._active[log.path] = log
+        # Only what was just written to can have filled its disk; then we look until it is not.
+        self._look_for_room({log.path.rpartition("/")[0] for log in self._active.values()})
         self._look_at(list(self._active.values()))
+
+    def _look_for_room(self, directories: set[str]) -> None:
+        for directory in directories | self._full:
+            try:
+                room = os.statvfs(directory)
+            except OSError:
+                self._full.discard(directory)
+                continue
+            # File systems that do not count their blocks have none.
+            is_full = room.f_blocks > 0 and room.f_bavail == 0
+            if is_full and directory not in self._full:
+                self._full.add(directory)
+                self._times_full += 1
+                logger.warning(
+                    "The disk of %s is full: what components write there is lost", directory
+                )
+                self._tell_room(self._times_full)
+            elif not is_full and directory in self._full:
+                self._full.remove(directory)
+                logger.info("The disk of %s has room again", directory)
+                if not self._full:
+                    self._tell_room(0)
 
     def _look_at(self, rest: list[_Log]) -> None:
         for log in rest[:BATCH]:
@@ -148,7 +182,7 @@ class LogWatch:
             self._timer = self._loop.call_later(0, self._look_at, rest[BATCH:])
             return
         self._timer = None
-        if self._active:
+        if self._active or self._full:
             self._schedule()
         else:
             self._listen(on=True)

@@ -84,7 +84,7 @@ class Daemon:
         self.api.sequence = before.sequence
         self.api.needs_descriptors = need_descriptors
         self._journal = journal
-        self._logs = LogWatch(loop)
+        self._logs = LogWatch(loop, room=self._on_room)
         self._done = asyncio.Event()
 
     def _about(self) -> dict[str, Any]:
@@ -96,6 +96,7 @@ class Daemon:
             "topology": self._given["topology"],
             "base_dir": self._given["base_dir"],
             "name": self._given["name"],
+            "logs_lost": 0,
         }
 
     def recover(self) -> None:
@@ -199,7 +200,7 @@ class Daemon:
     def _greet(self, keeper: int) -> None:
         self._given["keeper"] = keeper
         self.host.keeper_is(keeper)
-        self.api.about = self._about()
+        self.api.about = {**self._about(), "logs_lost": self.api.about["logs_lost"]}
         if not self.supervisor.stopping:
             self._remember_keeper(str(keeper))
 
@@ -323,6 +324,12 @@ class Daemon:
             if not self._logs.follows(slot, generation, component.logs):
                 paths = programs.outputs(component, self.supervisor.place)
                 self._logs.follow(slot, generation, component.logs, paths)
+
+    def _on_room(self, times: int) -> None:
+        """Show in every row that logs are being lost, or no more; count it in the status."""
+        if times:
+            self.api.about = {**self.api.about, "logs_lost": times}
+        self.supervisor.lose_logs(times)
 
     def _finished(self) -> None:
         self._loop.call_soon(self._done.set)

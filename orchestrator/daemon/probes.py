@@ -16,6 +16,7 @@ import signal
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+from orchestrator.daemon import journal as journals
 from orchestrator.daemon import looking, programs
 from orchestrator.daemon.health import Health
 from orchestrator.daemon.supervisor import Supervisor
@@ -28,6 +29,8 @@ from orchestrator.supervision import lifecycle, looks
 from orchestrator.supervision.looks import Tally
 
 logger = logging.getLogger(__name__)
+
+_CURSOR = "log cursor of "
 
 LOG_LOOKS: Seconds = 0.05
 """Pause between looks into a log that is to become ready; it costs one fstat."""
@@ -64,6 +67,7 @@ class Probes:
         if ready.kind == "log":
             stdout, stderr = programs.outputs(component, self._supervisor.place)
             self._offsets[slot] = (_size(stdout), _size(stderr))
+            self._keep_offsets(slot)
         if ready.fd is None:
             return {}
         reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -267,7 +271,7 @@ class Probes:
     async def _line(self, slot: str, component: Component, pattern: str) -> None:
         """Wait for a match in what the process has written since it was started."""
         paths = programs.outputs(component, self._supervisor.place)
-        offsets = list(self._offsets.get(slot, (0, 0)))
+        offsets = list(self._offsets.get(slot) or self._kept_offsets(slot))
         outputs = [looks.Output(pattern) for _ in paths]
         while True:
             more = False
@@ -282,6 +286,18 @@ class Probes:
                 if outputs[number].feed(data):
                     return
             await asyncio.sleep(0.0 if more else LOG_LOOKS)
+
+    def _keep_offsets(self, slot: str) -> None:
+        """Write down where the process's own output begins, for a daemon that adopts it."""
+        out, err = self._offsets[slot]
+        try:
+            self._supervisor.journal.remember(**{_CURSOR + slot: f"{out} {err}"})
+        except journals.JournalError as error:
+            logger.warning("%s; if this daemon dies %s may be seen ready too soon", error, slot)
+
+    def _kept_offsets(self, slot: str) -> tuple[int, ...]:
+        kept = self._supervisor.journal.meta().get(_CURSOR + slot, "0 0")
+        return tuple(int(offset) for offset in kept.split())
 
     # ------------------------------------------------------------- small parts
 

@@ -89,9 +89,14 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
 
 
 def _warning(supervisor: Supervisor, slot: str) -> str | None:
-    """What went wrong with its start while it lives, with its stop from then on."""
-    if supervisor.slots[slot].instance.phase in (Phase.STARTING, Phase.RUNNING):
-        return supervisor.facts[slot].warning or None
+    """What went wrong with its start or its log while it lives, with its stop from then on."""
+    instance = supervisor.slots[slot].instance
+    if instance.phase in (Phase.STARTING, Phase.RUNNING):
+        parts = [supervisor.facts[slot].warning]
+        if supervisor.logs_lost and instance.component.logs.capture:
+            times = f" ({supervisor.logs_lost} times by now)" if supervisor.logs_lost > 1 else ""
+            parts.append(f"its log is being lost: the disk is full{times}")
+        return _joined(*parts) or None
     return supervisor.executor.warning(slot) or None
 
 

@@ -83,6 +83,7 @@ class Supervisor:
         self.stopping = False
         self.exit_code = 0
         self.exit_why = ""
+        self.logs_lost = 0
         self._report = report
         self._finished = finished
         self.members: dict[str, tuple[str, ...]] = {}
@@ -274,6 +275,12 @@ class Supervisor:
             facts.health = health
             self._reported[slot] = None
             self._soon()
+
+    def lose_logs(self, times: int) -> None:
+        """Take note that the disk of the logs is full, for the so many-th time; 0: no more."""
+        self.logs_lost = times
+        self._reported.update(dict.fromkeys(self.slots))
+        self._soon()
 
     def _soon(self) -> None:
         """Have a turn after what the loop has in hand: many ends at once make one turn."""

@@ -98,6 +98,27 @@ async def system(
     await eventually(lambda: asyncio.all_tasks() <= tasks | {asyncio.current_task()})
 
 
+async def test_an_adopted_start_is_not_ready_by_what_an_earlier_process_wrote(
+    system: System,
+) -> None:
+    log = system.directory / "logging" / "shop-web.out"
+    log.write_text("listening\n")
+    code = "until('go'); print('listening'); time.sleep(60)"
+    system.start(code, ready=Ready(log="^listening$"))
+    await system.becomes(phase="starting")
+    # As a daemon that adopts it: it knows what is written down, and no more.
+    system.probes.close()
+    system.probes = Probes(asyncio.get_running_loop(), system.supervisor)
+    system.supervisor.executor.probes = system.probes
+    component = system.supervisor.slots[SLOT].instance.component
+    system.probes.watch(SLOT, component)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await system.becomes(ready=True)
+    system.touch("go")
+    await system.becomes(ready=True)
+
+
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 

@@ -213,6 +213,33 @@ def test_a_kernel_that_gives_no_notices_at_all_is_done_without(
     assert caplog.text.count("looked at in turns") == 1
 
 
+def test_a_full_disk_is_told_and_watched_until_there_is_room(
+    loop: asyncio.AbstractEventLoop, until: Until, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    real, free = os.statvfs, [5]
+
+    def statvfs(path: str) -> os.statvfs_result:
+        fields = list(real(path))
+        fields[4] = free[0]  # f_bavail
+        return os.statvfs_result(fields)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    watch = LogWatch(loop, look=0.01, room=told.append)
+    watch.follow("a", 1, Logs(), (str(log),))
+    until(lambda: rests(watch))
+    assert told == []
+    for times in (1, 2):
+        free[0] = 0
+        append(log, b"more\n")
+        until(lambda: told[-1:] == [times])  # noqa: B023 - called at once
+        free[0] = 7
+        until(lambda: told[-1] == 0)
+        until(lambda: rests(watch))
+    assert told == [1, 0, 2, 0]
+    watch.close()
+
+
 def test_an_index_that_cannot_be_written_stops_nothing(
     watch: LogWatch, until: Until, log: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -171,3 +171,17 @@ def test_a_disabled_and_a_stopped_one(system: System) -> None:
 def test_times_are_utc_with_milliseconds() -> None:
     assert rows.timestamp(0.0) == "1970-01-01T00:00:00.000Z"
     assert rows.timestamp(1_700_000_000.5) == "2023-11-14T22:13:20.500Z"
+
+
+def test_rows_tell_that_logs_are_being_lost_and_how_often(system: System) -> None:
+    system.apply(
+        fakes.component("shop.web", settle=0.0),
+        fakes.component("shop.mute", settle=0.0, logs=Logs(capture=False)),
+    )
+    system.supervisor.lose_logs(1)
+    assert row(system)["warning"] == "its log is being lost: the disk is full"
+    assert row(system, "shop.mute@1")["warning"] is None
+    system.supervisor.lose_logs(0)
+    assert row(system)["warning"] is None
+    system.supervisor.lose_logs(2)
+    assert str(row(system)["warning"]).endswith("(2 times by now)")
