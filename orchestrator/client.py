@@ -128,11 +128,18 @@ def is_terminal(row: Row) -> bool:
     return row["phase"] in _ENDED
 
 
+def is_scheduled(row: Row) -> bool:
+    """Tell whether the instance only waits for the time of its schedule."""
+    return row["phase"] == "waiting" and row["next_start_in"] is not None
+
+
 def settled(row: Row) -> Verdict:
     """Ask that the instance no longer waits: its process was started, or it has ended."""
     phase = row["phase"]
     if phase == "failed":
         return Verdict.FAILED
+    if is_scheduled(row):
+        return Verdict.DONE
     if phase in ("waiting", "stopping") or (phase == "backoff" and row["generation"] == 0):
         return Verdict.PENDING
     if phase == "starting" and row["pid"] is None:
@@ -146,6 +153,8 @@ def ready(row: Row) -> Verdict:
     if phase in ("failed", "stopped"):
         return Verdict.FAILED
     if phase in ("exited", "disabled") or (row["ready"] and phase == "running"):
+        return Verdict.DONE
+    if is_scheduled(row):
         return Verdict.DONE
     return Verdict.PENDING
 

@@ -9,6 +9,7 @@ thing. What a supervisor must never ask for fails at once.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import heapq
 import itertools
@@ -109,6 +110,7 @@ class FakeHost:
         starved: The markers of what the kernel has killed in for want of memory.
         killed_groups: The markers of the groups that were killed, in order.
         dismissed: The markers of what nothing was left of, in order.
+        midnight: The wall clock's time at the beginning; setting it steps the clock.
         fuse: After so many steps of the daemon in the world it is killed; None: never.
     """
 
@@ -121,6 +123,7 @@ class FakeHost:
         self.on_signal: Callable[[Sent], None] = lambda _sent: None
         self.chances: Callable[[], float] = lambda: 0.5
         self.fuse: int | None = None
+        self.midnight = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
         self.starved: set[str] = set()
         self.killed_groups: list[str] = []
         self.dismissed: list[str] = []
@@ -135,6 +138,9 @@ class FakeHost:
 
     def now(self) -> float:
         return self._clock
+
+    def wall(self) -> dt.datetime:
+        return self.midnight + dt.timedelta(seconds=self._clock - 1000.0)
 
     def chance(self) -> float:
         return self.chances()

@@ -76,6 +76,7 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "logs": _on("logs", None, {"keep": 2}),
     "on_failure": _on("on_failure", None, "shutdown"),
     "on_exit": _on("on_exit", None, "shutdown"),
+    "schedule": _on("schedule", None, "@daily"),
     "signals": _on("signals", None, {"USR1": "ignore"}),
 }
 

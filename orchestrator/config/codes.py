@@ -397,6 +397,17 @@ CODES: dict[str, Code] = {
         "Members are started again in the group's order, each when the one before it is "
         "ready. A member that depends on a later one could never be started again.",
     ),
+    "ORC264": Code(
+        "nothing to schedule",
+        "A schedule starts what ends by itself: a command, or a handler with `mode: main`. "
+        "What is always restarted never waits for its next time.",
+    ),
+    "ORC265": Code(
+        "no cron expression",
+        "Five fields: minute, hour, day of the month, month, day of the week; each a value, "
+        "`*`, a range `8-18`, a list `1,15`, or one of these with a step, `*/5`. Months and "
+        "days of the week may be given by their first three letters.",
+    ),
     "ORC263": Code(
         "a signal with a meaning of its own",
         "KILL, STOP and CONT do what the kernel says, to every process. `signals` can give "

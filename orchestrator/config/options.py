@@ -11,7 +11,7 @@ from orchestrator.config import addresses, commands, listening, report
 from orchestrator.config.document import Declared
 from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
-from orchestrator.model import units
+from orchestrator.model import cron, units
 from orchestrator.model.topology import (
     KINDS,
     PROBES,
@@ -118,6 +118,23 @@ def _signals(declared: Declared, value: dict[str, str], found: Report) -> dict[s
             found.error("ORC263", message, place)
         made[name] = OnSignal(action)
     return made
+
+
+def _schedule(declared: Declared, value: str, found: Report) -> str:
+    place = declared.at("schedule")
+    try:
+        cron.parse(value)
+    except ValueError as error:
+        hint = "minute hour day month weekday, as in '*/5 8-18 * * mon-fri'"
+        found.error("ORC265", f"`schedule`: {error}", place, hint=hint)
+        return "@yearly"
+    if declared.get("restart") == "always":
+        message = "`restart: always` leaves nothing to a schedule"
+        found.error("ORC264", message, place, hint="write on-failure, or never")
+    elif "handler" in declared.own and declared.get("mode", "service") == "service":
+        message = "a handler that serves for ever has no schedule"
+        found.error("ORC264", message, place, hint="mode: main runs `main` and ends")
+    return value
 
 
 def _ready(declared: Declared, value: dict[str, Any], found: Report) -> Ready | None:
@@ -285,4 +302,5 @@ _LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
     "startup": _startup,
     "stop": _stop,
     "signals": _signals,
+    "schedule": _schedule,
 }

@@ -34,6 +34,8 @@ def _cause(supervisor: Supervisor, slot: str) -> str | None:
     """Who keeps a slot from running: one of its group, or a dependency, hopeless ones first."""
     instance = supervisor.slots[slot].instance
     end = instance.end
+    if supervisor.schedules.holds(slot):
+        return None
     if instance.phase is Phase.FAILED and supervisor.groups.gave_up(slot):
         return supervisor.groups.culprit(slot)
     by_dependency = end is not None and end.result is Result.DEPENDENCY

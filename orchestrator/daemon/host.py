@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime as dt
 import os
 import random
 import time
@@ -46,6 +47,9 @@ class Host(Protocol):
 
     def now(self) -> Instant:
         """Return the monotonic time."""
+
+    def wall(self) -> dt.datetime:
+        """Return the local time of day with its offset; it may jump, and only schedules use it."""
 
     def chance(self) -> float:
         """Return a random number from 0 to below 1."""
@@ -112,6 +116,10 @@ class PosixHost:
     def now(self) -> Instant:
         """Return the monotonic time, which counts across processes and daemons of one boot."""
         return time.monotonic()
+
+    def wall(self) -> dt.datetime:
+        """Return the local time of day with its offset; it may jump, and only schedules use it."""
+        return dt.datetime.now().astimezone()
 
     def chance(self) -> float:
         """Return a random number from 0 to below 1."""

@@ -108,6 +108,7 @@ class Daemon:
         remembered = self._journal.meta()
         self.supervisor.start_concurrency = int(remembered.get("start_concurrency", "64"))
         self.supervisor.turnstile.set_rate(float(remembered.get("restart_rate", "20")))
+        self.supervisor.schedules.restore(remembered.get("schedules", "{}"))
         self.supervisor.groups.restore(
             remembered.get("groups", "{}"), remembered.get("standings", "{}")
         )

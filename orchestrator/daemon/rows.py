@@ -45,7 +45,7 @@ def row(supervisor: Supervisor, slot: str) -> Row:
         "wanted": "up" if there.up else "down",
         "why": _why(supervisor, slot, now),
         "failures": instance.failures,
-        "next_start_in": round(max(0.0, facts.due - now), 3) if phase is Phase.BACKOFF else None,
+        "next_start_in": _next_start_in(supervisor, slot, now),
         "stop_in": _stop_in(instance, now, facts.since),
         "stdout": stdout,
         "stderr": stderr,
@@ -64,6 +64,8 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
     instance = there.instance
     match instance.phase:
         case Phase.WAITING:
+            if supervisor.schedules.holds(slot):
+                return supervisor.schedules.says(slot)
             waited = units.format_duration(now - facts.since)
             if turn := supervisor.turnstile.says(slot):
                 return _joined(f"{turn} {waited}", reason(instance))
@@ -75,6 +77,8 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
             return f"{reason(instance)}; restart {count}, next in {pause}"
         case Phase.FAILED:
             return reason(instance)
+        case Phase.EXITED if there.up:
+            return supervisor.schedules.says(slot) or None
         case Phase.STARTING:
             return _starting(instance.component, facts.health, now - facts.since)
         case Phase.RUNNING if not instance.ready:
@@ -86,6 +90,18 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
             return f"{supervisor.executor.leftovers(slot)} of its processes still live"
         case _:
             return None
+
+
+def _next_start_in(supervisor: Supervisor, slot: str, now: float) -> float | None:
+    """In how many seconds it is started by itself: at the end of a backoff, or by schedule."""
+    there = supervisor.slots[slot]
+    phase = there.instance.phase
+    if phase is Phase.BACKOFF:
+        return round(max(0.0, supervisor.facts[slot].due - now), 3)
+    idle = phase in (Phase.EXITED, Phase.FAILED) or supervisor.schedules.holds(slot)
+    if there.up and idle and there.instance.component.schedule and not supervisor.stopping:
+        return round(supervisor.schedules.next_in(slot), 3)
+    return None
 
 
 def _warning(supervisor: Supervisor, slot: str) -> str | None:

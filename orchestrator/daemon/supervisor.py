@@ -25,6 +25,7 @@ from orchestrator.daemon.grouping import Grouping
 from orchestrator.daemon.health import Health
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
+from orchestrator.daemon.schedules import Schedules
 from orchestrator.daemon.turnstile import Turnstile
 from orchestrator.errors import ExitCode
 from orchestrator.model.phase import Exit, Phase, Process, Result
@@ -78,6 +79,7 @@ class Supervisor:
         self.slots: dict[str, Slot] = {}
         self.facts: dict[str, _Facts] = {}
         self.groups = Grouping(self.slots, self._enqueue, self._touch, self._shutdown_after)
+        self.schedules = Schedules(host, self.slots, self._on_schedule)
         self.turnstile = Turnstile(host, self._let_through)
         self.start_concurrency = 64
         self.stopping = False
@@ -177,6 +179,8 @@ class Supervisor:
             phase = self.slots[slot].instance.phase
             if slot in named or phase is not Phase.EXITED:
                 self._begin(slot)
+            if slot in named:
+                self.schedules.release(slot)
         self._turn()
 
     def stop(self, names: Sequence[str]) -> None:
@@ -190,6 +194,7 @@ class Supervisor:
         for slot in names:
             self._want(slot, up=True)
             self._begin(slot, again=True)
+            self.schedules.release(slot)
         self._turn()
 
     def reset(self, names: Sequence[str]) -> None:
@@ -381,6 +386,8 @@ class Supervisor:
             facts.health = Health()
             if self.executor.probes:
                 self.executor.probes.forget(slot)
+        if isinstance(after.state, lifecycle.Spawning):
+            self.schedules.started(slot)
         if isinstance(after.state, lifecycle.Spawning) and after.generation > 1:
             self._restart_dependents(slot, after.component)
         if not self.stopping:
@@ -468,6 +475,8 @@ class Supervisor:
         verdict = reconcile.may_start(slot, self.slots, self.members)
         if isinstance(verdict, reconcile.Clear) and (waits := self.groups.waits(slot)):
             verdict = reconcile.Wait(waits)
+        if self.schedules.holds(slot):
+            verdict = reconcile.Wait("")
         match verdict:
             case reconcile.Clear(warnings):
                 facts.waits = ""
@@ -493,6 +502,18 @@ class Supervisor:
         """It is not to start now."""
         self._runnable.pop(slot, None)
         self.turnstile.leave(slot)
+
+    def _on_schedule(self, slot: str) -> None:
+        """A slot's time has come; what still runs, or waits to be tried again, is left alone."""
+        there = self.slots[slot]
+        if not there.up or self.stopping:
+            return
+        if not isinstance(there.instance.state, lifecycle.Down | lifecycle.Waiting):
+            logger.info("%s: not run again, it is not over", there.instance.component.name)
+            return
+        self.schedules.release(slot)
+        self._touch(slot)
+        self.post(slot, lifecycle.Start())
 
     def _let_through(self) -> None:
         """Somebody's turn has come."""
@@ -622,6 +643,8 @@ class Supervisor:
     def _want(self, slot: str, *, up: bool, alone: bool = False) -> None:
         there = self.slots[slot]
         up = up and there.instance.component.enabled
+        if up and not there.up:
+            self.schedules.begin(slot)
         if there.up != up or there.alone != alone:
             self.slots[slot] = dataclasses.replace(there, up=up, alone=alone)
         self._touch(slot)
@@ -652,6 +675,8 @@ class Supervisor:
     def _write(self) -> None:
         if self.groups.unwritten:
             self._remember(standings=self.groups.text())
+        if self.schedules.unwritten:
+            self._remember(schedules=self.schedules.text())
         if not self._dirty:
             return
         rows = []
@@ -681,6 +706,7 @@ class Supervisor:
             members.setdefault(component.service, []).append(slot)
         self.members = {name: tuple(slots) for name, slots in members.items()}
         self.groups.index(self.members)
+        self.schedules.index()
         needs: dict[str, tuple[str, ...]] = {}
         dependents: dict[str, list[str]] = {}
         for slot, there in self.slots.items():

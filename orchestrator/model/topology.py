@@ -326,6 +326,7 @@ class Component:
     on_failure: AtEnd = _live(AtEnd.IGNORE)
     on_exit: AtEnd = _live(AtEnd.IGNORE)
     signals: Mapping[str, OnSignal] = _live({})
+    schedule: str | None = _live(None)
 
     @property
     def name(self) -> str:

@@ -373,3 +373,16 @@ def test_signals_are_named_without_sig_and_some_mean_only_themselves(workshop: W
     found = workshop.mistakes(text.replace("SIGHUP", "HPU").replace("USR1", "KILL"))
     assert [(one.code, marked(one)) for one in found] == [("ORC236", "HPU"), ("ORC263", "KILL")]
     assert workshop.codes(text.replace("pass", "reboot")) == ["ORC102"]
+
+
+def test_a_schedule_is_a_cron_expression_of_what_ends(workshop: Workshop) -> None:
+    text = "services: {a: {command: sleep 1, schedule: '*/5 * * * *'}}\n"
+    assert workshop.lock(text).lock.components["a.a"].schedule == "*/5 * * * *"
+    found = workshop.only(text.replace("*/5", "*/5 99"))
+    assert (found.code, marked(found)) == ("ORC265", "'*/5 99 * * * *'")
+    assert "6 fields" in found.message
+    assert workshop.only(text.replace("schedule", "restart: always, schedule")).code == "ORC264"
+    workshop.write("h.py", "")
+    handler = text.replace("command: sleep 1", "handler: h.py")
+    assert workshop.only(handler).code == "ORC264"
+    assert workshop.codes(handler.replace("h.py", "h.py, mode: main")) == []

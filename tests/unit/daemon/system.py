@@ -98,6 +98,7 @@ class System:
         self._attach()
         kept = self.journal.meta()
         self.supervisor.groups.restore(kept.get("groups", "{}"), kept.get("standings", "{}"))
+        self.supervisor.schedules.restore(kept.get("schedules", "{}"))
         self.supervisor.recover(self.journal.records())
 
     def reborn(self) -> None:
