@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         UnknownOutput,
     )
     from orchestrator.component.logs import get_logger
+    from orchestrator.component.signals import add_sigint_handler
 
 __all__ = [
     "ComponentError",
@@ -36,12 +37,15 @@ __all__ = [
     "SendTimeout",
     "SetupError",
     "UnknownOutput",
+    "add_sigint_handler",
     "get_logger",
 ]
+
+_HOMES = {"get_logger": "logs", "add_sigint_handler": "signals"}
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "logs" if name == "get_logger" else "errors"
+    home = _HOMES.get(name, "errors")
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)

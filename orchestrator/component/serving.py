@@ -14,7 +14,7 @@ import functools
 import logging
 import signal
 
-from orchestrator.component import notify, reloading, sockets
+from orchestrator.component import notify, reloading, signals, sockets
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.inbound import Inbound
 from orchestrator.component.loop import Loop
@@ -51,6 +51,7 @@ def stopping(assembly: Assembly, signum: int, frame: object = None) -> None:
     """Tell that the component stops, and call the handler file's hook for the signal."""
     notify.send("STOPPING=1")
     logger.info("Stopping on %s", signal.Signals(signum).name)
+    signals.tell(signum, frame)
     hook = assembly.signal_hook(signum)
     if hook is not None:
         try:
