@@ -415,6 +415,12 @@ COMMANDS: tuple[Command, ...] = (
         rest="extra",
     ),
     Command(
+        "doctor",
+        "Tell what this machine grants, and which component asks for more.",
+        "orchestrator.cli.doctor:doctor",
+        (_SET,),
+    ),
+    Command(
         "upgrade",
         "Have the daemon become the code that is installed now; nothing is restarted.",
         "orchestrator.cli.upgrade:upgrade",

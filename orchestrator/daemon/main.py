@@ -88,6 +88,7 @@ class Daemon:
         self._done = asyncio.Event()
 
     def _about(self) -> dict[str, Any]:
+        ladder = self.host.groups.ladder
         return {
             "pid": os.getpid(),
             "keeper_pid": self._given["keeper"],
@@ -97,6 +98,7 @@ class Daemon:
             "base_dir": self._given["base_dir"],
             "name": self._given["name"],
             "logs_lost": 0,
+            "bounds": {word: ladder.way(word) for word in cgroups.CONTROLLERS},
         }
 
     def recover(self) -> None:

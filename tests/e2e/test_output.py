@@ -51,6 +51,7 @@ def test_every_snapshot_and_stream_has_its_shape(scenario: Scenario, tmp_path: P
     events = scenario.start("events", "--json")
     fits(scenario.run("up", "--plan", "--json").json(), "plan")
     fits(scenario.run("graph", "--json").json(), "graph")
+    fits(scenario.run("doctor", "--json").json(), "doctor")
     rows = scenario.run("ps", "--json").json()
     fits(rows, "ps")
     assert [row["name"] for row in rows][:2] == ["web.web@1", "web.web@2"]
