@@ -58,6 +58,8 @@ class Row(TypedDict):
     generation: int
     restarts: int
     reload: str | None
+    code: int | None
+    """Which code a handler's process runs: 1 at its start, one more with each exchange."""
     result: str | None
     exit_code: int | None
     signal: int | None
@@ -518,6 +520,16 @@ class Client:
         """Ask for `start`, `stop`, `restart` or `reset`; return the affected and the unchanged."""
         result = self.request(verb, names=list(names))
         return list(result.get("names", ())), list(result.get("unchanged", ()))
+
+    def reload(
+        self, names: Sequence[str], timeout: Seconds = REQUEST_TIMEOUT
+    ) -> list[dict[str, str]]:
+        """Have the instances take on changed code; return how it went with each.
+
+        Each says its `name`, the `outcome` (swapped, unchanged, restarted, signalled, skipped
+        or failed) and a `message`.
+        """
+        return list(self.request("reload", timeout=timeout, names=list(names))["reloads"])
 
     def kill(self, names: Sequence[str], signal: str) -> dict[str, str]:
         """Send a signal to the instances; return what it did by name, `pass` to most of them."""

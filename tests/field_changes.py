@@ -78,6 +78,15 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "on_exit": _on("on_exit", None, "shutdown"),
     "schedule": _on("schedule", None, "@daily"),
     "signals": _on("signals", None, {"USR1": "ignore"}),
+    "reload": _on("reload", None, "restart"),
+    "reload_signal": (
+        {**SLEEP, "reload": "signal"},
+        {**SLEEP, "reload": "signal", "reload_signal": "USR1"},
+    ),
+    "watch": (
+        {**SLEEP, "reload": "restart", "watch": ["a"]},
+        {**SLEEP, "reload": "restart", "watch": ["b"]},
+    ),
 }
 
 

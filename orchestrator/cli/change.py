@@ -77,6 +77,39 @@ def restart(
     return _follow(session, daemon, words, until=condition, what="restarted", timeout=wait_timeout)
 
 
+def reload(
+    session: Session, *, names: tuple[str, ...], everything: bool, wait_timeout: Seconds
+) -> int:
+    """Let instances take on changed code; 1 when one could not, and it goes on with the old."""
+    words = _chosen(names, everything=everything)
+    reloads = session.connect().reload(words, timeout=wait_timeout)
+    if session.options.json:
+        session.screen.json(reloads)
+    else:
+        for each in reloads:
+            _tell_reload(session, each)
+    outcomes = {each["outcome"] for each in reloads}
+    if "failed" in outcomes or (names and outcomes == {"skipped"}):
+        return ExitCode.FAILED
+    return ExitCode.DONE
+
+
+_RELOADED = {
+    "swapped": "reloaded in place",
+    "unchanged": "its code is the same",
+    "restarted": "restarted: {message}",
+    "signalled": "{message}",
+    "skipped": "not reloaded: {message}",
+    "failed": "cannot reload: {message}",
+}
+
+
+def _tell_reload(session: Session, each: dict[str, str]) -> None:
+    says = _RELOADED[each["outcome"]].format(message=each["message"])
+    tell = session.screen.say if each["outcome"] == "failed" else session.screen.note
+    tell(f"orch: {each['name']}: {says}")
+
+
 def reset(
     session: Session,
     *,

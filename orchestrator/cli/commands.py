@@ -252,6 +252,12 @@ COMMANDS: tuple[Command, ...] = (
     _change("stop", "Stop instances, dependents first."),
     _change("restart", "Stop and start instances."),
     Command(
+        "reload",
+        "Let instances take on changed code, handlers without a restart.",
+        "orchestrator.cli.change:reload",
+        (_NAMES, _ALL, _WAIT_TIMEOUT),
+    ),
+    Command(
         "kill",
         "Send a signal to instances.",
         "orchestrator.cli.change:kill",

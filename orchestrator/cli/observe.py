@@ -68,6 +68,7 @@ def _daemon_row(about: dict[str, Any]) -> Row:
         "generation": 1,
         "restarts": 0,
         "reload": None,
+        "code": None,
         "result": None,
         "exit_code": None,
         "signal": None,
@@ -160,7 +161,8 @@ def _block(row: Row, now: datetime, *, coloured: bool) -> str:
         end = {**row, "why": None}
         facts.append(("last end", f"{row['result']} ({client.reason(end)})"))  # type: ignore[arg-type]
     if row["reload"]:
-        facts.append(("reload", row["reload"]))
+        code = f", generation {row['code']} of its code" if (row["code"] or 1) > 1 else ""
+        facts.append(("reload", f"{row['reload']}{code}"))
     text = _facts(screen.paint(row["name"], screen.BOLD, on=coloured), facts)
     for label in ("stdout", "stderr"):
         path = row["stdout"] if label == "stdout" else row["stderr"]

@@ -110,7 +110,7 @@ class _Service:
 
     def _begin_reload(self, call: Call) -> None:
         async def exchange() -> None:
-            call.answer(await self._reloader.exchanged())
+            call.answer(await self._reloader.exchanged(call.params))
 
         self._busy = True
         self._handed.set_result(exchange())

@@ -13,7 +13,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -84,6 +84,7 @@ class Code:
         """Counts the codes that have served in this process, from 1."""
         self._threads: tuple[threading.Thread, ...] = ()
         self._outside: Mapping[str, Stamp] = {}
+        self._served: Mapping[str, bytes] = {}
         for entry in reversed(python_path):
             if entry not in sys.path:
                 sys.path.insert(0, entry)
@@ -110,6 +111,25 @@ class Code:
         with _failures(self.place.root, self.handler):
             for path in self.place.sources():
                 _compiled(str(path))
+
+    def is_touched(self, paths: Iterable[str]) -> bool:
+        """Tell whether changed files make other code of this, or of what it reads at import."""
+        for path in map(os.path.realpath, paths):
+            inside = self.place.root is not None and path.startswith(f"{self.place.root}/")
+            if not inside or not path.endswith(".py"):
+                if self.place.is_package or not inside:
+                    return True
+                continue
+            known = self._served.get(path)
+            if known is None and not self.place.is_package:
+                continue  # A neighbour that is not imported.
+            try:
+                now = Path(path).read_bytes()
+            except OSError:
+                now = None
+            if now != known:
+                return True
+        return False
 
     def _find(self) -> Place:
         if is_path(self.handler):
@@ -138,6 +158,11 @@ class Code:
     def _settled(self, before: Sequence[threading.Thread]) -> None:
         """Remember what a later exchange has to compare with."""
         self._threads = _begun_since(before)
+        self._served = {
+            path: _COMPILED[path][0]
+            for path in map(str, self.place.sources())
+            if path in _COMPILED
+        }
         self._outside = _stamps(self.place.root)
 
     def refuse_leftovers(self) -> None:

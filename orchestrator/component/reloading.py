@@ -40,7 +40,12 @@ from orchestrator.component.states import State
 logger = logging.getLogger(__name__)
 
 Outcome = Mapping[str, Any]
-"""`outcome` is swapped, failed or restart; `message` says why; `generation` counts the codes."""
+"""How a reload ended.
+
+`outcome` is swapped, unchanged, failed or restart (needs a new process), `message` says why,
+`generation` counts the codes, `error` is set while the last code that was tried is not the one
+that serves, and `held` is how many older codes something still refers to.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,62 +77,81 @@ class Reloader:
         self._later = later
         self._is_concurrent = is_concurrent
         self._gone: list[weakref.ref[ModuleType]] = []
-        self._last: tuple[str, str] = ("", "")
+        self._error = ""
 
     def state(self, _call: Call | None = None) -> Outcome:
-        """Return how the last reload ended, and how many older codes are still in use."""
-        outcome, message = self._last
-        code = self._there.handler.code
-        return {
-            "outcome": outcome,
-            "message": message,
-            "generation": code.generation if code else 1,
-            "held": sum(ref() is not None for ref in self._gone),
-        }
+        """Return which code serves."""
+        return self._outcome("")
 
-    def reload(self, _call: Call | None = None) -> Outcome:
+    def reload(self, call: Call) -> Outcome:
         """Exchange the code where no loop awaits; async hooks get a loop for themselves."""
         try:
-            self.exchanged().send(None)
+            self.exchanged(call.params).send(None)
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
         raise AssertionError("internal error: an exchange awaits where nothing can")
 
-    async def exchanged(self) -> Outcome:
-        """Exchange the code and return what became of it; raises nothing."""
+    async def exchanged(self, params: Mapping[str, Any]) -> Outcome:
+        """Exchange the code and return what became of it; raises nothing.
+
+        Args:
+            params: `changed`, the files because of which: when they make no other code, nothing
+                is done. `check` asks for no more than that all files compile.
+        """
         begun = time.monotonic()
+        code = self._there.handler.code
+        changed = params.get("changed")
+        if changed is not None and code and not self._error and not code.is_touched(changed):
+            return self._outcome("unchanged")
         try:
-            await self._take_over(self._prepare())
+            await self._take_over(self._prepare(only_check=bool(params.get("check"))))
         except CannotSwap as why:
-            self._last = ("restart", str(why))
+            self._error = ""
             logger.info("The new code needs a new process: %s", why)
+            return self._outcome("restart", str(why))
         except SetupError as error:
-            self._last = ("failed", str(error))
+            self._error = str(error)
             logger.error("The reload failed, the old code goes on: %s", error)  # noqa: TRY400
+            return self._outcome("failed", self._error)
         except Exception as error:
             # A defect of ours must not take the component down.
             logger.exception("Internal error in a reload")
-            self._last = ("failed", f"internal error: {error!r}")
-        else:
-            self._last = ("swapped", "")
-            took = (time.monotonic() - begun) * 1000
-            number = self.state()["generation"]
-            logger.info("Reloaded in %.0f ms: generation %d of the code", took, number)
-        if self._later is not None:
-            self._later(self._collect)
-        return self.state()
+            self._error = f"internal error: {error!r}"
+            return self._outcome("failed", self._error)
+        finally:
+            if self._later is not None:
+                self._later(self._collect)
+        self._error = ""
+        outcome = self._outcome("swapped")
+        took = (time.monotonic() - begun) * 1000
+        logger.info("Reloaded in %.0f ms: generation %d of the code", took, outcome["generation"])
+        return outcome
+
+    def _outcome(self, outcome: str, message: str = "") -> Outcome:
+        code = self._there.handler.code
+        return {
+            "outcome": outcome,
+            "message": message,
+            "generation": code.generation if code else 1,
+            "error": self._error,
+            "held": sum(ref() is not None for ref in self._gone),
+        }
 
     # ------------------------------------------------------------- the steps
 
-    def _prepare(self) -> Candidate:
+    def _prepare(self, *, only_check: bool) -> Candidate:
         there = self._there
         code = there.handler.code
         if code is None:
             raise CannotSwap("it was not loaded from files")
-        if there.instance.main_mode:
+        if only_check or there.instance.main_mode:
             code.check()
-            raise CannotSwap("main() runs, and would go on in the old code")
+            raise CannotSwap(
+                "its topology says `reload: restart`"
+                if only_check
+                else "main() runs, and would go on in the old code"
+            )
         renewal = code.renew()
         try:
             handler = handlers.read(renewal.module, code)

@@ -12,7 +12,7 @@ from orchestrator.config.document import Document
 from orchestrator.config.interpolate import BadReference
 from orchestrator.config.report import Place, Report
 from orchestrator.model import graph
-from orchestrator.model.topology import Condition, Dependency, Restart
+from orchestrator.model.topology import Condition, Dependency, Mode, Reload, Restart
 
 
 def dependencies(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> None:
@@ -156,6 +156,24 @@ def resolve_address(rest: str, text: str, table: Table, instances: int) -> str:
     return ",".join(str(port) if attribute == "port" else host for host, port in pairs)
 
 
+def _reloading(component: Lowered, found: Report) -> None:
+    own, declared = component.declared.own, component.declared
+    how = component.options["reload"]
+    if how is Reload.HOT and component.handler is None:
+        message = "`reload: hot` is for handlers: a command's code is its own"
+        hint = "write restart, or signal if it reads its files anew on one"
+        found.error("ORC330", message, declared.at("reload"), hint=hint)
+    elif how is Reload.HOT and component.mode is Mode.MAIN:
+        message = "`reload: hot` has no effect with `mode: main`: what runs is not exchanged"
+        found.warn("ORC331", message, declared.at("reload"), hint="write restart")
+    if how is Reload.NONE and own.get("watch"):
+        message = "`watch` has no effect with `reload: none`"
+        found.warn("ORC109", message, declared.at("watch"))
+    if how is not Reload.SIGNAL and "reload_signal" in own:
+        message = "`reload_signal` has no effect without `reload: signal`"
+        found.warn("ORC109", message, declared.at("reload_signal"))
+
+
 def effects(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> None:
     """Warn of options that change nothing, and of words that other tools read otherwise."""
     for component in lowered.values():
@@ -173,6 +191,7 @@ def effects(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> 
         if ready is not None and ready.log is not None and kept and not kept.capture:
             message = "`ready.log` can never match: `capture: false` keeps no output"
             found.error("ORC241", message, declared.at("ready", "log"))
+        _reloading(component, found)
         if component.handler and "settle" in own:
             found.warn("ORC109", "`settle` has no effect on a handler", declared.at("settle"))
     for setting in loaded.settings.values():

@@ -413,6 +413,19 @@ CODES: dict[str, Code] = {
         "KILL, STOP and CONT do what the kernel says, to every process. `signals` can give "
         "others a meaning.",
     ),
+    # Reloads
+    "ORC330": Code(
+        "command cannot be exchanged in place",
+        "`reload: hot` exchanges the code of a handler within its process. A program of "
+        "another make can be restarted (`reload: restart`), or told by a signal to read its "
+        "files anew (`reload: signal`, with `reload_signal` when it is not HUP).",
+    ),
+    "ORC331": Code(
+        "main is not exchanged in place",
+        "With `mode: main` one function runs from start to end; new code cannot take its "
+        "place while it does. `orch reload` restarts such a component, once the new code "
+        "compiles.",
+    ),
 }
 
 

@@ -7,6 +7,7 @@ Every mistake in it is reported. Texts that name addresses, `self` or secrets ar
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from orchestrator.config.document import Declared
 from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
 from orchestrator.config.source import Source
-from orchestrator.model.topology import Dependency, Mode
+from orchestrator.model.topology import Dependency, Mode, Reload
 
 
 @dataclass(slots=True)
@@ -79,12 +80,28 @@ class Lowering:
             config=_config(declared),
             environment=variables,
             inherited=inherited,
-            options=options.options(
-                declared, is_server=handler is not None and mode is Mode.SERVICE, found=self.found
-            ),
+            options=self.options(declared, handler, mode),
             depends_on={},
             enabled=declared.get("enabled", True),
         )
+
+    def options(self, declared: Declared, handler: str | None, mode: Mode) -> dict[str, Any]:
+        """Return the fields of the model's Component that are given, or depend on what it is."""
+        is_server = handler is not None and mode is Mode.SERVICE
+        made = options.options(declared, is_server=is_server, found=self.found)
+        watch = declared.get("watch")
+        if made.get("reload") is Reload.HOT and not is_server and "reload" not in declared.own:
+            del made["reload"]  # A default for those that can.
+        is_watched = handler is not None or bool(watch)
+        other = Reload.RESTART if is_watched else Reload.NONE
+        made.setdefault("reload", Reload.HOT if is_server else other)
+        if watch is None:
+            watch = made["reload"] is Reload.HOT
+        if watch is True:
+            made["watch"] = _own_files(handler, declared.directory) if handler else ()
+        elif watch:
+            made["watch"] = tuple(_pattern(word, declared.directory) for word in watch)
+        return made
 
     def handler(self, declared: Declared) -> str | None:
         """Return the absolute path of the handler's file or package, or its dotted module."""
@@ -216,6 +233,26 @@ def _config(declared: Declared) -> dict[str, Any]:
     for layer in reversed(declared.configs):
         merged = document.merge(merged, layer.fields)
     return merged
+
+
+def _own_files(handler: str, directory: Path) -> tuple[str, ...]:
+    """Return the pattern of a handler's own files: all of a package, or a file's neighbours."""
+    path = Path(handler) if handler.startswith("/") else directory.joinpath(*handler.split("."))
+    if path.is_dir():
+        return (_pattern("", path),)
+    if path.is_file() or path.with_suffix(".py").is_file():
+        return (_pattern("*.py", path.parent),)
+    return ()
+
+
+def _pattern(word: str, directory: Path) -> str:
+    """Return a pattern with an absolute path; an exclusion keeps its mark before it."""
+    mark = "!" if word.startswith("!") else ""
+    path = os.path.normpath(directory / word.removeprefix("!"))
+    below = path.removeprefix(str(directory))
+    if below != path:
+        path = re.sub(r"([\\*?\[\]])", r"\\\1", str(directory)) + below
+    return f"{mark}{path}/" if word in ("", ".") or word.endswith("/") else f"{mark}{path}"
 
 
 def _python_path(handler: str, directory: Path) -> tuple[str, ...]:

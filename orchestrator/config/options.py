@@ -23,6 +23,7 @@ from orchestrator.model.topology import (
     OnSignal,
     Probe,
     Ready,
+    Reload,
     Restart,
     Rung,
     Stop,
@@ -272,6 +273,11 @@ _PROBE: dict[str, Callable[[Any], Any]] = {
     "start_period": units.parse_duration,
 }
 
+
+def _named_signal(declared: Declared, value: str, found: Report) -> str:
+    return _signal(value, declared.at("reload_signal"), found)
+
+
 _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "user": str,
     "group": str,
@@ -291,6 +297,7 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "logs": _logs,
     "on_failure": AtEnd,
     "on_exit": AtEnd,
+    "reload": Reload,
 }
 
 _LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
@@ -303,4 +310,5 @@ _LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
     "stop": _stop,
     "signals": _signals,
     "schedule": _schedule,
+    "reload_signal": _named_signal,
 }

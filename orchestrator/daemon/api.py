@@ -15,12 +15,13 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from orchestrator.daemon import explain as causes
 from orchestrator.daemon import grouping, rows
+from orchestrator.daemon.reloads import Reloads
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.daemon.upgrade import Handed
 from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed, UnknownName
@@ -40,12 +41,16 @@ _BEGUN = frozenset({Phase.WAITING, Phase.STARTING, Phase.RUNNING})
 
 Params = Mapping[str, Any]
 
+Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]
+"""What a method returns: its result, or the work that leads to it."""
+
 
 class Api:
     """What all sessions of clients share."""
 
     def __init__(self, supervisor: Supervisor, about: Mapping[str, Any]) -> None:
         self.supervisor = supervisor
+        self.reloads = Reloads(supervisor)
         self.about = about
         self.sessions: set[Session] = set()
         self.sequence = 0
@@ -53,6 +58,7 @@ class Api:
         self.needs_descriptors: Callable[[int], None] = lambda _count: None
         self.upgrade: Callable[[Session, int], None] = lambda _session, _number: None
         self._names: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------- streams
 
@@ -219,6 +225,12 @@ class Api:
 
     # ------------------------------------------------------------- small parts
 
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what takes its time beside everything else."""
+        task = asyncio.get_running_loop().create_task(work, name="answer")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _slots(self, params: Params) -> tuple[str, ...]:
         slots = self.supervisor.slots
         words = params.get("names") or ()
@@ -256,8 +268,14 @@ class Api:
         )
         keep_secrets(Path(self.supervisor.place.runtime_dir), secrets)
 
+    async def reload(self, params: Params) -> dict[str, Any]:
+        """Have the named instances take on changed code; answered when they have."""
+        self.refuse_when_stopping()
+        slots = self._slots(params)
+        return {"reloads": await self.reloads.reload(slots)}
 
-METHODS: Mapping[str, Callable[[Api, Params], dict[str, Any]]] = {
+
+METHODS: Mapping[str, Callable[[Api, Params], Answer]] = {
     "status": Api.status,
     "ps": Api.ps,
     "explain": Api.explain,
@@ -266,6 +284,7 @@ METHODS: Mapping[str, Callable[[Api, Params], dict[str, Any]]] = {
     "stop": Api.stop,
     "restart": Api.restart,
     "reset": Api.reset,
+    "reload": Api.reload,
     "kill": Api.kill,
     "down": Api.down,
 }
@@ -332,17 +351,36 @@ class Session(asyncio.Protocol):
                 self.api.refuse_when_stopping()
                 self.api.upgrade(self, number)  # It answers later.
                 return
-            self._write(control.result(number, _method(method)(self.api, params)))
-        except UnknownName as error:
-            self._write(control.error(number, "unknown-name", str(error), near=error.near))
-        except RequestFailed as error:
-            self._write(control.error(number, error.code, str(error)))
-        except OrchestratorError as error:
-            self._write(control.error(number, "failed", str(error)))
-        except Exception as error:
-            # A defect of ours must not take the daemon down, nor leave the client waiting.
-            logger.exception("Internal error in %s", method)
-            self._write(control.error(number, "internal", f"internal error: {error!r}"))
+            answer = _method(method)(self.api, params)
+        except Exception as error:  # noqa: BLE001 - see `_refuse`
+            self._refuse(number, method, error)
+            return
+        if isinstance(answer, dict):
+            self._write(control.result(number, answer))
+        else:
+            self.api.later(self._answer_later(number, method, answer))
+
+    async def _answer_later(
+        self, number: int, method: str, work: Coroutine[Any, Any, dict[str, Any]]
+    ) -> None:
+        """Answer a request when what it asked for is done; others are answered meanwhile."""
+        try:
+            self._write(control.result(number, await work))
+        except Exception as error:  # noqa: BLE001 - see `_refuse`
+            self._refuse(number, method, error)
+
+    def _refuse(self, number: int, method: str, error: Exception) -> None:
+        match error:
+            case UnknownName():
+                self._write(control.error(number, "unknown-name", str(error), near=error.near))
+            case RequestFailed():
+                self._write(control.error(number, error.code, str(error)))
+            case OrchestratorError():
+                self._write(control.error(number, "failed", str(error)))
+            case _:
+                # A defect of ours must not take the daemon down, nor leave the client waiting.
+                logger.error("Internal error in %s", method, exc_info=error)
+                self._write(control.error(number, "internal", f"internal error: {error!r}"))
 
     def _watch(self, number: int, params: Params) -> None:
         slots = self.api._slots(params)  # noqa: SLF001 - a session is a part of the API
@@ -404,7 +442,7 @@ class Session(asyncio.Protocol):
             self._transport.close()
 
 
-def _method(name: str) -> Callable[[Api, Params], dict[str, Any]]:
+def _method(name: str) -> Callable[[Api, Params], Answer]:
     method = METHODS.get(name)
     if method is None:
         near = difflib.get_close_matches(name, METHODS)

@@ -157,12 +157,14 @@ class Daemon:
         self._watch_logs(self.supervisor.slots)
         await self._go_on()
         self.host.child_ended()  # Orphans may have ended while nobody was told of it.
+        self.api.reloads.recover_soon()
         self.link.send(ready=True)
         loop.call_later(UNUSED, self._end_if_unused)
         logger.info("Ready: %d instances", len(self.supervisor.slots))
         await self._done.wait()
         self.api.publish_system("stopped")
         self.probes.close()
+        self.api.reloads.close()
         self._logs.close()
         apis.keep_secrets(Path(self._given["runtime_dir"]), {})
         server.close()
@@ -314,6 +316,7 @@ class Daemon:
         changed = tuple(slots)
         self._watch_logs(changed)
         self.sockets.keep_only(self.supervisor.slots.values())
+        self.api.reloads.seen(changed)
         self.api.publish(changed)
 
     def _watch_logs(self, slots: Iterable[str]) -> None:

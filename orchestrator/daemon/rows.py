@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.daemon import programs
 from orchestrator.daemon.health import Health
-from orchestrator.daemon.supervisor import Supervisor, reason
+from orchestrator.daemon.supervisor import Facts, Supervisor, reason
 from orchestrator.model import units
 from orchestrator.model.phase import Phase
 from orchestrator.model.topology import Component
@@ -37,7 +37,8 @@ def row(supervisor: Supervisor, slot: str) -> Row:
         "pid": process.pid if process else None,
         "generation": instance.generation,
         "restarts": instance.restarts,
-        "reload": "ok",
+        "reload": "failed" if facts.reload_error else "ok",
+        "code": facts.code if process and component.handler else None,
         "result": end.result.value if end else None,
         "exit_code": exit.code if exit else None,
         "signal": exit.signal if exit else None,
@@ -83,9 +84,9 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
             return _starting(instance.component, facts.health, now - facts.since)
         case Phase.RUNNING if not instance.ready:
             trouble = facts.health.trouble or "its readiness is lost"
-            return _joined(f"not ready: {trouble}", facts.health.status)
+            return _joined(f"not ready: {trouble}", facts.health.status, _reload(facts))
         case Phase.RUNNING:
-            return facts.health.status or None
+            return _joined(_reload(facts), facts.health.status) or None
         case Phase.STOPPING if supervisor.executor.leftovers(slot):
             return f"{supervisor.executor.leftovers(slot)} of its processes still live"
         case _:
@@ -114,6 +115,10 @@ def _warning(supervisor: Supervisor, slot: str) -> str | None:
             parts.append(f"its log is being lost: the disk is full{times}")
         return _joined(*parts) or None
     return supervisor.executor.warning(slot) or None
+
+
+def _reload(facts: Facts) -> str:
+    return f"its reload failed: {facts.reload_error}" if facts.reload_error else ""
 
 
 def _starting(component: Component, health: Health, waited: Seconds) -> str | None:

@@ -41,7 +41,7 @@ STARTS_A_TURN = 200
 
 
 @dataclass(slots=True)
-class _Facts:
+class Facts:
     """What is known of a slot beside its life cycle."""
 
     started_wall: float = 0.0
@@ -51,6 +51,8 @@ class _Facts:
     outdated: bool = False
     warning: str = ""
     health: Health = dataclasses.field(default_factory=Health)
+    code: int = 1
+    reload_error: str = ""
 
 
 class Supervisor:
@@ -77,7 +79,7 @@ class Supervisor:
         self.place = place
         self.executor = Executor(host, place, self.post, self._soon, self._instance)
         self.slots: dict[str, Slot] = {}
-        self.facts: dict[str, _Facts] = {}
+        self.facts: dict[str, Facts] = {}
         self.groups = Grouping(self.slots, self._enqueue, self._touch, self._shutdown_after)
         self.schedules = Schedules(host, self.slots, self._on_schedule)
         self.turnstile = Turnstile(host, self._let_through)
@@ -287,6 +289,14 @@ class Supervisor:
         self._reported.update(dict.fromkeys(self.slots))
         self._soon()
 
+    def reloaded(self, slot: str, *, code: int | None = None, error: str = "") -> None:
+        """Take how a reload of a living process ended; its row shows it until the next one."""
+        facts = self.facts[slot]
+        facts.code = facts.code if code is None else code
+        facts.reload_error = error
+        self._reported[slot] = None
+        self._soon()
+
     def _soon(self) -> None:
         """Have a turn after what the loop has in hand: many ends at once make one turn."""
         if not self._turning and not self._scheduled:
@@ -382,6 +392,8 @@ class Supervisor:
         if not isinstance(after.state, lifecycle.Waiting):
             self._hold(slot)
             facts.waits = ""
+        if before.process is None and after.process is not None:
+            facts.code, facts.reload_error = 1, ""
         if before.process is not None and after.process is None:
             facts.health = Health()
             if self.executor.probes:
@@ -579,7 +591,7 @@ class Supervisor:
         ]
         for record, recovered in taken:
             self.slots[record.slot] = recovered.slot
-            self.facts[record.slot] = _Facts(record.started_wall)
+            self.facts[record.slot] = Facts(record.started_wall)
         self._index()
         for record, recovered in taken:
             for event in recovered.events:
@@ -608,7 +620,7 @@ class Supervisor:
         if there is None:
             phase = Phase.STOPPED if component.enabled else Phase.DISABLED
             self.slots[slot] = Slot(Instance(component, lifecycle.Down(phase)))
-            self.facts[slot] = _Facts()
+            self.facts[slot] = Facts()
             return
         instance = dataclasses.replace(there.instance, component=component)
         if instance.phase is Phase.DISABLED and component.enabled:

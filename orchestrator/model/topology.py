@@ -108,6 +108,15 @@ class Then(enum.StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class Reload(enum.StrEnum):
+    """How an instance takes on changed code."""
+
+    HOT = "hot"
+    RESTART = "restart"
+    SIGNAL = "signal"
+    NONE = "none"
+
+
 def _empty() -> Mapping[str, Any]:
     return types.MappingProxyType({})
 
@@ -278,7 +287,8 @@ class Component:
     `secrets`, which only the process itself, or the daemon when it starts one, replaces.
     `endpoints` are the terms of the endpoints in `connections` and `states` that have their own.
     `environment` is what was declared; it wins over `inherited`, which is of the shell that
-    applied the lock: for the next start, no reason for one, and in no built file.
+    applied the lock: for the next start, no reason for one, and in no built file. `watch` holds
+    absolute patterns, written as in a .gitignore.
     """
 
     service: str
@@ -327,6 +337,9 @@ class Component:
     on_exit: AtEnd = _live(AtEnd.IGNORE)
     signals: Mapping[str, OnSignal] = _live({})
     schedule: str | None = _live(None)
+    reload: Reload = _live(Reload.NONE)
+    reload_signal: str = _live("HUP")
+    watch: tuple[str, ...] = _live(())
 
     @property
     def name(self) -> str:

@@ -194,7 +194,7 @@ def test_broken_code_leaves_the_old_serving_until_it_is_mended(
         answer = web.reload()
         assert answer["outcome"] == "failed", answer
         assert re.search(said, answer["message"], re.DOTALL), answer["message"]
-        assert web.link.request("code")["outcome"] == "failed"
+        assert web.link.request("code")["error"] == answer["message"]
         assert web.version() == 1
     web.edit(new, old)
     web.edit(*LATER)

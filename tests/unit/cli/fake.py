@@ -42,6 +42,7 @@ def make_row(name: str, /, **changes: Any) -> dict[str, Any]:
         "generation": 1,
         "restarts": 0,
         "reload": None,
+        "code": None,
         "result": None,
         "exit_code": None,
         "signal": None,

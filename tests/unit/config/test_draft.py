@@ -218,6 +218,11 @@ def test_waiting_for_what_never_comes_is_a_warning(workshop: Workshop) -> None:
         ("command: sh, startup: {tcp: 'h:99999'}", "ORC239", "'h:99999'"),
         ("command: sh, startup: {tcp: 'h:1', failures: 3}", "ORC109", "3"),
         ("command: sh, startup: {tcp: 'h:1', start_period: 3s}", "ORC109", "3s"),
+        ("command: sh, reload: hot", "ORC330", "hot"),
+        ("handler: a.py, mode: main, reload: hot", "ORC331", "hot"),
+        ("command: sh, reload: none, watch: ['*.x']", "ORC109", "["),
+        ("command: sh, reload_signal: USR1", "ORC109", "USR1"),
+        ("command: sh, reload: signal, reload_signal: USR3", "ORC236", "USR3"),
     ],
 )
 def test_components_are_checked_against_the_machine_and_themselves(
@@ -225,6 +230,7 @@ def test_components_are_checked_against_the_machine_and_themselves(
 ) -> None:
     (workshop.directory / "empty").mkdir()
     workshop.write("data", "")
+    workshop.write("a.py", "")
     workshop.write("bad.env", "A=1\n2 = x\n")
     one = workshop.only(f"services: {{a: {{{fields}}}}}\n")
     assert (one.code, marked(one)) == (code, underlined)

@@ -1,0 +1,228 @@
+"""Reloading instances: how each takes on changed code, one replica after the other.
+
+The first replica of a component is the canary: when it cannot take the code on, the others are
+left alone. What a component answers is kept in its facts, so that its row tells of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from typing import Any
+
+from orchestrator.daemon import asking
+from orchestrator.daemon.supervisor import Supervisor, reason
+from orchestrator.errors import RequestFailed
+from orchestrator.model import units
+from orchestrator.model.phase import Phase
+from orchestrator.model.topology import Component, Reload
+from orchestrator.model.units import Seconds
+
+logger = logging.getLogger(__name__)
+
+PATIENCE: Seconds = 60.0
+"""How long a component may take to finish its message in hand and take on the code."""
+
+BESIDE: Seconds = 5.0
+"""What a restart may take beyond the limits for stopping and starting."""
+
+Outcome = dict[str, Any]
+"""`name`; `outcome`: swapped, unchanged, restarted, signalled, skipped or failed; `message`."""
+
+
+class Reloads:
+    """Reloads of one system's instances; those of one component follow each other."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._news: dict[str, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def begin(self, slots: Iterable[str], why: str) -> None:
+        """Reload without anybody waiting for it; the log tells how it went."""
+        chosen = tuple(slots)
+        logger.info("Reloading %s: %s", ", ".join(map(self._name, chosen)), why)
+        self._spawn(self.reload(chosen))
+
+    async def reload(
+        self, slots: Collection[str], changed: Mapping[str, Collection[str]] | None = None
+    ) -> list[Outcome]:
+        """Reload the slots, components side by side and the replicas of each in turn.
+
+        Args:
+            slots: Which.
+            changed: By slot the files because of which; then a component whose code holds the
+                same as before does nothing.
+        """
+        by_base: dict[str, list[str]] = {}
+        for slot in slots:
+            base = self._supervisor.slots[slot].instance.component.base
+            by_base.setdefault(base, []).append(slot)
+        groups = [self._replicas(base, each, changed) for base, each in by_base.items()]
+        found = {each["name"]: each for group in await asyncio.gather(*groups) for each in group}
+        return [found[name] for name in map(self._name, slots) if name in found]
+
+    async def recover(self) -> None:
+        """Ask adopted handlers which code they run: the daemon before us knew."""
+        for slot, there in tuple(self._supervisor.slots.items()):
+            component = there.instance.component
+            if component.handler is None or there.instance.process is None:
+                continue
+            try:
+                answer = await self._ask(component, "code", within=1.0)
+            except RequestFailed:
+                continue
+            self._tell(slot, answer)
+
+    def recover_soon(self) -> None:
+        """Begin to ask, while everything else goes on."""
+        self._spawn(self.recover())
+
+    def seen(self, slots: Iterable[str]) -> None:
+        """Take notice that the rows of slots changed."""
+        for slot in slots:
+            if slot in self._news:
+                self._news[slot].set()
+
+    def close(self) -> None:
+        """Stop what is under way."""
+        for task in self._tasks:
+            task.cancel()
+
+    # ------------------------------------------------------------- one after the other
+
+    async def _replicas(
+        self, base: str, slots: list[str], changed: Mapping[str, Collection[str]] | None
+    ) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        failed = ""
+        async with self._turns.setdefault(base, asyncio.Lock()):
+            for slot in slots:
+                if slot not in self._supervisor.slots:
+                    continue
+                if failed:
+                    message = f"left as it is, because {failed} could not be reloaded"
+                    outcomes.append(self._outcome(slot, "skipped", message))
+                    continue
+                files = None if changed is None else changed.get(slot, ())
+                outcomes.append(await self._one(slot, files))
+                if outcomes[-1]["outcome"] == "failed":
+                    failed = self._name(slot)
+        return outcomes
+
+    async def _one(self, slot: str, changed: Collection[str] | None) -> Outcome:
+        instance = self._supervisor.slots[slot].instance
+        component = instance.component
+        if instance.process is None:
+            return self._outcome(slot, "skipped", "it does not run; its start loads what is there")
+        match component.reload:
+            case Reload.NONE:
+                return self._outcome(slot, "skipped", "its topology says `reload: none`")
+            case Reload.SIGNAL:
+                number = signal.Signals[f"SIG{component.reload_signal}"]
+                self._supervisor.send((slot,), number)
+                return self._outcome(slot, "signalled", f"sent {component.reload_signal}")
+            case Reload.RESTART if component.handler is None:
+                return await self._restart(slot, "its topology says `reload: restart`")
+            case Reload.RESTART | Reload.HOT:
+                return await self._exchange(slot, component, changed)
+
+    async def _exchange(
+        self, slot: str, component: Component, changed: Collection[str] | None
+    ) -> Outcome:
+        """Have a handler exchange its code; replace the process where that cannot be."""
+        params: dict[str, object] = {} if changed is None else {"changed": sorted(changed)}
+        if component.reload is Reload.RESTART:
+            params["check"] = True
+        try:
+            answer = await self._ask(component, "reload", within=PATIENCE, **params)
+        except RequestFailed as error:
+            if error.code in ("unreachable", "unknown-method"):
+                return await self._restart(slot, str(error))
+            self._supervisor.reloaded(slot, error=str(error))
+            return self._outcome(slot, "failed", str(error))
+        self._tell(slot, answer)
+        match answer.get("outcome"):
+            case "restart":
+                return await self._restart(slot, str(answer.get("message")))
+            case "failed":
+                return self._outcome(slot, "failed", str(answer.get("message")))
+            case "unchanged":
+                return self._outcome(slot, "unchanged", "its code is the same")
+            case _:
+                return self._outcome(slot, "swapped", "")
+
+    async def _restart(self, slot: str, why: str) -> Outcome:
+        """Replace the process and wait until the next one is ready."""
+        supervisor = self._supervisor
+        before = supervisor.slots[slot].instance
+        logger.info("Restarting %s: %s", before.component.name, why)
+        supervisor.restart((slot,))
+        component = before.component
+        stopping = sum(rung.wait for rung in component.stop.ladder)
+        limit = stopping + component.start_timeout + component.settle + BESIDE
+        try:
+            async with asyncio.timeout(limit):
+                trouble = await self._until_ready(slot, before.generation)
+        except TimeoutError:
+            trouble = f"not ready after {units.format_duration(limit)}"
+        if trouble:
+            supervisor.reloaded(slot, error=f"restarted ({why}), and then: {trouble}")
+            return self._outcome(slot, "failed", f"restarted ({why}), and then: {trouble}")
+        return self._outcome(slot, "restarted", why)
+
+    async def _until_ready(self, slot: str, generation: int) -> str:
+        """Wait for a newer process to be ready; return what is wrong with it, if anything is."""
+        news = self._news.setdefault(slot, asyncio.Event())
+        try:
+            while (there := self._supervisor.slots.get(slot)) is not None:
+                instance = there.instance
+                if instance.phase in (Phase.FAILED, Phase.STOPPED, Phase.DISABLED):
+                    return reason(instance) or f"it is {instance.phase.value}"
+                if instance.generation > generation:
+                    if instance.ready or instance.phase is Phase.EXITED:
+                        return ""
+                    if instance.phase is Phase.BACKOFF:
+                        return reason(instance)
+                news.clear()
+                await news.wait()
+            return "it is gone from the topology"
+        finally:
+            self._news.pop(slot, None)
+
+    # ------------------------------------------------------------- small parts
+
+    async def _ask(
+        self, component: Component, method: str, *, within: Seconds, **params: object
+    ) -> dict[str, Any]:
+        runtime_dir = self._supervisor.place.runtime_dir
+        return await asking.ask(runtime_dir, component, method, within=within, **params)
+
+    def _tell(self, slot: str, answer: Mapping[str, Any]) -> None:
+        if slot in self._supervisor.slots:
+            code, error = answer.get("generation"), answer.get("error")
+            self._supervisor.reloaded(slot, code=int(code or 1), error=str(error or ""))
+
+    def _outcome(self, slot: str, outcome: str, message: str) -> Outcome:
+        name = self._name(slot)
+        if outcome == "failed":
+            logger.error("Cannot reload %s: %s", name, message)
+        elif outcome in ("swapped", "signalled"):
+            logger.info("Reloaded %s: %s", name, message or "exchanged in place")
+        return {"name": name, "outcome": outcome, "message": message}
+
+    def _name(self, slot: str) -> str:
+        return self._supervisor.slots[slot].instance.component.name
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="reload")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("Internal error in a reload", exc_info=task.exception())

@@ -1,0 +1,235 @@
+"""Changed code reaches what runs, without a restart where that can be."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.scenario import Scenario, bad, exits, orch, row, says
+
+pytestmark = pytest.mark.e2e
+
+HANDLER = """
+VERSION = 1
+
+
+def on_ask(args):
+    return {"version": VERSION, "n": args["n"]}
+
+
+connection_models = {"in": {"ask": {
+    "connection_type": "replyer",
+    "required_creation_arguments": {"on_new_request": on_ask},
+    "required_arguments": {"n": int},
+    "required_return_arguments": {"version": int, "n": int},
+}}}
+"""
+
+ASKER = """
+import json
+import time
+
+connection_models = {"out": {"ask": {
+    "connection_type": "requester",
+    "required_arguments": {"n": int},
+    "required_return_arguments": {"version": int, "n": int},
+}}}
+
+
+def main(to_send, config):
+    n = 0
+    with open("replies", "w", buffering=1) as replies:
+        while True:
+            n += 1
+            print(json.dumps(to_send("ask", {"n": n})), file=replies)
+            time.sleep(0.001)
+"""
+
+
+IDLE = ASKER[: ASKER.index("    n = 0")] + "    time.sleep(3600)\n"
+
+
+def write(scenario: Scenario, version: int) -> None:
+    """Write the replyer's package."""
+    scenario.write(HANDLER.replace("VERSION = 1", f"VERSION = {version}"), "web/__init__.py")
+
+
+def system(scenario: Scenario, version: int = 1, asker: str = IDLE, **more: Any) -> None:
+    """Write a replyer with these options, and somebody to ask it."""
+    write(scenario, version)
+    scenario.write(asker, "asker.py")
+    web = {"handler": "web", "connections": {"in": {"ask": "ask"}}, "watch": False, **more}
+    asks = {"handler": "asker.py", "mode": "main", "connections": {"out": {"ask": "ask"}}}
+    scenario.services(
+        {"shop": {"components": {"web": web, "asker": asks}}}, addresses={"ask": "auto"}
+    )
+
+
+def codes(scenario: Scenario, field: str) -> list[object]:
+    """Return a field of each replica of the replyer."""
+    return [row[field] for name, row in scenario.ps().items() if name.startswith("shop.web")]
+
+
+def test_no_request_is_lost_while_code_is_exchanged(scenario: Scenario) -> None:
+    system(scenario, 0, ASKER)
+    scenario.step("both come up", orch("up", "-d", "--wait"), exits(0))
+    before = scenario.row("shop.web")
+    replies = scenario.root / "replies"
+
+    def is_answered(version: int) -> Callable[[], bool]:
+        return lambda: f'"version": {version},' in replies.read_text()
+
+    for version in range(1, 21):
+        write(scenario, version)
+        scenario.step(
+            f"code {version} is taken on", orch("reload", "shop.web"), exits(0), says("in place")
+        )
+        scenario.until(is_answered(version))
+    scenario.step("the asker ends", orch("stop", "shop.asker"), exits(0))
+    after = scenario.row("shop.web")
+    assert (after["pid"], after["restarts"], after["code"]) == (before["pid"], 0, 21)
+    said = [json.loads(line) for line in replies.read_text().splitlines()]
+    assert [each["n"] for each in said] == list(range(1, len(said) + 1))
+    versions = [each["version"] for each in said]
+    assert versions == sorted(versions)
+    assert set(versions) == set(range(21))
+    assert not scenario.log("shop.asker", "err").count(b"Error")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("VERSION = 1", "VERSION = = 1", r"web/__init__\.py:2: .*SyntaxError"),
+        ("VERSION = 1", "import nothing_there", r"web/__init__\.py:2: .*ModuleNotFoundError"),
+        ('"ask"', '"asked"', r"asked.*not wired"),
+        (
+            "VERSION = 1",
+            "VERSION = 1\ndef init_function(to_send):\n    raise OSError('no luck')",
+            r"init_function failed: .*web/__init__\.py:4: OSError: no luck",
+        ),
+    ],
+)
+def test_broken_code_leaves_the_old_serving_and_says_where(
+    scenario: Scenario, old: str, new: str, where: str
+) -> None:
+    system(scenario)
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    pid = scenario.row("shop.web")["pid"]
+    scenario.write(HANDLER.replace(old, new), "web/__init__.py")
+    outcome = scenario.step(
+        "the reload fails",
+        orch("reload", "shop.web"),
+        exits(1),
+        row("shop.web", phase="running", ready=True, reload="failed", pid=pid, code=1),
+    )
+    assert re.search(where, outcome.err, re.DOTALL), outcome.err
+    explained = scenario.run("explain", "shop.web").out
+    assert re.search(where, explained, re.DOTALL), explained
+    write(scenario, 2)
+    scenario.step(
+        "mended code is taken on",
+        orch("reload", "shop.web"),
+        exits(0),
+        row("shop.web", reload="ok", pid=pid, code=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("added", "why"),
+    [
+        (
+            """
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True, name="poller").start()
+""",
+            "thread 'poller'",
+        ),
+        ("import _ruamel_yaml\n", "C extension"),
+    ],
+)
+def test_what_cannot_be_exchanged_is_restarted_with_the_reason(
+    scenario: Scenario, added: str, why: str
+) -> None:
+    system(scenario)
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    before = scenario.row("shop.web")
+    scenario.write(added + HANDLER, "web/__init__.py")
+    scenario.step(
+        "it is restarted",
+        orch("reload", "shop.web"),
+        exits(0),
+        says(why),
+        row("shop.web", phase="running", ready=True, reload="ok"),
+    )
+    after = scenario.row("shop.web")
+    assert after["pid"] != before["pid"]
+    assert after["generation"] == before["generation"] + 1
+
+
+def test_a_canary_that_fails_leaves_the_other_replicas_alone(scenario: Scenario) -> None:
+    system(scenario, replicas=3)
+    scenario.step("three come up", orch("up", "-d", "--wait"), exits(0))
+    write(scenario, 2)
+    scenario.step("all take it on", orch("reload", "shop.web"), exits(0))
+    assert codes(scenario, "code") == [2, 2, 2]
+    scenario.write("VERSION = = 3", "web/__init__.py")
+    scenario.step(
+        "the first fails, and no other is asked",
+        orch("reload", "shop.web"),
+        exits(1),
+        says("left as it is, because shop.web@1 could not be reloaded"),
+    )
+    assert codes(scenario, "reload") == ["failed", "ok", "ok"]
+    write(scenario, 4)
+    scenario.step("mended code goes to all", orch("reload", "shop.web"), exits(0))
+    assert codes(scenario, "reload") == ["ok", "ok", "ok"]
+
+
+def test_commands_are_told_by_a_signal_restarted_or_left_alone(scenario: Scenario) -> None:
+    told = textwrap.dedent("""
+        import signal
+        signal.signal(signal.SIGUSR1, lambda *_: print("told", flush=True))
+        print("ready", flush=True)
+        while True:
+            signal.pause()
+    """)
+    scenario.write(told, "told.py")
+    scenario.services(
+        {
+            "told": {
+                "command": ["python3", "told.py"],
+                "reload": "signal",
+                "reload_signal": "USR1",
+            },
+            "again": {"command": bad(), "reload": "restart"},
+            "alone": {"command": bad()},
+        }
+    )
+    scenario.step("they come up", orch("up", "-d", "--wait"), exits(0))
+    scenario.until_logged("told.told", "ready")
+    before = scenario.ps()
+    scenario.step("all are asked", orch("reload", "--all"), exits(0), says("`reload: none`"))
+    scenario.until_logged("told.told", "told")
+    after = scenario.ps()
+    for name in ("told.told", "alone.alone"):
+        assert after[name]["pid"] == before[name]["pid"]
+    assert after["again.again"]["pid"] != before["again.again"]["pid"]
+    scenario.step("one that has no way fails", orch("reload", "alone"), exits(1))
+
+
+def test_what_the_daemon_knows_of_the_code_outlives_it(scenario: Scenario) -> None:
+    system(scenario)
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    write(scenario, 2)
+    scenario.step("new code", orch("reload", "shop.web"), exits(0))
+    scenario.write("VERSION =", "web/__init__.py")
+    scenario.step("broken code", orch("reload", "shop.web"), exits(1))
+    os.kill(scenario.daemon()["pid"], signal.SIGKILL)
+    scenario.until_row("shop.web", code=2, reload="failed")
