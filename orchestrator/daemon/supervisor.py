@@ -30,6 +30,7 @@ from orchestrator.daemon.turnstile import Turnstile
 from orchestrator.errors import ExitCode
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import AtEnd, Component, OnSignal
+from orchestrator.model.units import Seconds
 from orchestrator.supervision import changes, lifecycle, pace, reconcile
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.supervision.reconcile import Slot
@@ -38,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 STARTS_A_TURN = 200
 """After so many starts clients get their turn: about a tenth of a second of them."""
+
+TELL_WITHIN: Seconds = 0.5
+"""How long clients may wait for the news of many starts while there are more to make."""
 
 
 @dataclass(slots=True)
@@ -102,6 +106,7 @@ class Supervisor:
         self._leaving: dict[str, None] = {}
         self._transitions: list[str] = []
         self._reported: dict[str, None] = {}
+        self._tell_at = 0.0
         self._turning = False
         self._admitted = 0
         self._scheduled = False
@@ -337,6 +342,12 @@ class Supervisor:
             self._turning = False
         if self._has_room():
             self._soon()
+            # What can still be started goes first; who watches is told of all of them together.
+            now = self.host.now()
+            self._tell_at = self._tell_at or now + TELL_WITHIN
+            if now < self._tell_at:
+                return
+        self._tell_at = 0.0
         reported, self._reported = self._reported, {}
         if reported:
             self._report(reported)

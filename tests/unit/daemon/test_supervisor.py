@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from orchestrator.daemon import journal as journals
-from orchestrator.daemon import rows
+from orchestrator.daemon import rows, supervisor
 from orchestrator.daemon.supervisor import STARTS_A_TURN
 from orchestrator.errors import ExitCode, SpawnError
 from orchestrator.model import topology
@@ -101,6 +101,25 @@ def test_what_loads_starts_at_most_so_many_at_once(system: System) -> None:
     assert len(system.started()) == 3
     system.crash("shop.n1@1")
     assert len(system.started()) == 4, "one that failed makes room"
+
+
+def test_the_news_of_many_starts_wait_for_the_last_one(system: System) -> None:
+    many = [fakes.component(f"shop.c{number}", settle=0.0) for number in range(STARTS_A_TURN + 1)]
+    system.apply(*many)
+    assert system.reported == []
+    system.host.turn()
+    assert len(system.started()) == len(many)
+    assert sorted(system.reported) == sorted(component.slot for component in many)
+
+
+def test_the_news_of_many_slow_starts_come_meanwhile(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "TELL_WITHIN", 0.0)
+    many = [fakes.component(f"shop.c{number}", settle=0.0) for number in range(STARTS_A_TURN + 1)]
+    system.apply(*many)
+    assert len(system.started()) == STARTS_A_TURN
+    assert system.reported
 
 
 def test_many_starts_leave_turns_to_others(system: System) -> None:
