@@ -55,6 +55,8 @@ class Row(TypedDict):
     ready: bool
     healthy: bool | None
     pid: int | None
+    start: str | None
+    """How a handler's process came to be: `zygote`, or `exec` and why; None when not known."""
     generation: int
     restarts: int
     reload: str | None

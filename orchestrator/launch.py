@@ -1,8 +1,9 @@
 """Become a program: apply what a plain exec cannot, then execute it.
 
-Run as `python -I -S launch.py SETUP PROGRAM [ARGUMENT…]` in the new process, standard library
-only. What fails is reported on a pipe that the exec closes, as the stage in words and the
-kernel's reason; nothing is executed with a set-up that is not complete.
+The steps are those of a forked component too, see `zygote.py`. Run as `python -I -S launch.py
+SETUP PROGRAM [ARGUMENT…]` in the new process, standard library only. What fails is reported on a
+pipe that the exec closes, as the stage in words and the kernel's reason; nothing is executed with
+a set-up that is not complete.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ import resource
 import signal
 import sys
 
+TYPE_CHECKING = False  # typing itself takes longer to import than all that is done here
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
 
 def main() -> None:
     """Apply the set-up in `sys.argv[1]` and execute the rest of the command line."""
@@ -21,41 +27,59 @@ def main() -> None:
     errors = setup["errors"]
     stage = "prepare the process"
     try:
-        for path in setup["joins"]:
-            stage = f"join the control group {os.path.dirname(path)!r}"
-            with open(path, "w", encoding="ascii") as file:
-                file.write("0")
-        for name, (soft, hard) in setup["rlimits"].items():
-            stage = f"set the limit {name}={_limit(soft)}:{_limit(hard)}"
-            resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()), (soft, hard))
-        if setup["nice"] is not None:
-            stage = f"set nice {setup['nice']}"
-            os.setpriority(os.PRIO_PROCESS, 0, setup["nice"])
-        if setup["oom_score_adj"] is not None:
-            stage = f"set oom_score_adj {setup['oom_score_adj']}"
-            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-                file.write(str(setup["oom_score_adj"]))
-        if setup["user"] is not None or setup["group"] is not None:
-            stage = (
-                f"become user {setup['user'] or 'unchanged'}, group {setup['group'] or 'its own'}"
-            )
-            _become(setup["user"], setup["group"])
-        if setup["no_new_privileges"]:
-            stage = "set no_new_privileges"
-            _no_new_privileges()
+        for stage in prepare(setup):  # noqa: B007 - told when its step fails
+            pass
         stage = "pass file descriptors"
-        errors = _arrange(errors, {int(n): fd for n, fd in setup["fds"].items()})
-        for name in setup["pid_variables"]:
-            os.environ[name] = str(os.getpid())
+        errors = arrange(errors, {int(n): fd for n, fd in setup["fds"].items()})
         stage = "execute"
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)  # the interpreter ignores them
         os.execvpe(argv[0], argv, os.environ)  # noqa: S606
-    except OSError as error:
-        _report(errors, stage, error.errno or 0, error.strerror or str(error))
-    except (KeyError, ValueError, OverflowError) as error:
-        _report(errors, stage, 22, str(error.args[0]) if error.args else repr(error))
+    except FAILURES as error:
+        os.write(errors, json.dumps(failure(stage, error)).encode())
     os._exit(127)
+
+
+FAILURES = (OSError, KeyError, ValueError, OverflowError)
+"""What a step of the set-up may raise."""
+
+
+def prepare(setup: dict[str, Any]) -> Iterator[str]:
+    """Apply a set-up to this process; before each step, yield in words what it does."""
+    for path in setup["joins"]:
+        yield f"join the control group {os.path.dirname(path)!r}"
+        with open(path, "w", encoding="ascii") as file:
+            file.write("0")
+    for name, (soft, hard) in setup["rlimits"].items():
+        yield f"set the limit {name}={_limit(soft)}:{_limit(hard)}"
+        resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()), (soft, hard))
+    if setup["nice"] is not None:
+        yield f"set nice {setup['nice']}"
+        os.setpriority(os.PRIO_PROCESS, 0, setup["nice"])
+    if setup["oom_score_adj"] is not None:
+        yield f"set oom_score_adj {setup['oom_score_adj']}"
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(setup["oom_score_adj"]))
+    if setup["user"] is not None or setup["group"] is not None:
+        yield f"become user {setup['user'] or 'unchanged'}, group {setup['group'] or 'its own'}"
+        _become(setup["user"], setup["group"])
+    if setup["no_new_privileges"]:
+        yield "set no_new_privileges"
+        _no_new_privileges()
+    for name in setup["pid_variables"]:
+        os.environ[name] = str(os.getpid())
+
+
+def failure(stage: str, error: BaseException) -> dict[str, Any]:
+    """Return what is told of a step that failed: its stage, the errno and the reason."""
+    if isinstance(error, OSError):
+        return {
+            "stage": stage,
+            "errno": error.errno or 0,
+            "reason": error.strerror or str(error),
+        }
+    reason = str(error.args[0]) if error.args else repr(error)
+    return {"stage": stage, "errno": 22, "reason": reason}
 
 
 def _limit(value: int) -> str:
@@ -91,7 +115,7 @@ def _no_new_privileges() -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _arrange(errors: int, fds: dict[int, int]) -> int:
+def arrange(errors: int, fds: dict[int, int]) -> int:
     """Move descriptors to the numbers that the program expects, and close the pipe on exec."""
     top = max((errors, *fds, *fds.values())) + 1
     moved = os.dup2(errors, top, inheritable=False)
@@ -105,10 +129,6 @@ def _arrange(errors: int, fds: dict[int, int]) -> int:
     for number, fd in spare.items():
         os.dup2(fd, number, inheritable=True)
     return moved
-
-
-def _report(errors: int, stage: str, number: int, reason: str) -> None:
-    os.write(errors, json.dumps({"stage": stage, "errno": number, "reason": reason}).encode())
 
 
 if __name__ == "__main__":

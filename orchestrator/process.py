@@ -23,11 +23,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orchestrator.cgroups import NO_LIMITS, Limits
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.units import Seconds
+from orchestrator.wire import forking
 
 MARKER = "ORCH_INSTANCE"
 """The environment variable that marks every process of ours: `KEY/NAME/GENERATION`."""
@@ -37,6 +39,14 @@ _SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
+
+
+_ZYGOTE = (sys.executable, "-P", "-m", "orchestrator.zygote")
+_TITLE_ROOM, _ENVIRONMENT_ROOM = 1024, 16384
+"""How many bytes `ps` can show of a forked component's command line and environment."""
+
+_UNDECIDED = 2.0
+"""How many seconds a forked child may take from the daemon's go to its own code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,8 @@ class Order:
 
     `stdout` and `stderr` are paths opened for appending (made with mode 0640), None discards.
     `limits` are for who places the process; `spawn` itself knows nothing of them.
+    `no_zygote` says of a handler's interpreter why it must be a fresh one; empty when the
+    zygote may fork it, None when it is none.
     """
 
     argv: tuple[str, ...]
@@ -80,6 +92,7 @@ class Order:
     umask: int | None = None
     setup: Setup = Setup()
     limits: Limits = NO_LIMITS
+    no_zygote: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,24 +215,82 @@ def setup_failure(errors: int, order: Order) -> SpawnError | None:
     if failure["stage"] == "execute":
         error.filename = order.argv[0]
         return _spawn_error(error, order)
+    return failed_step(failure)
+
+
+def failed_step(failure: Mapping[str, Any]) -> SpawnError:
+    """Return the error for a step of the set-up that the new process has reported."""
     transient = failure["errno"] in _TRANSIENT
     return SpawnError(failure["stage"], failure["errno"], failure["reason"], transient=transient)
 
 
 def _launcher(setup: Setup, reported: int) -> tuple[str, ...]:
-    plain = {
+    plain = _plain(setup) | {
         "errors": reported,
+        "fds": {str(number): fd for number, fd in setup.fds.items()},
+    }
+    return (sys.executable, "-I", "-S", _LAUNCH, json.dumps(plain))
+
+
+def _plain(setup: Setup) -> dict[str, Any]:
+    return {
         "user": setup.user,
         "group": setup.group,
         "nice": setup.nice,
         "oom_score_adj": setup.oom_score_adj,
         "no_new_privileges": setup.no_new_privileges,
         "rlimits": {name: list(pair) for name, pair in setup.rlimits.items()},
-        "fds": {str(number): fd for number, fd in setup.fds.items()},
         "pid_variables": setup.pid_variables,
         "joins": setup.joins,
     }
-    return (sys.executable, "-I", "-S", _LAUNCH, json.dumps(plain))
+
+
+def start_zygote(environment: Mapping[str, str], control: int) -> Process:
+    """Start a zygote that takes requests from the socket `control`; it may still be loading.
+
+    What it says goes where our own words go. It gives up its room in the environment and on the
+    command line to those that it forks.
+
+    Raises:
+        SpawnError: It cannot be started.
+    """
+    given = {**environment, "ORCH_ROOM": "x" * _ENVIRONMENT_ROOM}
+    argv = (*_ZYGOTE, str(forking.FORMAT), "x" * _TITLE_ROOM)
+    pid = _posix_spawn(argv, Order(argv, given, "/"), (control, 1, 2))
+    return Process(pid, start_time(pid) or 0)
+
+
+def fork_order(order: Order) -> tuple[bytes, dict[int, int]]:
+    """Return an order as a forked child reads it, and the descriptors to send with it.
+
+    These are by the number that the child finds them at, and the caller's to close.
+
+    Raises:
+        SpawnError: A log file cannot be opened, or there are no more descriptors.
+    """
+    with contextlib.ExitStack() as opened:
+        stdout = _log(order.stdout, opened)
+        stderr = stdout if order.stderr == order.stdout else _log(order.stderr, opened)
+        wanted = {1: stdout, 2: stderr, **order.setup.fds}
+        fds: dict[int, int] = {}
+        try:
+            for number, fd in wanted.items():
+                fds[number] = os.dup(fd)
+        except OSError as error:
+            for fd in fds.values():
+                os.close(fd)
+            stage, reason = "duplicate a descriptor", error.strerror or str(error)
+            raise SpawnError(stage, error.errno or 0, reason, transient=True) from error
+    plain = {
+        "argv": order.argv,
+        "name": order.environment.get(MARKER, "//").split("/")[1],
+        "environment": dict(order.environment),
+        "working_dir": order.working_dir,
+        "umask": order.umask,
+        "setup": _plain(order.setup),
+        "numbers": list(fds),
+    }
+    return json.dumps(plain).encode(), fds
 
 
 def _log(path: str | None, opened: contextlib.ExitStack) -> int:
@@ -516,12 +587,16 @@ def _belongs(pid: int, leader: Process, marker: str) -> bool:
 
 def marker_of(pid: int) -> str | None:
     """Return the marker in the environment that a process was started with."""
+    return _marker(pid, MARKER)
+
+
+def _marker(pid: int, variable: str) -> str | None:
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
             data = file.read()
     except OSError:
         return None
-    prefix = MARKER.encode() + b"="
+    prefix = variable.encode() + b"="
     for entry in data.split(b"\0"):
         if entry.startswith(prefix):
             return entry[len(prefix) :].decode(errors="replace")
@@ -531,8 +606,24 @@ def marker_of(pid: int) -> str | None:
 def marked_leaders(prefix: str) -> dict[str, Process]:
     """Return every living session leader whose marker begins with `prefix`, by its marker.
 
-    Only recovery asks for it: it reads the environment of each process on the machine.
+    Only recovery asks for it: it reads the environment of each process on the machine. A child
+    of a zygote whose marker is undecided was told to go by the daemon that has died, and then
+    it soon goes; or it was not, and then it ends by itself without having run. Either is
+    awaited, so that no instance is overlooked and started twice; one that does neither has
+    been suspended, and is killed.
     """
+    deadline = time.monotonic() + _UNDECIDED
+    while True:
+        undecided = _leaders(prefix, "?" + MARKER[1:])
+        if not undecided:
+            return _leaders(prefix, MARKER)
+        if time.monotonic() > deadline:
+            for process in undecided.values():
+                signal_verified(process, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _leaders(prefix: str, variable: str) -> dict[str, Process]:
     found = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208
         if not entry.isdecimal():
@@ -542,7 +633,7 @@ def marked_leaders(prefix: str) -> dict[str, Process]:
         # A leader is alone in having its own pid as its session; its children share its marker.
         if fields is None or int(fields[3]) != pid or fields[0] in b"ZX":
             continue
-        marker = marker_of(pid)
+        marker = _marker(pid, variable)
         if marker is not None and marker.startswith(prefix):
             found[marker] = Process(pid, int(fields[19]))
     return found

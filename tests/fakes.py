@@ -175,6 +175,10 @@ class FakeHost:
         else:
             done(living.process)
 
+    def way(self, process: Process) -> str | None:
+        del process
+        return None
+
     def watch(self, process: Process, ended: Ended) -> None:
         living = self.world.get(process)
         if living is None:

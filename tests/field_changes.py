@@ -58,6 +58,7 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "nice": _on("nice", None, 1),
     "oom_score_adj": _on("oom_score_adj", None, 500),
     "no_new_privileges": _on("no_new_privileges", None, True),
+    "zygote": _on("zygote", None, False),
     "memory": _on("memory", None, "1GiB"),
     "cpu": _on("cpu", None, 1.5),
     "pids": _on("pids", None, 500),

@@ -65,6 +65,7 @@ def _daemon_row(about: dict[str, Any]) -> Row:
         "ready": about["state"] == "running",
         "healthy": None,
         "pid": about["pid"],
+        "start": None,
         "generation": 1,
         "restarts": 0,
         "reload": None,

@@ -285,6 +285,7 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "nice": _same,
     "oom_score_adj": _same,
     "no_new_privileges": _same,
+    "zygote": _same,
     "memory": _amount,
     "cpu": float,
     "pids": _same,

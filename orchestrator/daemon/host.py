@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime as dt
+import functools
 import os
 import random
 import time
@@ -17,6 +18,7 @@ from typing import Protocol
 
 from orchestrator import cgroups
 from orchestrator import process as processes
+from orchestrator.daemon.zygotes import Forked, NotForked, Zygotes
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.units import Instant, Seconds
@@ -59,6 +61,9 @@ class Host(Protocol):
 
     def spawn(self, order: Order, done: Spawned) -> None:
         """Start a program; `done` is called at once or later with the process or the error."""
+
+    def way(self, process: Process) -> str | None:
+        """Return how a handler's interpreter came to be, None when that is not known."""
 
     def watch(self, process: Process, ended: Ended) -> None:
         """Call `ended` once when the process has ended; at once-later when it already has."""
@@ -111,6 +116,8 @@ class PosixHost:
         self._launching: set[Process] = set()
         self._strangers: tuple[int, ...] | None = None
         self._reaping = False
+        self._ways: dict[Process, str] = {}
+        self.zygotes = Zygotes(loop, self._zygote_is)
         processes.become_subreaper()
 
     def now(self) -> Instant:
@@ -133,10 +140,60 @@ class PosixHost:
             self._loop.call_soon(callback)
 
     def spawn(self, order: Order, done: Spawned) -> None:
+        """Start a program; a handler by the zygote where it can be."""
+        try:
+            order = self._placed(order, order.environment.get(MARKER, ""))
+        except SpawnError as error:
+            done(error)
+            return
+        if order.no_zygote is None:
+            self._execute(order, done)
+        elif order.no_zygote:
+            self._execute_fresh(order, done, order.no_zygote)
+        else:
+            self.zygotes.ask(order, functools.partial(self._born, done))
+
+    def _born(self, done: Spawned, outcome: Forked | SpawnError | NotForked, order: Order) -> None:
+        if isinstance(outcome, NotForked):
+            self._execute_fresh(order, done, outcome.why)
+            return
+        if isinstance(outcome, SpawnError):
+            self.dismiss(order.environment.get(MARKER, ""))
+            done(outcome)
+            return
+        self._take(outcome.process, outcome.pidfd)
+        self._ways[outcome.process] = "zygote"
+        done(outcome.process)
+
+    def _execute_fresh(self, order: Order, done: Spawned, why: str) -> None:
+        """Start a fresh interpreter, and remember why."""
+
+        def started(outcome: Process | SpawnError) -> None:
+            if isinstance(outcome, Process):
+                self._ways[outcome] = f"exec ({why})"
+            done(outcome)
+
+        self._execute(order, started)
+
+    def _take(self, process: Process, pidfd: int) -> None:
+        """Take note of a new child."""
+        self._pidfds[process] = pidfd
+        self._pids.add(process.pid)
+        self._leftovers.discard(process.pid)
+        self._ours.add(process)
+
+    def _zygote_is(self, pid: int, there: bool) -> None:
+        """Take note that a child is the zygote, no orphan of anybody; or that it is gone."""
+        (self._pids.add if there else self._pids.discard)(pid)
+
+    def way(self, process: Process) -> str | None:
+        """Return `zygote`, or `exec` and the reason."""
+        return self._ways.get(process)
+
+    def _execute(self, order: Order, done: Spawned) -> None:
         """Start a program by vfork and exec; with a set-up, wait for the launcher's word."""
         marker = order.environment.get(MARKER, "")
         try:
-            order = self._placed(order, marker)
             child = processes.spawn(order)
         except SpawnError as error:
             self.groups.dismiss(marker)
@@ -144,15 +201,13 @@ class PosixHost:
             return
         try:
             # Not reaped yet, so the pid is still its own: there is nothing to look at twice.
-            self._pidfds[child.process] = os.pidfd_open(child.process.pid)
+            pidfd = os.pidfd_open(child.process.pid)
         except OSError as error:
             processes.abandon(child)
             reason = error.strerror or str(error)
             done(SpawnError(f"watch {order.argv[0]!r}", error.errno or 0, reason, transient=True))
             return
-        self._pids.add(child.process.pid)
-        self._leftovers.discard(child.process.pid)
-        self._ours.add(child.process)
+        self._take(child.process, pidfd)
         if child.errors is None:
             done(child.process)
             return
@@ -202,6 +257,7 @@ class PosixHost:
     def release(self, process: Process) -> None:
         """Reap a child, close its pidfd; the keeper may forget its exit too."""
         self._told.pop(process, None)
+        self._ways.pop(process, None)
         number = self._numbers.pop(process, None)
         if number is not None:
             self.acknowledge(number)

@@ -171,6 +171,7 @@ class Daemon:
         for session in tuple(self.api.sessions):
             session.finish()
         self._journal.close()
+        self.host.zygotes.close()
         self.host.groups.close()
         self.sockets.close()
         self._sweep()

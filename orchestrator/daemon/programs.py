@@ -81,7 +81,24 @@ def order(
             pid_variables=tuple(told_pid),
         ),
         limits=Limits(component.memory, component.cpu, component.pids),
+        no_zygote=no_zygote(component, environment) if component.handler is not None else None,
     )
+
+
+_INTERPRETERS = ("PYTHON", "LD_", "MALLOC_", "GLIBC_TUNABLES", "COVERAGE_PROCESS")
+
+
+def no_zygote(component: Component, environment: Mapping[str, str]) -> str:
+    """Return why a handler needs a fresh interpreter; empty when it does not.
+
+    Variables that an interpreter or its C library reads at its start must be there by then.
+    """
+    if not component.zygote:
+        return "zygote: false"
+    for name in environment:
+        if name.startswith(_INTERPRETERS):
+            return f"its environment sets {name}"
+    return ""
 
 
 def stop_order(

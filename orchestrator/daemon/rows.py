@@ -35,6 +35,7 @@ def row(supervisor: Supervisor, slot: str) -> Row:
         "ready": instance.ready,
         "healthy": facts.health.healthy,
         "pid": process.pid if process else None,
+        "start": supervisor.host.way(process) if process else None,
         "generation": instance.generation,
         "restarts": instance.restarts,
         "reload": "failed" if facts.reload_error else "ok",

@@ -309,6 +309,7 @@ class Component:
     inherited: Mapping[str, str] = _live({})
     secrets: tuple[str, ...] = _restart(())
     python_path: tuple[str, ...] = _restart(())
+    zygote: bool = _restart(True)
     working_dir: str = _restart("")
     umask: int | None = _restart(None)
     user: str | None = _restart(None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import dataclasses
 import errno
+import json
 import os
 import signal
 import sys
@@ -175,7 +177,38 @@ class PosixBench:
             ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
 
 
-@pytest.fixture(params=[FakeBench, PosixBench], ids=["fake", "posix"])
+HANDLER = """
+import signal
+def main(to_send, config):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as a program has it, not a component
+    exec({script!r}, {{"__name__": "__main__"}})
+"""
+
+
+class ZygoteBench(PosixBench):
+    """The same programs, as the main functions of handlers that the zygote forks."""
+
+    def order(self, what: str, marker: str = "a/1") -> Order:
+        plain = super().order(what, marker)
+        conf = self._directory / f"conf{self._logs}"
+        conf.mkdir()
+        handler = conf / "handler.py"
+        handler.write_text(HANDLER.format(script=SCRIPTS[what][0]))
+        info = {"format": 1, "name": "a", "handler": str(handler), "mode": "main"}
+        (conf / "__info__.json").write_text(json.dumps(info))
+        for name in ("addresses.json", "config.json"):
+            (conf / name).write_text("{}")
+        argv = (sys.executable, "-P", "-m", "orchestrator.component", str(conf))
+        return dataclasses.replace(plain, argv=argv, no_zygote="")
+
+    def close(self) -> None:
+        self.posix.zygotes.close()
+        super().close()
+
+
+@pytest.fixture(
+    params=[FakeBench, PosixBench, ZygoteBench], ids=["fake", "posix", "posix by zygote"]
+)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made: Bench = request.param(tmp_path)
     yield made
@@ -484,7 +517,8 @@ def test_survivors_of_one_tree_are_not_those_of_another(bench: Bench) -> None:
 def test_marked_finds_leaders_by_their_whole_marker(bench: Bench) -> None:
     first = started(bench, "has a child", "a/1")
     second = started(bench, "sleeps", "b/2")
-    found = bench.host.marked(f"{KEY}/")
+    found = dict(bench.host.marked(f"{KEY}/"))
+    found.pop(f"{KEY}/zygote", None)  # marked too, and no instance of anything
     assert found == {f"{KEY}/a/1": first, f"{KEY}/b/2": second}
     assert bench.host.marked(f"{KEY}/b") == {f"{KEY}/b/2": second}
     assert bench.host.marked(f"{KEY}/c") == {}

@@ -191,6 +191,7 @@ components: st.SearchStrategy[Component] = st.builds(
     cpu=st.none() | st.floats(0.01, 64),
     pids=st.none() | st.integers(1, 1 << 20),
     no_new_privileges=st.booleans(),
+    zygote=st.booleans(),
     restart=st.sampled_from(Restart),
     success_codes=st.lists(st.integers(0, 255), max_size=3).map(tuple),
     backoff=st.builds(Backoff, initial=strategies.seconds, factor=st.floats(1, 10)),

@@ -39,6 +39,7 @@ def make_row(name: str, /, **changes: Any) -> dict[str, Any]:
         "ready": True,
         "healthy": None,
         "pid": 100,
+        "start": None,
         "generation": 1,
         "restarts": 0,
         "reload": None,

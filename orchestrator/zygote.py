@@ -1,0 +1,284 @@
+"""The zygote: a process that has the runtime loaded, and forks handler components.
+
+Run as `python -P -m orchestrator.zygote FORMAT ROOM` with the daemon's socket as its standard
+input. Each message on it carries one descriptor, the *channel* of one start, and nothing else.
+The zygote forks; the child takes its order from its own channel, so that neither the zygote nor
+a sibling ever holds another component's secrets:
+
+    daemon → child   the order, with the descriptors to pass
+    child → daemon   {"pid": …, "started": …}, or the step of the set-up that failed
+    daemon → child   one byte: go
+
+A child that is not told to go, because the daemon or the channel is gone, ends before any code
+of the user's runs. While it waits its marker is *undecided* (see `process.marked_leaders`).
+
+Children are forked by a middle process that ends at once, so that they are the daemon's: it is
+a subreaper. The zygote has one thread, no ZeroMQ context and no loop, reads no order, and ends
+with the daemon, or when a file that it has loaded has changed: the daemon then starts another.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import gc
+import json
+import os
+import socket
+import sys
+import sysconfig
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from orchestrator import launch
+from orchestrator.component import __main__ as program
+from orchestrator.component import concurrent as _concurrent
+from orchestrator.component import serving as _serving
+from orchestrator.wire import forking
+
+BATCH = 16
+"""How many children one middle process forks at most: it is in nobody's way for long."""
+
+MARKER = "ORCH_INSTANCE"
+
+_LOADED = (_concurrent, _serving)
+_PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
+_libc = ctypes.CDLL(None)
+
+
+class Shown:
+    """The memory that /proc shows as our command line and environment.
+
+    It was filled at the exec, and belongs to nobody once `os.environ` has been emptied; a child
+    writes its own into its copy.
+    """
+
+    def __init__(self) -> None:
+        fields = _stat()
+        # proc_pid_stat(5), counted from the state: arg_start, arg_end, env_start, env_end.
+        self._title, self._title_end, self._start, self._end = map(int, fields[45:49])
+
+    def entitle(self, title: str, name: str) -> None:
+        """Show `title` as the command line, and `name` as the name of the process."""
+        room = self._title_end - self._title
+        if room > 2:
+            text = os.fsencode(title)[: room - 2]
+            # The last byte is not NUL: so the kernel knows that this is one text.
+            shown = text.ljust(room - 1, b"\0") + b"."
+            ctypes.memmove(self._title, shown, room)
+        _libc.prctl(_PR_SET_NAME, os.fsencode(name)[:15], 0, 0, 0)
+
+    def undecided(self, environment: dict[str, str]) -> None:
+        """Show an environment, as much as there is room for, with a marker that does not count."""
+        marker = os.fsencode(f"{MARKER}={environment.get(MARKER, '')}\0")
+        parts, left = [b"?" + marker[1:]], self._end - self._start - len(marker)
+        for name, value in environment.items():
+            entry = os.fsencode(f"{name}={value}\0")
+            if name != MARKER and len(entry) <= left:
+                parts.append(entry)
+                left -= len(entry)
+        data = b"".join(parts)
+        if left >= 0:
+            ctypes.memmove(self._start, data + b"\0" * left, self._end - self._start)
+
+    def decided(self) -> None:
+        """Let the marker count: one byte, so that nobody sees half of it."""
+        ctypes.memmove(self._start, MARKER[:1].encode(), 1)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the daemon ends; in a child, become the component. Return the exit code."""
+    if arguments[:1] != [str(forking.FORMAT)]:
+        return 1
+    known = _files(sys.modules.values())
+    control = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    shown, marker = Shown(), os.environ.get(MARKER, "")
+    os.environ.clear()
+    shown.undecided({MARKER: marker})
+    shown.decided()
+    shown.entitle(f"orch zygote of {marker.partition('/')[0]}", "orch zygote")
+    gc.collect()
+    gc.freeze()  # A child's collector leaves what we have loaded alone, and thus shared.
+    order = _serve(control, known, shown)
+    if order is None:
+        return 0
+    return program.main(_assume(order))
+
+
+def _serve(
+    control: socket.socket, known: dict[str, tuple[int, int]], shown: Shown
+) -> dict[str, Any] | None:
+    """Fork whoever is asked for; return None at the end, in a child its order."""
+    while True:
+        channels = _requested(control)
+        if channels is None:
+            return None
+        if not channels:
+            continue
+        if known != _stamps(known):
+            return None  # Whoever asked sees the channel end, and asks the next zygote.
+        mine = _fork(channels)
+        if mine is not None:
+            return _born(mine, shown)
+        for channel in channels:
+            os.close(channel)
+
+
+def _requested(control: socket.socket) -> list[int] | None:
+    """Wait for requests and return their channels; None when there is nobody to ask."""
+    channels: list[int] = []
+    flags = 0
+    while len(channels) < BATCH:
+        try:
+            data, fds = _receive(control, 16, 4, flags)
+        except BlockingIOError:
+            break
+        except OSError:
+            return None
+        if not data:
+            # What was asked for before the end was asked by nobody who still waits.
+            return None
+        channels += fds[:1]
+        for fd in fds[1:]:
+            os.close(fd)
+        flags = socket.MSG_DONTWAIT
+    return channels
+
+
+def _receive(
+    source: socket.socket, size: int, most: int, flags: int = 0
+) -> tuple[bytes, list[int]]:
+    """Receive a message and its descriptors; `socket.recv_fds` leaves its flags unused."""
+    data, ancillary, _, _ = source.recvmsg(size, socket.CMSG_LEN(most * 4), flags)
+    fds = array.array("i")
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(value[: len(value) - len(value) % 4])
+    return data, list(fds)
+
+
+def _fork(channels: list[int]) -> int | None:
+    """Fork a child for each channel; return None, but in a child its channel."""
+    try:
+        middle = os.fork()
+    except OSError:
+        return None
+    if middle:
+        os.waitpid(middle, 0)
+        return None
+    for channel in channels:
+        try:
+            child = os.fork()
+        except OSError:
+            break
+        if not child:
+            return channel
+    os._exit(0)
+
+
+def _born(channel: int, shown: Shown) -> dict[str, Any]:
+    """Take the order of a child that has just been forked, and carry it out up to the go."""
+    os.dup2(channel, 3, inheritable=False)
+    _close_but({0, 1, 2, 3})
+    talk = socket.socket(fileno=3)
+    stage = "read the order"
+    order: dict[str, Any] = {}
+    try:
+        data, given = _receive(talk, forking.LONGEST, forking.MOST)
+        if not data:
+            os._exit(0)
+        order = json.loads(data)
+        setup, environment = order["setup"], order["environment"]
+        fds = dict(zip(order["numbers"], given, strict=True))
+        os.setsid()
+        os.environ.update(environment)
+        time.tzset()
+        shown.undecided(environment)
+        shown.entitle(" ".join(order["argv"]), order["name"])
+        fd = launch.arrange(talk.detach(), fds)
+        talk = socket.socket(fileno=fd)
+        _close_but({0, 1, 2, fd, *fds})
+        if order["umask"] is not None:
+            os.umask(order["umask"])
+        if order["working_dir"]:
+            stage = f"enter the directory {order['working_dir']!r}"
+            os.chdir(order["working_dir"])
+        for stage in launch.prepare(setup):  # noqa: B007 - told when its step fails
+            pass
+        # Another user's process hides from him what an exec would show again.
+        _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+        report = {"pid": os.getpid(), "started": int(_stat()[19])}
+    except launch.FAILURES as error:
+        report = launch.failure(stage, error)
+    try:
+        talk.send(json.dumps(report).encode())
+        told = talk.recv(1)
+    except OSError:
+        told = b""
+    if told != forking.GO:
+        os._exit(0)
+    talk.close()
+    shown.decided()
+    return order
+
+
+def _assume(order: dict[str, Any]) -> list[str]:
+    """Look like an interpreter that was just started with the order's words; return ours."""
+    argv = order["argv"]
+    sys.orig_argv[:] = argv
+    sys.argv[:] = [str(program.__file__), argv[-1]]
+    # Ours is kept by the module table of whoever imports us; user code sees the component's.
+    sys.modules["__main__"] = program
+    gc.enable()
+    return sys.argv[1:]
+
+
+def _close_but(kept: set[int]) -> None:
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - in every start
+        if int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # the one that listed them
+
+
+def _stat() -> list[bytes]:
+    """Our own /proc/self/stat from the third field on."""
+    with open("/proc/self/stat", "rb", buffering=0) as file:  # noqa: PTH123 - in every start
+        data = file.read()
+    return data[data.rindex(b")") + 2 :].split()
+
+
+def _files(modules: Iterable[ModuleType]) -> dict[str, tuple[int, int]]:
+    """Return what identifies each loaded file that is not the standard library's."""
+    standard = sysconfig.get_path("stdlib") + "/"
+    packages = (sysconfig.get_path("purelib") + "/", sysconfig.get_path("platlib") + "/")
+    paths = [str(Path(sys.executable).resolve())]
+    for module in list(modules):
+        path = getattr(module, "__file__", None)
+        if path and (path.startswith(packages) or not path.startswith(standard)):
+            paths.append(path)
+    return _stamps(paths)
+
+
+def _stamps(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
+    stamps = {}
+    for path in paths:
+        try:
+            status = os.stat(path)  # noqa: PTH116 - in every start
+        except OSError:
+            stamps[path] = (0, 0)
+            continue
+        stamps[path] = (status.st_mtime_ns, status.st_ino)
+    return stamps
+
+
+if __name__ == "__main__":
+    gc.disable()
+    sys.exit(main(sys.argv[1:]))
