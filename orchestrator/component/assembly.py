@@ -127,6 +127,8 @@ class Assembly:
 
     def close(self, linger: float) -> None:
         """Close all sockets, giving what was sent `linger` seconds to leave."""
+        for inbound in self._working:
+            inbound.close()
         for output in self.outputs.values():
             if isinstance(output, Publisher):
                 output.close()

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import zmq
 
 from orchestrator.component import calls, sockets
+from orchestrator.component.bursts import Burst
 from orchestrator.component.connections import End
 from orchestrator.component.flow import Flow
 from orchestrator.component.models import Arguments
@@ -44,6 +45,9 @@ class Inbound(Protocol):
     def exchange(self, end: End, handle: Handle) -> None:
         """Serve another declaration of the same end from the next message on."""
 
+    def close(self) -> None:
+        """Tell of the mishaps since the last line about them."""
+
 
 class Replyer:
     """Answers requests, in the order of their arrival, errors included.
@@ -59,6 +63,8 @@ class Replyer:
         self._limit = sockets.limit(socket)
         self._receive = socket.recv
         self._send = socket.send
+        self._bad = {kind: Burst(logger) for kind in (Failure.MALFORMED, Failure.ARGUMENTS)}
+        self._silent = Burst(logger)
         self.exchange(end, handle)
 
     def exchange(self, end: End, handle: Handle) -> None:
@@ -139,7 +145,11 @@ class Replyer:
         self._error(workflow_id, Failure.HANDLER, type(error).__name__, str(error))
 
     def _refuse(self, workflow_id: str | None, kind: Failure, error: Exception) -> None:
-        logger.warning("Refused a request: %s", error)
+        if kind in self._bad:
+            # Whoever sends these may send many.
+            self._bad[kind].add("Refused a request: %s", error)
+        else:
+            logger.warning("Refused a request: %s", error)
         self._error(workflow_id, kind, "", str(error))
 
     def _error(self, workflow_id: str | None, kind: Failure, type_name: str, message: str) -> None:
@@ -151,7 +161,12 @@ class Replyer:
             self._send(frame, _NOBLOCK)
         except zmq.ZMQError as error:
             # The peer is gone or reads no replies; the next request must not wait for it.
-            logger.warning("Cannot answer a request on %r: %s", self.end.name, error)
+            self._silent.add("Cannot answer a request on %r: %s", self.end.name, error)
+
+    def close(self) -> None:
+        """Tell of the mishaps since the last line about them."""
+        for burst in (*self._bad.values(), self._silent):
+            burst.close()
 
 
 class Subscriber:
@@ -163,6 +178,8 @@ class Subscriber:
         self._topic = messages.prefix(end.topic)
         self._receive = socket.recv
         socket.setsockopt(zmq.SUBSCRIBE, self._topic)
+        self._bad, self._unfit = Burst(logger), Burst(logger)
+        self._limit = sockets.limit(socket)
         self.exchange(end, handle)
 
     def exchange(self, end: End, handle: Handle) -> None:
@@ -179,9 +196,12 @@ class Subscriber:
         except _NOTHING:
             return False
         try:
+            messages.check_size(frame, self._limit)
             arguments, workflow_id = messages.decode_publication(frame, self._topic)
         except values.MalformedMessage as error:
-            logger.warning("Dropped a message on %r: %s", self.end.name, error)
+            while self.socket.get(zmq.RCVMORE):
+                self._receive(_NOBLOCK)
+            self._bad.add("Dropped a message on %r: %s", self.end.name, error)
             return True
         self._flow.begin(workflow_id)
         if self._load is not None:
@@ -189,7 +209,7 @@ class Subscriber:
         if not self._accepts(arguments):
             subject = f"cannot accept the message {self.end.name!r}"
             mismatch = _mismatch(self.end.arguments, arguments, subject)
-            logger.warning("Dropped a message: %s", mismatch)
+            self._unfit.add("Dropped a message: %s", mismatch)
             self._flow.current = None
             return True
         if self._async:
@@ -207,6 +227,11 @@ class Subscriber:
         except Exception:
             logger.exception("The message %r failed", self.end.name)
         self._flow.current = None
+
+    def close(self) -> None:
+        """Tell of the mishaps since the last line about them."""
+        self._bad.close()
+        self._unfit.close()
 
 
 def _mismatch(model: Arguments, arguments: object, subject: str) -> Exception:

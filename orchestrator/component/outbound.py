@@ -150,6 +150,7 @@ class Requester:
         """Return the arguments of a reply."""
         name = self.end.name
         try:
+            messages.check_size(payload, self._limit)
             result, _, error = messages.decode_reply(payload)
         except values.MalformedMessage as broken:
             raise RequestError(f"cannot complete the request {name!r}: {broken}") from broken

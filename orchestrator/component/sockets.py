@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import socket as posix
 import time
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ class Terms:
 
 
 USUAL = Terms()
+
+_limits: MutableMapping[Socket, int] = weakref.WeakKeyDictionary()
+"""How large a message of a socket may be; of one that connects, ZeroMQ does not know it."""
 
 
 class Context(zmq.Context[Socket]):
@@ -101,10 +105,8 @@ def descriptor(socket: Socket) -> int:
 
 
 def limit(socket: Socket) -> int:
-    """Return how many bytes a message of an attached socket may have."""
-    found = socket.get(zmq.MAXMSGSIZE)
-    assert isinstance(found, int)
-    return found
+    """Return how many bytes a message of a bound or connected socket may have."""
+    return _limits.get(socket, USUAL.max_message)
 
 
 def attach(socket: Socket, end: End, endpoints: tuple[str, ...]) -> None:
@@ -113,7 +115,6 @@ def attach(socket: Socket, end: End, endpoints: tuple[str, ...]) -> None:
     Raises:
         SetupError: An address cannot be had; names it and what would help.
     """
-    _bound(socket, terms_of(socket.context, endpoints))
     for endpoint in endpoints:
         if end.binds:
             bind(socket, end.name, endpoint)
@@ -125,16 +126,20 @@ def _bound(socket: Socket, asked: Terms) -> None:
     socket.set(zmq.SNDHWM, asked.high_water_mark)
     socket.set(zmq.RCVHWM, asked.high_water_mark)
     socket.set(zmq.MAXMSGSIZE, asked.max_message)
+    _limits[socket] = asked.max_message
 
 
 def connect(socket: Socket, name: str, endpoint: str) -> None:
     """Connect a socket of the end `name` to an endpoint.
 
     Raises:
-        SetupError: The endpoint is none.
+        SetupError: The endpoint is none, or a key file cannot be used.
     """
     asked = terms_of(socket.context, (endpoint,))
     _bound(socket, asked)
+    # ZeroMQ would end the connection for ever at a message that is too large, and the socket be
+    # deaf without a word. Whoever connects looks at the size itself.
+    socket.set(zmq.MAXMSGSIZE, -1)
     if asked.curve:
         curve.join(socket, asked.curve)
     # Only for addresses that need it: names then resolve to IPv6 alone.

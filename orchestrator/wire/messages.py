@@ -49,6 +49,18 @@ def prefix(topic: str) -> bytes:
     return values.encode(topic) if topic else b""
 
 
+def check_size(frame: bytes, limit: int) -> None:
+    """Refuse a frame of more than `limit` bytes.
+
+    Raises:
+        MalformedMessage: It has more.
+    """
+    if len(frame) > limit:
+        raise values.MalformedMessage(
+            f"cannot accept a message of {len(frame)} bytes; at most {limit} are allowed"
+        )
+
+
 def encode_request(arguments: object, workflow_id: str | None) -> bytes:
     """Return the frame of a request, or of a publication without a topic."""
     return _encode({"args": arguments, "workflow_id": workflow_id})

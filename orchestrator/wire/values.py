@@ -35,6 +35,9 @@ from orchestrator.errors import OrchestratorError, ProtocolError
 MAX_DEPTH = 200
 """How deep lists and maps may be nested in one message: well within Python's recursion limit."""
 
+MAX_CONTAINERS = 1_000_000
+"""How many lists, maps and sets one message may hold: an empty one is a byte there, 60 here."""
+
 MARKERS = frozenset(("__decimal__", "__set__", "__uuid__", "__datetime__", "__map__"))
 
 # What a value of unknown shape may use of it; the rest is for the message and the model around the
@@ -77,6 +80,8 @@ def decode(data: bytes) -> Any:
         MalformedMessage: It holds none, more than one, a broken marker, or one nested too deep.
     """
     try:
+        if len(data) > MAX_CONTAINERS and _openings(data) > MAX_CONTAINERS:
+            _count_containers(data)
         if b"__" in data:
             value = _unpack(data, object_hook=_unmark, strict_map_key=False)
         else:
@@ -91,11 +96,7 @@ def decode(data: bytes) -> Any:
             f"cannot decode a message of {len(data)} bytes: {reason}"
         ) from error
     # Few messages have this many bytes that could open a container, so few are walked.
-    if (
-        len(data) > MAX_DEPTH
-        and len(data.translate(None, _NOT_OPENING)) > MAX_DEPTH
-        and _deeper_than(value, MAX_DEPTH)
-    ):
+    if len(data) > MAX_DEPTH and _openings(data) > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise MalformedMessage(f"cannot accept a message nested deeper than {MAX_DEPTH} levels")
     return value
 
@@ -185,6 +186,26 @@ _READERS: tuple[tuple[str, Callable[[dict[Any, Any]], Any]], ...] = (
     ("__datetime__", lambda found: datetime.fromisoformat(_text(found))),
     ("__map__", _read_map),
 )
+
+
+def _openings(data: bytes) -> int:
+    """Return how many containers a frame can hold at most."""
+    return len(data.translate(None, _NOT_OPENING))
+
+
+def _count_containers(data: bytes) -> None:
+    """Refuse a frame of too many containers; each is let go as soon as it is counted."""
+    left = MAX_CONTAINERS
+
+    def count(_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise MalformedMessage(
+                f"cannot accept a message of more than {MAX_CONTAINERS} lists and maps"
+            )
+
+    _unpack(data, object_pairs_hook=count, list_hook=count, strict_map_key=False)
 
 
 def _deeper_than(value: Any, depth: int) -> bool:

@@ -1,0 +1,118 @@
+"""Peers that send anything: the component goes on, counts it, and logs a burst once."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket as posix
+from collections.abc import Iterator
+
+import msgpack
+import zmq
+
+from tests.integration.component.conftest import Bench
+
+VICTIM = """
+    def on_place(args):
+        return {"n": args["n"] + 1}
+
+    def on_tick(args):
+        if args["n"] == -1:
+            print("still here", flush=True)
+
+    connection_models = {"in": {
+        "place": {
+            "connection_type": "replyer",
+            "required_creation_arguments": {"on_new_request": on_place},
+            "required_arguments": {"n": int}, "required_return_arguments": {"n": int},
+        },
+        "ticks": {
+            "connection_type": "subscriber",
+            "required_creation_arguments": {"on_new_message": on_tick},
+            "required_arguments": {"n": int},
+        },
+    }}
+"""
+GOOD = msgpack.packb({"args": {"n": 1}, "workflow_id": "w"})
+LARGE = 100_000
+
+
+def hostile(rng: random.Random) -> Iterator[list[bytes]]:
+    """Yield messages of one or several frames, each wrong in its own way."""
+    for _ in range(400):
+        frame = bytearray(GOOD)
+        match rng.randrange(8):
+            case 0:
+                frame = bytearray(rng.randbytes(rng.randrange(80)))
+            case 1:
+                del frame[rng.randrange(len(frame)) :]
+            case 2:
+                frame[rng.randrange(len(frame))] ^= 1 << rng.randrange(8)
+            case 3:
+                frame = bytearray(b"\x91" * rng.randrange(2_000))
+            case 4:
+                frame = bytearray(
+                    msgpack.packb({"args": rng.choice([None, 1, [], "x", {"n": "1"}])})
+                )
+            case 5:
+                frame = bytearray(b"\xdd\xff\xff\xff\xff" * rng.randrange(50))
+            case 6:
+                frame += rng.randbytes(5)
+            case _:
+                frame = bytearray(LARGE + 1)
+        yield [bytes(frame), *(rng.randbytes(3) for _ in range(rng.choice([0, 0, 0, 1, 5])))]
+
+
+def port() -> int:
+    with posix.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_nothing_that_peers_send_harms_a_component(bench: Bench) -> None:
+    rng = random.Random(20)
+    place, ticks = port(), bench.address("ticks")
+    address = f"tcp://127.0.0.1:{place}"
+    victim = bench.start(
+        "victim",
+        VICTIM,
+        addresses={"in": {"place": address, "ticks": ticks}},
+        endpoints={address: {"max_message": LARGE}, ticks: {"max_message": LARGE}},
+    ).ready()
+    with zmq.Context() as context, context.socket(zmq.XPUB) as feed:
+        feed.set(zmq.LINGER, 0)
+        feed.bind(ticks)
+        assert feed.poll(20_000)
+        for frames in hostile(rng):
+            # A peer per few messages, for one that sends too much is disconnected.
+            with context.socket(rng.choice([zmq.REQ, zmq.DEALER])) as peer:
+                peer.set(zmq.LINGER, 200)
+                peer.connect(address)
+                for _ in range(rng.choice([1, 1, 3])):
+                    peer.send_multipart([b"", *frames] if peer.TYPE == zmq.DEALER else frames)
+                    if peer.TYPE == zmq.REQ:
+                        break
+            feed.send_multipart(frames)
+            if rng.random() < 0.3:
+                with posix.create_connection(("127.0.0.1", place)) as raw:
+                    raw.sendall(rng.choice([b"", b"\xff" + bytes(8) + b"\x7f\x03"]))
+                    with contextlib.suppress(OSError):
+                        raw.sendall(rng.randbytes(rng.randrange(300)))
+        with context.socket(zmq.REQ) as peer:
+            peer.set(zmq.LINGER, 0)
+            peer.set(zmq.RCVTIMEO, 20_000)
+            peer.connect(address)
+            peer.send(GOOD)
+            assert msgpack.unpackb(peer.recv())["return_args"] == {"n": 2}
+        # Too large a publication has not made it deaf.
+        while not victim.stdout:
+            feed.send(msgpack.packb({"args": {"n": -1}}))
+            feed.poll(50) and feed.recv()
+    assert victim.process.poll() is None
+    assert victim.stop() == 0
+    lines = victim.stderr.splitlines()
+    assert any("Refused a request" in line for line in lines)
+    assert any("Dropped a message" in line for line in lines)
+    assert any("more like" in line for line in lines)
+    assert "Traceback" not in victim.stderr
+    assert len(lines) < 60, victim.stderr
