@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo check lint format-check types layers test bench docs format clean
+.PHONY: help venv demo check lint format-check types layers test redis bench docs format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,13 @@ types: $(READY) ## Check the types with mypy, strict
 layers: $(READY) ## Check who may import whom
 	@$(BIN)/lint-imports --no-logo
 
-test: $(READY) ## Run every test, with coverage
+test: $(READY) redis ## Run every test, with coverage
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term
+
+# A real server for the tests of kept states; without one they are skipped, and say so.
+redis:
+	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && apt-get install -qq -y redis-server >/dev/null 2>&1; } \
+		|| echo "redis-server is not installed and cannot be: tests that need it are skipped" >&2
 
 bench: $(READY) ## Measure: ratios and limits
 	@$(BIN)/python benchmarks/validate_1000.py

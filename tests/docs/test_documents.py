@@ -60,7 +60,9 @@ def test_every_target_the_readme_names_exists() -> None:
     assert not [name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-system.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/tutorial/first-system.md", "docs/tutorial/states.md"]
+)
 def test_what_a_page_says_happens_when_typed(page: str, scenario: Scenario) -> None:
     """Files are written, commands typed; what is shown comes, `…` being anything."""
     text = (ROOT / page).read_text(encoding="utf-8")
