@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from orchestrator.component import compatibility
 from orchestrator.component.errors import CannotSwap, SetupError
 
 Stamp = tuple[int, int, int]
@@ -85,6 +86,7 @@ class Code:
         self._threads: tuple[threading.Thread, ...] = ()
         self._outside: Mapping[str, Stamp] = {}
         self._served: Mapping[str, bytes] = {}
+        compatibility.install()
         for entry in reversed(python_path):
             if entry not in sys.path:
                 sys.path.insert(0, entry)
