@@ -20,6 +20,7 @@ with the daemon, or when a file that it has loaded has changed: the daemon then 
 from __future__ import annotations
 
 import array
+import ast
 import ctypes
 import gc
 import json
@@ -36,6 +37,7 @@ from typing import Any
 from orchestrator import launch
 from orchestrator.component import __main__ as program
 from orchestrator.component import concurrent as _concurrent
+from orchestrator.component import loader
 from orchestrator.component import serving as _serving
 from orchestrator.wire import forking
 
@@ -103,6 +105,8 @@ def main(arguments: list[str]) -> int:
     shown.undecided({MARKER: marker})
     shown.decided()
     shown.entitle(f"orch zygote of {marker.partition('/')[0]}", "orch zygote")
+    loader.leave_out_loaded()
+    ast.parse("{}")  # makes the types of the tree, which each child would make for itself
     gc.collect()
     gc.freeze()  # A child's collector leaves what we have loaded alone, and thus shared.
     order = _serve(control, known, shown)

@@ -369,12 +369,36 @@ def _bound_in_parents(
             yield sys.modules[parent], attribute, module
 
 
+_last_of_ours: str | None = None
+
+
+def leave_out_loaded() -> None:
+    """Take all that is loaded by now for libraries and the runtime, which nobody looks through.
+
+    A forked component would dirty the memory of each module that it shares with all others.
+    """
+    global _last_of_ours  # noqa: PLW0603 - said once, by the process that forks
+    _last_of_ours = next(reversed(sys.modules))
+
+
+def _loaded_later() -> Iterator[str]:
+    """Yield the names of the modules loaded since, the last one first."""
+    for name in reversed(sys.modules.copy() if _last_of_ours is None else sys.modules):
+        if name == _last_of_ours:
+            return
+        yield name
+
+
 def _stamps(root: Path | None) -> dict[str, Stamp]:
     """Return what tells whether files outside of `root` change: neither libraries nor ours."""
     stamps = {}
     below = f"{root}/"
-    for name, module in tuple(sys.modules.items()):
-        file = _file(module)
+    try:
+        names = tuple(_loaded_later())
+    except RuntimeError:  # a thread has imported something meanwhile
+        names = tuple(sys.modules)
+    for name in names:
+        file = _file(sys.modules.get(name))
         if not file or file.startswith(_LIBRARY) or "/site-packages/" in file:
             continue
         inside = file.startswith(below) and not file.endswith(_EXTENSIONS)
