@@ -119,9 +119,7 @@ class Code:
         for path in map(os.path.realpath, paths):
             inside = self.place.root is not None and path.startswith(f"{self.place.root}/")
             if not inside or not path.endswith(".py"):
-                if self.place.is_package or not inside:
-                    return True
-                continue
+                return True
             known = self._served.get(path)
             if known is None and not self.place.is_package:
                 continue  # A neighbour that is not imported.

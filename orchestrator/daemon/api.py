@@ -190,6 +190,7 @@ class Api:
         """Stop and run the named instances."""
         self.refuse_when_stopping()
         slots = self._slots(params)
+        self.reloads.resume(slots)
         self.supervisor.restart(slots)
         return self._affected(slots, [])
 
@@ -272,6 +273,7 @@ class Api:
         """Have the named instances take on changed code; answered when they have."""
         self.refuse_when_stopping()
         slots = self._slots(params)
+        self.reloads.resume(slots)
         return {"reloads": await self.reloads.reload(slots)}
 
 

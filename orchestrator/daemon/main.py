@@ -33,6 +33,7 @@ from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.sockets import Sockets
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.daemon.upgrade import Handover
+from orchestrator.daemon.watching import Watcher
 from orchestrator.errors import OrchestratorError, RequestFailed
 from orchestrator.model.phase import Exit, Process
 
@@ -84,6 +85,7 @@ class Daemon:
         self.api.sequence = before.sequence
         self.api.needs_descriptors = need_descriptors
         self._journal = journal
+        self._watcher = Watcher(loop, given["base_dir"], self.api.reloads.changed)
         self._logs = LogWatch(loop, room=self._on_room)
         self._done = asyncio.Event()
 
@@ -155,6 +157,8 @@ class Daemon:
         control.setblocking(False)
         server = await loop.create_unix_server(lambda: apis.Session(self.api), sock=control)
         self._watch_logs(self.supervisor.slots)
+        for slot, there in self.supervisor.slots.items():
+            self._watcher.follow(slot, there.instance.component.watch)
         await self._go_on()
         self.host.child_ended()  # Orphans may have ended while nobody was told of it.
         self.api.reloads.recover_soon()
@@ -165,6 +169,7 @@ class Daemon:
         self.api.publish_system("stopped")
         self.probes.close()
         self.api.reloads.close()
+        self._watcher.close()
         self._logs.close()
         apis.keep_secrets(Path(self._given["runtime_dir"]), {})
         server.close()
@@ -318,6 +323,9 @@ class Daemon:
         self._watch_logs(changed)
         self.sockets.keep_only(self.supervisor.slots.values())
         self.api.reloads.seen(changed)
+        for slot in changed:
+            there = self.supervisor.slots.get(slot)
+            self._watcher.follow(slot, there.instance.component.watch if there else ())
         self.api.publish(changed)
 
     def _watch_logs(self, slots: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections import deque
 from collections.abc import Collection, Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -28,6 +29,11 @@ PATIENCE: Seconds = 60.0
 BESIDE: Seconds = 5.0
 """What a restart may take beyond the limits for stopping and starting."""
 
+MINUTE: Seconds = 60.0
+RESTARTS = 10
+SWAPS = 60
+"""So many restarts, or exchanges in place, may a minute's changed files cause in an instance."""
+
 Outcome = dict[str, Any]
 """`name`; `outcome`: swapped, unchanged, restarted, signalled, skipped or failed; `message`."""
 
@@ -40,6 +46,7 @@ class Reloads:
         self._turns: dict[str, asyncio.Lock] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._caused: dict[str, deque[tuple[float, bool]]] = {}
 
     def begin(self, slots: Iterable[str], why: str) -> None:
         """Reload without anybody waiting for it; the log tells how it went."""
@@ -64,6 +71,53 @@ class Reloads:
         groups = [self._replicas(base, each, changed) for base, each in by_base.items()]
         found = {each["name"]: each for group in await asyncio.gather(*groups) for each in group}
         return [found[name] for name in map(self._name, slots) if name in found]
+
+    def changed(self, files: Mapping[str, frozenset[str]]) -> None:
+        """Reload the slots that run and whose watched files, given for each, have changed."""
+        there = self._supervisor.slots
+        slots = [
+            slot
+            for slot in files
+            if slot in there
+            and there[slot].up
+            and there[slot].instance.process is not None
+            and there[slot].instance.component.reload is not Reload.NONE
+            and not self._supervisor.facts[slot].unwatched
+        ]
+        if slots:
+            paths = sorted(set().union(*(files[slot] for slot in slots)))
+            more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+            logger.info("Changed: %s%s", ", ".join(paths[:3]), more)
+            self._spawn(self._follow_change(slots, files))
+
+    def resume(self, slots: Iterable[str]) -> None:
+        """Heed changed files again: somebody looks after the slots."""
+        for slot in slots:
+            self._caused.pop(slot, None)
+            self._supervisor.unwatched(slot, "")
+
+    async def _follow_change(self, slots: list[str], files: Mapping[str, frozenset[str]]) -> None:
+        now = self._supervisor.host.now()
+        by_name = {self._name(slot): slot for slot in slots}
+        for outcome in await self.reload(slots, files):
+            slot = by_name[outcome["name"]]
+            is_restart = outcome["outcome"] in ("restarted", "signalled")
+            if is_restart or outcome["outcome"] in ("swapped", "failed"):
+                self._count(slot, now, is_restart=is_restart)
+
+    def _count(self, slot: str, now: float, *, is_restart: bool) -> None:
+        """Suspend the watching of a slot that changes its own files, or fails again and again."""
+        caused = self._caused.setdefault(slot, deque(maxlen=SWAPS + 1))
+        caused.append((now, is_restart))
+        recent = [again for when, again in caused if now - when < MINUTE]
+        if sum(recent) > RESTARTS or len(recent) > SWAPS:
+            name = self._name(slot)
+            message = (
+                f"watching is suspended after {len(recent)} reloads within a minute (does it "
+                f"write its own files?); orch reload {name} resumes it"
+            )
+            logger.warning("%s: %s", name, message)
+            self._supervisor.unwatched(slot, message)
 
     async def recover(self) -> None:
         """Ask adopted handlers which code they run: the daemon before us knew."""
@@ -114,9 +168,10 @@ class Reloads:
         return outcomes
 
     async def _one(self, slot: str, changed: Collection[str] | None) -> Outcome:
-        instance = self._supervisor.slots[slot].instance
-        component = instance.component
-        if instance.process is None:
+        there = self._supervisor.slots[slot]
+        component = there.instance.component
+        if there.instance.process is None or not there.up or self._supervisor.stopping:
+            # A restart would bring back what somebody has just stopped.
             return self._outcome(slot, "skipped", "it does not run; its start loads what is there")
         match component.reload:
             case Reload.NONE:

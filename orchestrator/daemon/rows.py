@@ -110,7 +110,7 @@ def _warning(supervisor: Supervisor, slot: str) -> str | None:
     """What went wrong with its start or its log while it lives, with its stop from then on."""
     instance = supervisor.slots[slot].instance
     if instance.phase in (Phase.STARTING, Phase.RUNNING):
-        parts = [supervisor.facts[slot].warning]
+        parts = [supervisor.facts[slot].warning, supervisor.facts[slot].unwatched]
         if supervisor.logs_lost and instance.component.logs.capture:
             times = f" ({supervisor.logs_lost} times by now)" if supervisor.logs_lost > 1 else ""
             parts.append(f"its log is being lost: the disk is full{times}")

@@ -57,6 +57,7 @@ class Facts:
     health: Health = dataclasses.field(default_factory=Health)
     code: int = 1
     reload_error: str = ""
+    unwatched: str = ""
 
 
 class Supervisor:
@@ -293,6 +294,13 @@ class Supervisor:
         self.logs_lost = times
         self._reported.update(dict.fromkeys(self.slots))
         self._soon()
+
+    def unwatched(self, slot: str, message: str) -> None:
+        """Take why changed files of a slot are not heeded; empty when they are."""
+        if slot in self.facts and self.facts[slot].unwatched != message:
+            self.facts[slot].unwatched = message
+            self._reported[slot] = None
+            self._soon()
 
     def reloaded(self, slot: str, *, code: int | None = None, error: str = "") -> None:
         """Take how a reload of a living process ended; its row shows it until the next one."""

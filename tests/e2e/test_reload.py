@@ -233,3 +233,112 @@ def test_what_the_daemon_knows_of_the_code_outlives_it(scenario: Scenario) -> No
     scenario.step("broken code", orch("reload", "shop.web"), exits(1))
     os.kill(scenario.daemon()["pid"], signal.SIGKILL)
     scenario.until_row("shop.web", code=2, reload="failed")
+
+
+SELF_WRITER = """
+import itertools
+import pathlib
+import time
+
+path = pathlib.Path("watched.txt")
+path.write_text(str(time.time_ns()))
+for _ in itertools.count():
+    time.sleep(1)
+"""
+
+
+def test_a_saved_file_is_taken_on_once_for_each_burst(scenario: Scenario) -> None:
+    system(scenario, watch=True)
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    pid = scenario.row("shop.web")["pid"]
+    for number in range(50):
+        write(scenario, 100 + number)
+    scenario.until_row("shop.web", code=2, reload="ok", pid=pid)
+    write(scenario, 1)
+    scenario.until_row("shop.web", code=3, pid=pid)
+    scenario.step("the log is the witness", orch("status", "shop.web"), exits(0))
+    assert scenario.row("shop.web")["code"] == 3
+
+
+def test_editors_renames_new_directories_and_half_written_files_are_understood(
+    scenario: Scenario,
+) -> None:
+    system(scenario, watch=True)
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    package = scenario.root / "web"
+    temporary = package / ".__init__.py.swp"
+    temporary.write_text(HANDLER.replace("VERSION = 1", "VERSION = 2"))
+    temporary.rename(package / "__init__.py")
+    scenario.until_row("shop.web", code=2)
+    (package / "deep" / "er").mkdir(parents=True)
+    (package / "deep" / "er" / "part.py").write_text("VALUE = 1\n")
+    scenario.until_row("shop.web", code=3)
+    (package / "deep" / "er" / "part.py").write_text("VALUE = 2\n")
+    scenario.until_row("shop.web", code=4)
+    (package / "__init__.py").write_text("VERSION = (")
+    scenario.until_row("shop.web", code=4, reload="failed")
+    write(scenario, 5)
+    scenario.until_row("shop.web", code=5, reload="ok")
+    # The whole package goes and comes back, as a deployment does it.
+    package.rename(scenario.root / "old")
+    scenario.until_row("shop.web", reload="failed")
+    write(scenario, 6)
+    scenario.until_row("shop.web", code=6, reload="ok")
+    write(scenario, 7)
+    scenario.until_row("shop.web", code=7, reload="ok")
+
+
+def test_what_is_not_source_reloads_nothing(scenario: Scenario) -> None:
+    (scenario.root / ".git").mkdir()
+    (scenario.root / ".gitignore").write_text("*.gen.py\n")
+    system(scenario, watch=True)
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    package = scenario.root / "web"
+    (package / "__pycache__").mkdir(exist_ok=True)
+    (package / "__pycache__" / "x.pyc").write_bytes(b"x")
+    (package / "made.gen.py").write_text("X = 1\n")
+    (package / "__init__.py.swp").write_text("x")
+    (package / "__init__.py").touch()
+    write(scenario, 9)
+    scenario.until_row("shop.web", code=2)
+
+
+def test_a_stopped_component_is_not_started_by_a_saved_file(scenario: Scenario) -> None:
+    system(scenario, watch=True)
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    scenario.step("it is stopped", orch("stop", "shop.web"), exits(0))
+    write(scenario, 2)
+    scenario.step("and stays so", orch("ps"), exits(0), row("shop.web", phase="stopped", pid=None))
+    scenario.step("started again", orch("start", "shop.web"), exits(0))
+    write(scenario, 3)
+    scenario.until_row("shop.web", code=2, phase="running")
+
+
+def test_one_that_writes_its_own_watched_file_is_suspended(scenario: Scenario) -> None:
+    scenario.write(SELF_WRITER, "writer.py")
+    scenario.services({"writer": {"command": ["python3", "writer.py"], "watch": ["watched.txt"]}})
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    (scenario.root / "watched.txt").write_text("go")
+    scenario.until(
+        lambda: "suspended" in (scenario.row("writer.writer")["warning"] or ""), within=60
+    )
+    assert scenario.row("writer.writer")["phase"] == "running"
+    scenario.step("a person resumes it", orch("reload", "writer"), exits(0))
+    assert not scenario.row("writer.writer")["warning"]
+
+
+def test_a_watched_command_takes_its_dependents_along(scenario: Scenario) -> None:
+    scenario.write("1", "db.conf")
+    scenario.services(
+        {
+            "db": {"command": bad(), "watch": ["*.conf"]},
+            "web": {"command": bad(), "depends_on": {"db": {"restart": True}}},
+            "other": {"command": bad(), "depends_on": ["db"]},
+        }
+    )
+    scenario.step("all come up", orch("up", "-d", "--wait"), exits(0))
+    before = scenario.ps()
+    scenario.write("2", "db.conf")
+    scenario.until_row("db.db", generation=2, phase="running")
+    scenario.until_row("web.web", generation=2, phase="running")
+    assert scenario.row("other.other")["pid"] == before["other.other"]["pid"]
