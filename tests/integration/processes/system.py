@@ -174,8 +174,8 @@ class RealSystem:
         return found
 
     def gone(self) -> None:
-        """Wait until nothing of the system lives."""
-        eventually(lambda: not self.ours())
+        """Wait until nothing of the system lives; a look may miss one that forks meanwhile."""
+        eventually(lambda: not self.ours() and not self.ours())
 
     def sweep(self) -> dict[int, str]:
         """Kill what is left, remove the files, and return what was left."""
