@@ -173,13 +173,22 @@ def ended(row: Row) -> Verdict:
     return Verdict.DONE if is_terminal(row) else Verdict.PENDING
 
 
+def stopped(row: Row) -> Verdict:
+    """Ask that the instance is down; one that somebody wants again meanwhile will not be."""
+    if not is_terminal(row) and row["wanted"] == "up":
+        return Verdict.FAILED
+    return ended(row)
+
+
 def regenerated(before: Mapping[str, int]) -> Condition:
     """Ask for a newer process than the one of generation `before`, and that it is ready."""
 
     def condition(row: Row) -> Verdict:
         if row["generation"] > before.get(row["name"], 0):
             return ready(row)
-        return Verdict.FAILED if row["phase"] == "failed" else Verdict.PENDING
+        # Somebody who stops it meanwhile has the last word.
+        is_over = row["phase"] == "failed" or (is_terminal(row) and row["wanted"] == "down")
+        return Verdict.FAILED if is_over else Verdict.PENDING
 
     return condition
 

@@ -50,12 +50,25 @@ def stop(
     """Stop instances and wait until their process trees are gone."""
     words = _chosen(names, everything=everything)
     daemon = session.connect()
-    _changed(session, daemon, "stop", words)
+    affected = _changed(session, daemon, "stop", words)
     if no_wait:
         return ExitCode.DONE
-    return _follow(
-        session, daemon, words, until=client.ended, what="stopped", timeout=wait_timeout
+    transitions = progress.Transitions(session.screen)
+    outcome = daemon.wait_until(
+        client.stopped,
+        wait_timeout,
+        what="stopped",
+        names=words,
+        at_first_failure=False,
+        seen=transitions.see,
     )
+    for row in outcome.failed:
+        session.screen.say(
+            f"orch: {row['name']} was started again meanwhile: it is {row['phase']}"
+        )
+    # What went wrong with a stop, such as its command, has been told as a warning.
+    unclean = any(outcome.rows[name]["warning"] for name in affected if name in outcome.rows)
+    return ExitCode.FAILED if outcome.failed or unclean else ExitCode.DONE
 
 
 def restart(
@@ -239,11 +252,12 @@ def _chosen(names: tuple[str, ...], *, everything: bool) -> tuple[str, ...]:
     return names
 
 
-def _changed(session: Session, daemon: Client, verb: str, names: Sequence[str]) -> None:
-    """Ask for the change, and tell who is as wished already."""
-    _affected, unchanged = daemon.change(verb, names)
+def _changed(session: Session, daemon: Client, verb: str, names: Sequence[str]) -> list[str]:
+    """Ask for the change, and tell who is as wished already; return the others."""
+    affected, unchanged = daemon.change(verb, names)
     for name in unchanged:
         session.screen.note(f"orch: {name}: nothing to {verb}")
+    return affected
 
 
 def _follow(

@@ -44,7 +44,7 @@ def test_all_members_go_down_backwards_and_start_forwards(scenario: Scenario) ->
 
 
 def test_one_restart_too_many_stops_the_whole_group(scenario: Scenario) -> None:
-    """Acceptance 45: the reason names the group's intensity, and a reset clears it."""
+    """The reason names the group's intensity, and a reset clears it."""
     world(scenario, strategy="one_for_all", intensity=3, period="1h")
     for lives in (2, 3, 4):
         crash(scenario, "core.b", then=lives)

@@ -10,7 +10,7 @@ RATE = 10
 def test_two_hundred_crash_loops_leave_the_machine_and_the_daemon_usable(
     scenario: Scenario,
 ) -> None:
-    """Acceptance 96: their restarts are bounded together, and commands are answered."""
+    """Their restarts are bounded together, and commands are answered."""
     hopeless = {f"c{n}": {"command": ["false"]} for n in range(200)}
     scenario.services(
         {"hopeless": {"components": hopeless}, "well": {"command": bad()}},

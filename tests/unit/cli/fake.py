@@ -88,6 +88,7 @@ class FakeDaemon:
         self.path = runtime_dir / "control.sock"
         self.rows: dict[str, dict[str, Any]] = {}
         self.signals: dict[str, str] = {}
+        self.taken_back = False
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self._lock = threading.RLock()
@@ -247,7 +248,10 @@ def _stop(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
     names = daemon.select(params)
     affected = [name for name in names if daemon.rows[name]["pid"] is not None]
     for name in affected:
-        daemon.change(name, **STOPPED)
+        if daemon.taken_back:
+            daemon.change(name, phase="stopping", ready=False, wanted="up")
+        else:
+            daemon.change(name, **STOPPED)
     return {"names": affected, "unchanged": [name for name in names if name not in affected]}
 
 

@@ -128,7 +128,7 @@ def test_starting_what_runs_changes_nothing(
 
 
 def test_stop_waits_until_the_process_is_gone(orch: Orch, daemon: FakeDaemon) -> None:
-    daemon.add("web.web", phase="stopping", ready=False)
+    daemon.add("web.web", phase="stopping", ready=False, wanted="down")
     daemon.answers["stop"] = slowly(["web.web"])
     thread = later(daemon, lambda: daemon.change("web.web", **STOPPED))
     assert orch("stop", "web") == 0
@@ -136,7 +136,7 @@ def test_stop_waits_until_the_process_is_gone(orch: Orch, daemon: FakeDaemon) ->
 
 
 def test_stop_without_waiting_returns_at_once(orch: Orch, daemon: FakeDaemon) -> None:
-    daemon.add("web.web", phase="stopping")
+    daemon.add("web.web", phase="stopping", wanted="down")
     daemon.answers["stop"] = slowly(["web.web"])
     assert orch("stop", "web", "--no-wait") == 0
     assert [method for method, _ in daemon.requests] == ["stop"]
@@ -145,7 +145,7 @@ def test_stop_without_waiting_returns_at_once(orch: Orch, daemon: FakeDaemon) ->
 def test_a_stop_that_takes_too_long_says_whom_it_waited_for(
     orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon.add("web.web", phase="stopping")
+    daemon.add("web.web", phase="stopping", wanted="down")
     daemon.answers["stop"] = slowly(["web.web"])
     assert orch("stop", "web", "--wait-timeout", "50ms", "-q") == 1
     assert capsys.readouterr().err == (
@@ -321,3 +321,19 @@ def test_a_refusal_is_one_line(
     daemon.answers["start"] = refuse
     assert orch("start", "web") == 1
     assert capsys.readouterr().err == ("orch: cannot start 'web.web': the system is stopping\n")
+
+
+def test_a_stop_with_a_stop_command_that_failed_is_no_success(
+    orch: Orch, daemon: FakeDaemon
+) -> None:
+    daemon.add("web.web", warning="the stop command failed: exit 1")
+    assert orch("stop", "web") == 1
+
+
+def test_a_stop_that_somebody_takes_back_does_not_wait_for_ever(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.add("web.web")
+    daemon.taken_back = True
+    assert orch("stop", "web") == 1
+    assert "web.web was started again meanwhile" in capsys.readouterr().err
