@@ -25,12 +25,12 @@ def main() -> None:
     setup = json.loads(sys.argv[1])
     argv = sys.argv[2:]
     errors = setup["errors"]
-    stage = "prepare the process"
+    stage = "pass file descriptors"
     try:
+        # First: a limit may lie below the numbers at which they are now.
+        errors = arrange(errors, {int(n): fd for n, fd in setup["fds"].items()})
         for stage in prepare(setup):  # noqa: B007 - told when its step fails
             pass
-        stage = "pass file descriptors"
-        errors = arrange(errors, {int(n): fd for n, fd in setup["fds"].items()})
         stage = "execute"
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)  # the interpreter ignores them
@@ -52,7 +52,7 @@ def prepare(setup: dict[str, Any]) -> Iterator[str]:
             file.write("0")
     for name, (soft, hard) in setup["rlimits"].items():
         yield f"set the limit {name}={_limit(soft)}:{_limit(hard)}"
-        resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()), (soft, hard))
+        _set_limit(name, soft, hard)
     if setup["nice"] is not None:
         yield f"set nice {setup['nice']}"
         os.setpriority(os.PRIO_PROCESS, 0, setup["nice"])
@@ -80,6 +80,18 @@ def failure(stage: str, error: BaseException) -> dict[str, Any]:
         }
     reason = str(error.args[0]) if error.args else repr(error)
     return {"stage": stage, "errno": 22, "reason": reason}
+
+
+def _set_limit(name: str, soft: int, hard: int) -> None:
+    number = getattr(resource, "RLIMIT_" + name.upper())
+    try:
+        resource.setrlimit(number, (soft, hard))
+    except ValueError as error:
+        if "not allowed" not in str(error):
+            raise
+        most = _limit(resource.getrlimit(number)[1])
+        reason = f"the hard limit is {most}, and raising it needs CAP_SYS_RESOURCE"
+        raise PermissionError(1, reason) from error
 
 
 def _limit(value: int) -> str:

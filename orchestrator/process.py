@@ -15,6 +15,7 @@ import errno
 import functools
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -106,6 +107,47 @@ class Child:
 # ------------------------------------------------------------------ starting
 
 
+@dataclass(slots=True)
+class _OpenFiles:
+    """The limits of open files that we began with, once ours have been raised.
+
+    `low` are descriptors below them: what is passed by number must not lie above, or
+    posix_spawn(3) refuses it.
+    """
+
+    began: tuple[int, int] | None = None
+    low: tuple[int, ...] = ()
+
+
+_open_files = _OpenFiles()
+
+
+def raise_open_files(soft: int) -> None:
+    """Raise our soft limit of open files; what we start has the limits that we began with.
+
+    Programs that use select(2), or close every descriptor there may be, rely on a low one.
+    """
+    if _open_files.began is None:
+        _open_files.low = tuple(os.dup(_null()) for _ in range(3))
+        _open_files.began = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, _open_files.began[1]))
+
+
+def restore_open_files() -> int | None:
+    """Take the limits that we began with again: what is open above them stays open.
+
+    Returns the soft limit that was raised; None when it was not.
+    """
+    soft = None
+    if _open_files.began is not None:
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        resource.setrlimit(resource.RLIMIT_NOFILE, _open_files.began)
+        for fd in _open_files.low:
+            os.close(fd)
+        _open_files.began, _open_files.low = None, ()
+    return soft
+
+
 def spawn(order: Order) -> Child:
     """Start a program; return when its exec has succeeded.
 
@@ -144,9 +186,17 @@ def spawn(order: Order) -> Child:
     return Child(Process(pid, started or 0), errors)
 
 
-def _posix_spawn(argv: tuple[str, ...], order: Order, streams: tuple[int, int, int]) -> int:
+def _posix_spawn(argv: tuple[str, ...], order: Order, streams: tuple[int, ...]) -> int:
     directory = order.working_dir
     before = None if order.umask is None else os.umask(order.umask)
+    # A launcher lowers its limit itself, once it has moved descriptors that lie above it.
+    raised = None
+    if _open_files.began is not None and not order.setup:
+        raised = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for fd, low in zip(streams, _open_files.low, strict=True):
+            os.dup2(fd, low, inheritable=False)
+        streams = _open_files.low
+        resource.setrlimit(resource.RLIMIT_NOFILE, _open_files.began)
     try:
         if directory:
             os.chdir(directory)
@@ -166,6 +216,10 @@ def _posix_spawn(argv: tuple[str, ...], order: Order, streams: tuple[int, int, i
         # A NUL byte in a word, or "=" in the name of a variable.
         raise SpawnError(f"execute {argv[0]!r}", errno.EINVAL, str(error)) from error
     finally:
+        if raised is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, raised)
+            for low in _open_files.low:
+                os.dup2(_null(), low, inheritable=False)
         if directory:
             os.chdir("/")
         if before is not None:
@@ -233,13 +287,16 @@ def _launcher(setup: Setup, reported: int) -> tuple[str, ...]:
 
 
 def _plain(setup: Setup) -> dict[str, Any]:
+    rlimits = dict(setup.rlimits)
+    if _open_files.began is not None:
+        rlimits.setdefault("nofile", _open_files.began)
     return {
         "user": setup.user,
         "group": setup.group,
         "nice": setup.nice,
         "oom_score_adj": setup.oom_score_adj,
         "no_new_privileges": setup.no_new_privileges,
-        "rlimits": {name: list(pair) for name, pair in setup.rlimits.items()},
+        "rlimits": {name: list(pair) for name, pair in rlimits.items()},
         "pid_variables": setup.pid_variables,
         "joins": setup.joins,
     }

@@ -370,7 +370,7 @@ def need_descriptors(instances: int) -> None:
             f"the hard limit is {hard}; raise it (ulimit -Hn {needed})"
         )
         raise RequestFailed("limit", message)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    processes.raise_open_files(needed)
 
 
 class Lines(logging.Formatter):

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from orchestrator import __version__, keeping
+from orchestrator import process as processes
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
@@ -185,6 +186,8 @@ def execute(handover: Handover) -> NoReturn:
     passed = (fd, *handover.descriptors)
     line = argv(RESUME, str(fd), handover.given["runtime_dir"])
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    # The new code raises it as it needs, and must know what children are given.
+    raised = processes.restore_open_files()
     try:
         for each in passed:
             os.set_inheritable(each, True)
@@ -193,4 +196,6 @@ def execute(handover: Handover) -> NoReturn:
         for each in passed:
             os.set_inheritable(each, False)
         os.close(fd)
+        if raised is not None:
+            processes.raise_open_files(raised)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator import machine
 from orchestrator import process as processes
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit
@@ -22,6 +23,8 @@ from orchestrator.process import Order, Setup
 from tests.integration.processes.system import eventually
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+
+MAY_RAISE = 24 in machine._capabilities()
 
 TELL = """
 import json, os, resource, signal
@@ -178,6 +181,31 @@ def test_output_is_appended_and_the_file_is_private(runner: Runner, tmp_path: Pa
 # ------------------------------------------------------------------ set-up
 
 
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=3)], ids=["exec", "launcher"])
+def test_a_limit_that_we_raised_for_ourselves_is_not_passed_on(
+    runner: Runner, setup: Setup
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        processes.raise_open_files(1000)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1000, hard)
+        # Descriptors beyond the child's limit, among them those of the launcher.
+        opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(300)]
+        told = runner.tell(setup)
+        for fd in opened:
+            os.close(fd)
+        assert told["nofile"] == [256, hard]
+        assert told["fds"] == [0, 1, 2, 3]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1000, hard)
+        assert processes.restore_open_files() == 1000
+        assert processes.restore_open_files() is None
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, hard)
+    finally:
+        processes.restore_open_files()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_nice_limits_and_oom_score(runner: Runner) -> None:
     setup = Setup(nice=7, oom_score_adj=500, rlimits={"nofile": (64, 128), "core": (0, 0)})
     told = runner.tell(setup)
@@ -283,6 +311,11 @@ def test_the_descriptor_that_is_passed_is_the_only_other_one(runner: Runner) -> 
         (Setup(user="no-such-user"), "cannot become user no-such-user, group its own: "),
         (Setup(group="no-such-group"), "cannot become user unchanged, group no-such-group: "),
         (Setup(rlimits={"nofile": (10, 5)}), "cannot set the limit nofile=10:5: "),
+        pytest.param(
+            Setup(rlimits={"nofile": (1 << 40, 1 << 40)}),
+            f"cannot set the limit nofile={1 << 40}:{1 << 40}: the hard limit is ",
+            marks=pytest.mark.skipif(MAY_RAISE, reason="this user may raise hard limits"),
+        ),
         (Setup(oom_score_adj=2000), "cannot set oom_score_adj 2000: "),
     ],
 )
