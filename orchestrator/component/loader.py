@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.machinery
 import importlib.util
+import itertools
 import os
 import sys
 import threading
@@ -299,7 +300,7 @@ def modules_below(root: Path | None) -> dict[str, ModuleType]:
     start = f"{root}/"
     return {
         name: module
-        for name, module in tuple(sys.modules.items())
+        for name, module in _loaded()
         if (file := _file(module)).startswith(start)
         and not file.endswith(_EXTENSIONS)
         and "/site-packages/" not in file
@@ -379,24 +380,23 @@ def leave_out_loaded() -> None:
     _last_of_ours = next(reversed(sys.modules))
 
 
-def _loaded_later() -> Iterator[str]:
-    """Yield the names of the modules loaded since, the last one first."""
-    for name in reversed(sys.modules.copy() if _last_of_ours is None else sys.modules):
-        if name == _last_of_ours:
-            return
-        yield name
+def _loaded() -> list[tuple[str, ModuleType]]:
+    """Return the modules that were loaded since, in the order of their loading."""
+    try:
+        names = list(
+            itertools.takewhile(lambda name: name != _last_of_ours, reversed(sys.modules))
+        )
+    except RuntimeError:  # a thread has imported something meanwhile
+        names = [*reversed(sys.modules.copy())]
+    return [(name, sys.modules[name]) for name in reversed(names) if name in sys.modules]
 
 
 def _stamps(root: Path | None) -> dict[str, Stamp]:
     """Return what tells whether files outside of `root` change: neither libraries nor ours."""
     stamps = {}
     below = f"{root}/"
-    try:
-        names = tuple(_loaded_later())
-    except RuntimeError:  # a thread has imported something meanwhile
-        names = tuple(sys.modules)
-    for name in names:
-        file = _file(sys.modules.get(name))
+    for name, module in _loaded():
+        file = _file(module)
         if not file or file.startswith(_LIBRARY) or "/site-packages/" in file:
             continue
         inside = file.startswith(below) and not file.endswith(_EXTENSIONS)
