@@ -125,7 +125,7 @@ def test_the_numbers_of_a_source() -> None:
     source = Source("e")
     first = change(source, {"a": 1})
     assert (first.number, first.whole) == (0, True), "the first of a life is a snapshot"
-    assert change(source, {"b": 2}, number=10).number == 10
+    assert change(source, {"b": 2}, number=10) == Update(10, {"b": 2}, epoch="e")
     assert change(source, {"b": 3}, number=4).number == 11, "never back"
     assert change(source, {"c": 1}, whole=True).changes == {"c": 1}
     assert source.snapshot() == Update(12, {"c": 1}, whole=True, epoch="e")
