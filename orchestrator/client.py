@@ -295,6 +295,67 @@ def connect_component(runtime_dir: Path, row: Row, timeout: Seconds = CONNECT_TI
     return Client(stream, path, "", who=row["name"])
 
 
+def ask_components(
+    runtime_dir: Path,
+    rows: Sequence[Row],
+    method: str,
+    params: Mapping[str, Any],
+    timeout: Seconds,
+) -> dict[str, dict[str, Any]]:
+    """Ask living instances themselves, all at once; return the answers by instance name.
+
+    Who has no control link, refuses, or does not answer within `timeout` seconds in all (a
+    function of it may be at work) is left out.
+    """
+    deadline = time.monotonic() + timeout
+    answers: dict[str, dict[str, Any]] = {}
+    living = [row for row in rows if row["pid"] is not None]
+    for begin in range(0, len(living), _AT_ONCE):
+        asked: dict[int, tuple[str, Client]] = {}
+        try:
+            for row in living[begin : begin + _AT_ONCE]:
+                with contextlib.suppress(RequestFailed, WaitTimeout):
+                    one = connect_component(runtime_dir, row, timeout)
+                    one.ask(method, params, timeout)
+                    asked[one.fileno()] = row["name"], one
+            _collect(asked, answers, deadline)
+        finally:
+            for _, one in asked.values():
+                one.close()
+    return answers
+
+
+_AT_ONCE = 256
+"""How many instances are asked at a time: a process has so many descriptors without asking."""
+
+
+def _collect(
+    asked: Mapping[int, tuple[str, Client]],
+    answers: dict[str, dict[str, Any]],
+    deadline: Instant,
+) -> None:
+    poll = select.poll()
+    for descriptor in asked:
+        poll.register(descriptor, select.POLLIN)
+    pending = set(asked)
+    while pending:
+        remaining = max(0.0, deadline - time.monotonic())
+        ready = poll.poll(remaining * 1000)
+        if not ready:
+            return
+        for descriptor, _ in ready:
+            name, one = asked[descriptor]
+            with contextlib.suppress(RequestFailed, ProtocolError):
+                one.receive(0.0)
+                answer = one.answered()
+                if answer is not None:
+                    answers[name] = answer
+                elif not one.at_end:
+                    continue
+            pending.discard(descriptor)
+            poll.unregister(descriptor)
+
+
 def _open(path: Path, timeout: Seconds, starter: str) -> socket.socket:
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -408,11 +469,13 @@ class Client:
         params: Mapping[str, Any],
         timeout: Seconds,
         meanwhile: Callable[[], None] | None = None,
+        *,
+        is_stream: bool = False,
     ) -> tuple[int, dict[str, Any]]:
         self._number += 1
         number = self._number
         deadline = time.monotonic() + timeout
-        if method == "watch":
+        if is_stream:
             self._streams[number] = collections.deque()
         self._send(control.request(number, method, params), method, timeout)
         if meanwhile is not None:
@@ -483,9 +546,29 @@ class Client:
         else:
             raise ProtocolError("cannot understand the daemon: neither reply nor event")
 
+    def ask(self, method: str, params: Mapping[str, Any], timeout: Seconds) -> None:
+        """Send a request without waiting; `answered` has its result when it has come."""
+        self._number += 1
+        self._send(control.request(self._number, method, params), method, timeout)
+
+    def answered(self) -> dict[str, Any] | None:
+        """Return the result of what `ask` asked last; None while it has not come.
+
+        Raises:
+            RequestFailed: It was refused.
+        """
+        message = self._replies.pop(self._number, None)
+        return None if message is None else _result(message)
+
+    def stream(self, method: str, params: Mapping[str, Any]) -> Watch:
+        """Ask for a stream of events; they come when the answer has."""
+        number, _ = self._request(method, params, REQUEST_TIMEOUT, is_stream=True)
+        return Watch(self, self._streams[number], [], 0)
+
     def watch(self, names: Sequence[str] = ()) -> Watch:
         """Follow the instances that `names` select (all when empty), from now on."""
-        number, result = self._request("watch", {"names": list(names)}, REQUEST_TIMEOUT)
+        params = {"names": list(names)}
+        number, result = self._request("watch", params, REQUEST_TIMEOUT, is_stream=True)
         return Watch(self, self._streams[number], _rows(result), int(result.get("seq", 0)))
 
     def ps(self, names: Sequence[str] = ()) -> list[Row]:

@@ -27,6 +27,7 @@ class Kind(enum.Enum):
     PATTERN = enum.auto()
     PAIR = enum.auto()
     COUNT = enum.auto()
+    NUMBER = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +248,63 @@ COMMANDS: tuple[Command, ...] = (
         "Print what happens to instances, as it happens; with --json after a snapshot.",
         "orchestrator.cli.events:events",
         (_NAMES,),
+    ),
+    Command(
+        "top",
+        "Show who uses how much, and what goes through the connections.",
+        "orchestrator.cli.top:top",
+        (
+            _NAMES,
+            _flag("once", "--once", "Look once; counters are then of the whole life."),
+            _option(
+                "interval",
+                "-i --interval",
+                "How long between two looks.",
+                "DURATION",
+                Kind.DURATION,
+                default="1s",
+            ),
+        ),
+    ),
+    Command(
+        "tap",
+        "Print the messages of connections, as they come and go.",
+        "orchestrator.cli.inside:tap",
+        (
+            Parameter(
+                "words",
+                "Connections, as market.engine.orders; of one instance market.engine@2.orders.",
+                multiple=True,
+                required=True,
+                metavar="NAME.CONNECTION",
+            ),
+            _flag("rate", "--rate", "Print how many there are each second, not the messages."),
+            _option("count", "-n --count", "End after so many.", "N", Kind.NUMBER),
+        ),
+    ),
+    Command(
+        "call",
+        "Send a request to a component, and print its reply.",
+        "orchestrator.cli.inside:call",
+        (
+            Parameter("name", "A component or an instance.", required=True, metavar="NAME"),
+            Parameter("connection", "Which of its replyers.", required=True, metavar="CONNECTION"),
+            Parameter("arguments", "The arguments, as JSON.", default="{}", metavar="JSON"),
+            _option(
+                "timeout",
+                "--timeout",
+                "How long the reply may take.",
+                "DURATION",
+                Kind.DURATION,
+                default="5s",
+            ),
+        ),
+    ),
+    Command(
+        "trace",
+        "Follow a workflow over the connections that its messages went through.",
+        "orchestrator.cli.inside:trace",
+        (Parameter("workflow", "A workflow id.", required=True, metavar="WORKFLOW_ID"),),
     ),
     _change("start", "Start instances that do not run."),
     _change("stop", "Stop instances, dependents first."),

@@ -125,6 +125,12 @@ def _lines(_: Parameter, text: str) -> int:
     raise ValueError("write a number, or all")
 
 
+def _number(_: Parameter, text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ValueError("write a number from 1 on")
+    return int(text)
+
+
 def _signal(_: Parameter, text: str) -> str:
     import signal  # noqa: PLC0415 - only `kill` names signals
 
@@ -178,6 +184,7 @@ _CONVERSIONS: Mapping[Kind, Callable[[Parameter, str], object]] = {
     Kind.PATTERN: _pattern,
     Kind.PAIR: _pair,
     Kind.COUNT: _count,
+    Kind.NUMBER: _number,
 }
 
 

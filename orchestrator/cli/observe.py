@@ -27,7 +27,10 @@ def ps(session: Session, *, names: tuple[str, ...], everything: bool) -> int:
     else:
         rows = daemon.ps(names)
     if session.options.json:
-        session.screen.json(rows)
+        from orchestrator.cli import top  # noqa: PLC0415 - only programs want it all
+
+        found = top.connections_of(session, rows)
+        session.screen.json([{**row, "connections": found.get(row["name"])} for row in rows])
     elif session.options.quiet:
         for row in rows:
             session.screen.data(row["name"])

@@ -92,6 +92,7 @@ class Screen:
 
     def __init__(self, choice: str, environment: Mapping[str, str], *, quiet: bool) -> None:
         self.quiet = quiet
+        self.is_terminal = sys.stdout.isatty()
         self.out_coloured = wants_colour(sys.stdout, choice, environment)
         self.err_coloured = wants_colour(sys.stderr, choice, environment)
 

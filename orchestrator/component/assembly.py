@@ -58,7 +58,7 @@ class Assembly:
     parts: tuple[Served, ...]
     """The sockets of states, to be served whatever the functions do."""
     to_send: ToSend
-    _context: sockets.Context
+    context: sockets.Context
     _inbound: tuple[tuple[End, sockets.Socket], ...]
     instance: Instance
     tree: Mapping[str, Any]
@@ -104,7 +104,7 @@ class Assembly:
             SetupError: One has no address, or not one of its kind.
         """
         found = addresses.select(self.tree, ends, self.instance.number)
-        return tuple(_at_bus(end, endpoints, self._context) for end, endpoints in found.items())
+        return tuple(_at_bus(end, endpoints, self.context) for end, endpoints in found.items())
 
     def wait_for_subscribers(self, expected: Mapping[str, tuple[int, str]]) -> None:
         """Wait until publishers have the subscribers they expect; else log who is missing."""
@@ -139,7 +139,7 @@ class Assembly:
         for part in self.parts:
             if part.socket.type in (zmq.SUB, zmq.DEALER):
                 part.socket.close(linger=0)
-        self._context.destroy(linger=round(linger * 1000))
+        self.context.destroy(linger=round(linger * 1000))
         for state in self.states_out.values():
             state.close()
 
@@ -352,4 +352,4 @@ def _output(
             sockets.attach(socket, end, endpoints)
             return publisher
         case _:
-            return ExternalRequest(end)
+            return ExternalRequest(end, flow)

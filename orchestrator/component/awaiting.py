@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from orchestrator.component import calls, sockets
+from orchestrator.component.meter import clock
 from orchestrator.component.outbound import ExternalRequest, Outbound, Publisher, Requester
 from orchestrator.component.sockets import Socket
 from orchestrator.component.sources import Out
@@ -63,11 +64,12 @@ async def _call(
     output: ExternalRequest, arguments: Any, within: float | None = None
 ) -> dict[str, Any]:
     output.check(arguments)
-    result = output.function(**arguments)
-    if calls.is_async(output.function):
-        async with asyncio.timeout(within):
-            result = await result
-    return output.returned(result)
+    with output.timed():
+        result = output.function(**arguments)
+        if calls.is_async(output.function):
+            async with asyncio.timeout(within):
+                result = await result
+        return output.returned(result)
 
 
 class _Signs:
@@ -107,6 +109,17 @@ class _Requests:
         """Send a request and await its reply; cancelling forgets it, and the peer is not told."""
         requester = self._requester
         frame = requester.frame(arguments)
+        began = clock()
+        try:
+            return await self._completed(frame, within)
+        except Exception:
+            requester.meter.errors += 1
+            raise
+        finally:
+            requester.meter.timed(began, clock())
+
+    async def _completed(self, frame: bytes, within: float | None) -> dict[str, Any]:
+        requester = self._requester
         within = requester.timeout if within is None else within
         # In the envelope, as REQ_CORRELATE has it: peers send it back untouched.
         numbers: list[bytes] = []

@@ -12,10 +12,19 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from orchestrator.component import awaiting, notify, reloading, sending, serving, sockets
+from orchestrator.component import (
+    awaiting,
+    notify,
+    observing,
+    reloading,
+    sending,
+    serving,
+    sockets,
+)
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.control import Call
 from orchestrator.component.inbound import Inbound
+from orchestrator.component.meter import clock
 from orchestrator.component.replication import Served
 from orchestrator.component.sending import ToSend
 
@@ -52,6 +61,9 @@ class _Service:
         )
         if self._assembly.link is not None:
             self._assembly.link.methods |= {"reload": self._reload, "code": self._reloader.state}
+        observing.offer(
+            self._assembly, inbound, lambda end: self._loop.call_soon(self._drain, end)
+        )
         _serve_link(self._assembly, self._loop)
         _serve_states(self._assembly, self._loop)
         async with asyncio.TaskGroup() as tasks:
@@ -77,13 +89,18 @@ class _Service:
             return
         take = end.take
         for _ in range(serving.BUDGET):
+            began = clock()
             step = take()
             if step is True:
-                continue
+                done = clock()
+                end.meter.turned(began, done)
+                if done - began < serving.SLOW:
+                    continue
+                break
             if step is not False:
                 self._busy = True
                 self._held[end] = None
-                self._handed.set_result(step)
+                self._handed.set_result(_timed(step, end, began))
             return
         self._loop.call_soon(self._drain, end)
 
@@ -116,6 +133,11 @@ class _Service:
         self._handed.set_result(exchange())
 
 
+async def _timed(step: Coroutine[Any, Any, None], end: Inbound, began: float) -> None:
+    await step
+    end.meter.turned(began, clock())
+
+
 async def _run_main(assembly: Assembly) -> None:
     loop = asyncio.get_running_loop()
     stop = _signalled(loop)
@@ -124,6 +146,7 @@ async def _run_main(assembly: Assembly) -> None:
     to_send = _awaitable(assembly, loop)
     _give_signs(loop)
     reloading.offer(assembly)
+    observing.offer(assembly, (), lambda _: None)
     _serve_link(assembly, loop)
     _serve_states(assembly, loop)
     async with asyncio.TaskGroup() as tasks:

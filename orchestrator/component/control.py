@@ -76,8 +76,9 @@ class Call:
         self._client.write(control.error(self._number, code, message, **data))
 
     def emit(self, event: Mapping[str, Any]) -> bool:
-        """Send an item of a stream; False when the client has gone or does not read."""
-        self._client.write(control.event(self._number, event))
+        """Send an item of a stream, from any thread; False when the client has gone."""
+        with self._client.lock:
+            self._client.write(control.event(self._number, event))
         return self._client.is_open
 
 
@@ -93,8 +94,11 @@ class Link:
 
     def __init__(self, path: str) -> None:
         self.methods: dict[str, Method] = {}
+        self.lock = threading.RLock()
+        """Held while a client is dealt with: beside a plain `main` there are two threads."""
         self.path = path
         self._clients: dict[int, _Client] = {}
+        self._attended: dict[int, Callable[[], object]] = {}
         self._poll = select.epoll()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -116,13 +120,19 @@ class Link:
     def turn(self, patience: float = 0.0) -> None:
         """Do what there is to do; wait so many seconds for it (-1: for ever)."""
         for descriptor, events in self._poll.poll(patience):
-            client = self._clients.get(descriptor)
-            if client is None:
-                self._accept()
-            elif events & select.EPOLLOUT:
-                client.flush()
-            else:
-                client.read()
+            with self.lock:
+                self._turn(descriptor, events)
+
+    def _turn(self, descriptor: int, events: int) -> None:
+        client = self._clients.get(descriptor)
+        if descriptor in self._attended:
+            self._attended[descriptor]()
+        elif client is None:
+            self._accept()
+        elif events & select.EPOLLOUT:
+            client.flush()
+        else:
+            client.read()
 
     def serve_in_thread(self) -> None:
         """Serve from a thread of its own: the component's has no loop."""
@@ -159,6 +169,16 @@ class Link:
         stream.setblocking(False)
         self._clients[stream.fileno()] = _Client(self, stream)
         self._poll.register(stream, select.EPOLLIN)
+
+    def attend(self, descriptor: int, call: Callable[[], object]) -> None:
+        """Call `call` whenever a descriptor of a method's own is readable."""
+        self._attended[descriptor] = call
+        self._poll.register(descriptor, select.EPOLLIN)
+
+    def leave(self, descriptor: int) -> None:
+        """Attend a descriptor no longer; before it is closed."""
+        if self._attended.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
 
     def watch(self, stream: socket.socket, *, writing: bool) -> None:
         """Wait for a client to send, or for its room to be sent to."""
@@ -197,6 +217,7 @@ class _Client:
 
     def __init__(self, link: Link, stream: socket.socket) -> None:
         self._link = link
+        self.lock = link.lock
         self._stream = stream
         self._decoder = control.Decoder(LONGEST)
         self._unsent = b""

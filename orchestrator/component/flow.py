@@ -22,10 +22,11 @@ class Flow:
         self._sent = 0
         self._new = _ids()
 
-    def begin(self, workflow_id: str | None) -> None:
-        """Take a message in hand; without an id it begins a chain."""
-        self.current = workflow_id or next(self._new)
+    def begin(self, workflow_id: str | None) -> str:
+        """Take a message in hand and return its id; without one it begins a chain."""
+        self.current = current = workflow_id or next(self._new)
         self._sent = 0
+        return current
 
     def next(self) -> str:
         """Return the id of the next message to send."""

@@ -7,6 +7,7 @@ Whatever is called more than once per message is bound beforehand.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from orchestrator.component import calls, sockets
 from orchestrator.component.bursts import Burst
 from orchestrator.component.connections import End
 from orchestrator.component.flow import Flow
+from orchestrator.component.meter import Meter
 from orchestrator.component.models import Arguments
 from orchestrator.component.sockets import Socket
 from orchestrator.wire import messages, values
@@ -29,6 +31,12 @@ Step = bool | Coroutine[Any, Any, None]
 Handle = Callable[[Any], Any]
 """A handler's function, with all but the message's arguments put in."""
 
+Watch = Callable[[str, str | None, Any], object]
+"""Told of what comes and goes: `request`, `reply` or `message`, the workflow id, the arguments."""
+
+AHEAD = 10_000
+"""How many messages are read ahead to be counted."""
+
 _NOBLOCK = zmq.NOBLOCK
 _NOTHING = zmq.Again
 
@@ -38,6 +46,7 @@ class Inbound(Protocol):
 
     end: End
     socket: Socket
+    meter: Meter
 
     def take(self) -> Step:
         """Take one message if there is one."""
@@ -47,6 +56,12 @@ class Inbound(Protocol):
 
     def close(self) -> None:
         """Tell of the mishaps since the last line about them."""
+
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of each message and what was returned for it; None ends that."""
+
+    def waiting(self) -> int:
+        """Return how many messages wait to be handled."""
 
 
 class Replyer:
@@ -65,17 +80,28 @@ class Replyer:
         self._send = socket.send
         self._bad = {kind: Burst(logger) for kind in (Failure.MALFORMED, Failure.ARGUMENTS)}
         self._silent = Burst(logger)
+        self.meter = Meter()
+        self._weigh, self._note = self.meter.weigh, self.meter.note
+        self._watch: Watch | None = None
         self.exchange(end, handle)
 
     def exchange(self, end: End, handle: Handle) -> None:
         """Serve another declaration of the same end from the next message on."""
         self.end = end
-        self._handle = handle
+        self._unwatched = handle
         self._async = calls.is_async(end.function)
         self._accepts, self._load = end.arguments.accepts, end.arguments.load
+        self.observe(self._watch)
         assert end.returns is not None
         self._returns = end.returns
         self._return_fits, self._return_dump = end.returns.accepts, end.returns.dump
+
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of each request and what the function returns, from the next one on."""
+        self._watch = watch
+        self._handle = self._unwatched
+        if watch is not None:
+            self._handle = _watched(self._unwatched, self._flow, watch, "request", "reply")
 
     def take(self) -> Step:
         """Take one request and answer it; an async function answers in the coroutine."""
@@ -83,15 +109,17 @@ class Replyer:
             frame = self._receive(_NOBLOCK)
         except _NOTHING:
             return False
+        self._weigh(len(frame))
         try:
             arguments, workflow_id = messages.decode_request(frame)
         except values.MalformedMessage as error:
             # What follows of a request in several parts would be taken for the next request.
             while self.socket.get(zmq.RCVMORE):
                 self._receive(_NOBLOCK)
+            self._note(None)
             self._refuse(None, Failure.MALFORMED, error)
             return True
-        self._flow.begin(workflow_id)
+        self._note(self._flow.begin(workflow_id))
         if self._load is not None:
             arguments = self._load(arguments)
         if not self._accepts(arguments):
@@ -110,6 +138,12 @@ class Replyer:
             self._answer(workflow_id, result)
         self._flow.current = None
         return True
+
+    def waiting(self) -> int:
+        """Return 1 when a request waits: how many wait behind it, no socket tells."""
+        events = self.socket.get(zmq.EVENTS)
+        assert isinstance(events, int)
+        return int(bool(events & zmq.POLLIN))
 
     async def _finish(self, workflow_id: str | None, arguments: object) -> None:
         try:
@@ -153,6 +187,7 @@ class Replyer:
         self._error(workflow_id, kind, "", str(error))
 
     def _error(self, workflow_id: str | None, kind: Failure, type_name: str, message: str) -> None:
+        self.meter.errors += 1
         error = messages.Error(kind, type_name, message)
         self._reply(messages.encode_error(error, workflow_id))
 
@@ -176,18 +211,30 @@ class Subscriber:
         self.socket = socket
         self._flow = flow
         self._topic = messages.prefix(end.topic)
-        self._receive = socket.recv
+        self._ahead: deque[bytes] = deque()
+        self._receive: Callable[[int], bytes] = socket.recv
         socket.setsockopt(zmq.SUBSCRIBE, self._topic)
         self._bad, self._unfit = Burst(logger), Burst(logger)
         self._limit = sockets.limit(socket)
+        self.meter = Meter()
+        self._weigh, self._note = self.meter.weigh, self.meter.note
+        self._watch: Watch | None = None
         self.exchange(end, handle)
 
     def exchange(self, end: End, handle: Handle) -> None:
         """Serve another declaration of the same end, with the same topic, from now on."""
         self.end = end
-        self._handle = handle
+        self._unwatched = handle
         self._async = calls.is_async(end.function)
         self._accepts, self._load = end.arguments.accepts, end.arguments.load
+        self.observe(self._watch)
+
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of each message from the next one on."""
+        self._watch = watch
+        self._handle = self._unwatched
+        if watch is not None:
+            self._handle = _watched(self._unwatched, self._flow, watch, "message")
 
     def take(self) -> Step:
         """Take one publication; an async function is called by the coroutine."""
@@ -195,21 +242,25 @@ class Subscriber:
             frame = self._receive(_NOBLOCK)
         except _NOTHING:
             return False
+        self._weigh(len(frame))
         try:
             messages.check_size(frame, self._limit)
             arguments, workflow_id = messages.decode_publication(frame, self._topic)
         except values.MalformedMessage as error:
+            self._note(None)
+            self.meter.errors += 1
             while self.socket.get(zmq.RCVMORE):
                 self._receive(_NOBLOCK)
             self._bad.add("Dropped a message on %r: %s", self.end.name, error)
             return True
-        self._flow.begin(workflow_id)
+        self._note(self._flow.begin(workflow_id))
         if self._load is not None:
             arguments = self._load(arguments)
         if not self._accepts(arguments):
             subject = f"cannot accept the message {self.end.name!r}"
             mismatch = _mismatch(self.end.arguments, arguments, subject)
             self._unfit.add("Dropped a message: %s", mismatch)
+            self.meter.errors += 1
             self._flow.current = None
             return True
         if self._async:
@@ -218,20 +269,73 @@ class Subscriber:
             self._handle(arguments)
         except Exception:
             logger.exception("The message %r failed", self.end.name)
+            self.meter.errors += 1
         self._flow.current = None
         return True
+
+    def waiting(self) -> int:
+        """Return how many messages wait, at most `AHEAD`.
+
+        They are read ahead to be counted, so whoever asks must call `take` until nothing waits:
+        the socket gives no sign of them any more.
+        """
+        while len(self._ahead) < AHEAD:
+            try:
+                frame = self.socket.recv(_NOBLOCK)
+            except _NOTHING:
+                break
+            while self.socket.get(zmq.RCVMORE):
+                # A message in several parts is none of ours, and so is an empty one.
+                self.socket.recv(_NOBLOCK)
+                frame = b""
+            self._ahead.append(frame)
+        if self._ahead:
+            self._receive = self._read_ahead
+        return len(self._ahead)
+
+    def _read_ahead(self, _flags: int) -> bytes:
+        frame = self._ahead.popleft()
+        if not self._ahead:
+            self._receive = self.socket.recv
+        return frame
 
     async def _finish(self, arguments: object) -> None:
         try:
             await self._handle(arguments)
         except Exception:
             logger.exception("The message %r failed", self.end.name)
+            self.meter.errors += 1
         self._flow.current = None
 
     def close(self) -> None:
         """Tell of the mishaps since the last line about them."""
         self._bad.close()
         self._unfit.close()
+
+
+def _watched(
+    handle: Handle, flow: Flow, watch: Watch, comes: str, goes: str | None = None
+) -> Handle:
+    """Return the function with a watch told of its arguments, and of what it returns."""
+
+    def watched(arguments: Any) -> Any:
+        workflow_id = flow.current
+        watch(comes, workflow_id, arguments)
+        result = handle(arguments)
+        if goes is None:
+            return result
+        if isinstance(result, Coroutine):
+            return awaited(workflow_id, result)
+        watch(goes, workflow_id, {} if result is None else result)
+        return result
+
+    async def awaited(workflow_id: str | None, result: Coroutine[Any, Any, Any]) -> Any:
+        returned = await result
+        assert goes is not None
+        watch(goes, workflow_id, {} if returned is None else returned)
+        return returned
+
+    return watched
 
 
 def _mismatch(model: Arguments, arguments: object, subject: str) -> Exception:

@@ -18,6 +18,7 @@ that is gone holds nobody up.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ from orchestrator.component.errors import (
     SendTimeout,
 )
 from orchestrator.component.flow import Flow
+from orchestrator.component.inbound import Watch
+from orchestrator.component.meter import Meter, clock
 from orchestrator.component.models import Arguments
 from orchestrator.component.sockets import Context, Socket
 from orchestrator.wire import messages, values
@@ -49,6 +52,10 @@ class Outbound(Protocol):
     """An outbound end."""
 
     end: End
+    meter: Meter
+
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of what is sent from the next message on; None ends that."""
 
     def send(self, arguments: Any, timeout: float | None = None) -> dict[str, Any]:
         """Send arguments that the model allows; return those of the reply.
@@ -73,7 +80,9 @@ class Requester:
             self.attempts = end.options.get("attempts", connections.ATTEMPTS)
         self._backoff = float(end.options.get("backoff", connections.BACKOFF))
         self._limit = sockets.terms_of(context, endpoints).max_message
-        self.frame = _frames(end, flow, "request", self._limit)
+        self._watch: Watch | None = None
+        self.meter = Meter()
+        self.frame = _frames(end, flow, "request", self._limit, self.meter)
         """Checks arguments and makes their frame."""
         assert end.returns is not None
         self._returns = end.returns
@@ -89,9 +98,14 @@ class Requester:
 
     def exchange(self, end: End) -> None:
         """Go on by another declaration of the same end."""
-        self.frame = _frames(end, self._flow, "request", self._limit)
         assert end.returns is not None
         self.end, self._returns = end, end.returns
+        self.observe(self._watch)
+
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of each request from the next one on."""
+        self._watch = watch
+        self.frame = _frames(self.end, self._flow, "request", self._limit, self.meter, watch=watch)
 
     def open_socket(self, kind: int) -> Socket:
         """Return a socket for requests, not yet connected."""
@@ -115,6 +129,16 @@ class Requester:
             RemoteError: The peer answered with an error.
         """
         frame = self.frame(arguments)
+        began = clock()
+        try:
+            return self._completed(frame, timeout)
+        except Exception:
+            self.meter.errors += 1
+            raise
+        finally:
+            self.meter.timed(began, clock())
+
+    def _completed(self, frame: bytes, timeout: float | None) -> dict[str, Any]:
         if timeout is not None:
             return self._send_patiently(frame, time.monotonic(), timeout)
         try:
@@ -229,7 +253,9 @@ class Publisher:
         self._flow = flow
         self._topic = messages.prefix(end.topic)
         self._limit = terms.max_message
-        self.frame = _frames(end, flow, "message", self._limit, self._topic)
+        self.meter = Meter()
+        self._watch: Watch | None = None
+        self.frame = _frames(end, flow, "message", self._limit, self.meter, topic=self._topic)
         """Checks arguments and makes their frame."""
         self._transmit = socket.send
         socket.set(zmq.XPUB_NODROP, 1)
@@ -239,8 +265,21 @@ class Publisher:
 
     def exchange(self, end: End) -> None:
         """Go on by another declaration of the same end, with the same topic."""
-        self.frame = _frames(end, self._flow, "message", self._limit, self._topic)
         self.end = end
+        self.observe(self._watch)
+
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of each message from the next one on."""
+        self._watch = watch
+        self.frame = _frames(
+            self.end,
+            self._flow,
+            "message",
+            self._limit,
+            self.meter,
+            topic=self._topic,
+            watch=watch,
+        )
 
     @staticmethod
     def kind(*, expected: int) -> int:
@@ -320,7 +359,10 @@ class Publisher:
 class ExternalRequest:
     """Calls a function of this process, under the same model as a request."""
 
-    def __init__(self, end: End) -> None:
+    def __init__(self, end: End, flow: Flow) -> None:
+        self.meter = Meter()
+        self._flow = flow
+        self._watch: Watch | None = None
         self.exchange(end)
 
     def exchange(self, end: End) -> None:
@@ -343,11 +385,33 @@ class ExternalRequest:
                 f"cannot call {self.end.name!r} from a plain function: {self.function!r} is async"
             )
         self.check(arguments)
-        return self.returned(self.function(**arguments))
+        with self.timed():
+            return self.returned(self.function(**arguments))
 
     def check(self, arguments: Any) -> None:
-        """Raise `ModelMismatch` unless the arguments fit."""
+        """Raise `ModelMismatch` unless the arguments fit; they count as sent then."""
         self.end.arguments.check(arguments, f"cannot call {self.end.name!r}")
+        # No number of the chain: it leaves the process by no message of ours.
+        workflow_id = self._flow.current
+        self.meter.sent(workflow_id or "", 0)
+        if self._watch is not None:
+            self._watch("request", workflow_id, arguments)
+
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of each call from the next one on."""
+        self._watch = watch
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Time what is done, and count what it raises."""
+        began = clock()
+        try:
+            yield
+        except Exception:
+            self.meter.errors += 1
+            raise
+        finally:
+            self.meter.timed(began, clock())
 
     def returned(self, result: Any) -> dict[str, Any]:
         """Return what the function returned, checked if there is a model for it."""
@@ -357,9 +421,17 @@ class ExternalRequest:
 
 
 def _frames(
-    end: End, flow: Flow, noun: str, limit: int, topic: bytes = b""
+    end: End,
+    flow: Flow,
+    noun: str,
+    limit: int,
+    meter: Meter,
+    *,
+    topic: bytes = b"",
+    watch: Watch | None = None,
 ) -> Callable[[Any], bytes]:
     """Return the function that checks arguments and makes their frame of at most `limit` bytes."""
+    counted = meter.sent
     accepts, dump, check = end.arguments.accepts, end.arguments.dump, end.arguments.check
     subject = f"cannot send the {noun} {end.name!r}"
     encode, following = messages.encode_request, flow.next
@@ -367,12 +439,16 @@ def _frames(
     def frame(arguments: Any) -> bytes:
         if not accepts(arguments):
             check(arguments, subject)
+        workflow_id = following()
         try:
-            made = encode(arguments if dump is None else dump(arguments), following())
+            made = encode(arguments if dump is None else dump(arguments), workflow_id)
         except values.CannotEncode as error:
             raise SendError(f"{subject}: {error}") from error
         if len(made) > limit:
             raise SendError(f"{subject}: it has {len(made)} bytes; at most {limit} can be sent")
+        counted(workflow_id, len(made))
+        if watch is not None:
+            watch(noun, workflow_id, arguments)
         return topic + made if topic else made
 
     return frame

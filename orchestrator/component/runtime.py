@@ -23,6 +23,7 @@ from orchestrator.component import (
     instance,
     logs,
     notify,
+    observing,
     reloading,
     serving,
 )
@@ -119,6 +120,7 @@ def _work(described: Instance, ready: Assembly) -> int:
         else:
             if ready.link is not None:
                 reloading.offer(ready)
+                observing.offer(ready, (), lambda _: None)
                 ready.link.serve_in_thread()
             with background.serving(ready.parts):
                 main.call(ready.to_send, ready.states, ready.config)

@@ -14,16 +14,20 @@ import functools
 import logging
 import signal
 
-from orchestrator.component import notify, reloading, signals, sockets
+from orchestrator.component import notify, observing, reloading, signals, sockets
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.inbound import Inbound
 from orchestrator.component.loop import Loop
+from orchestrator.component.meter import clock
 from orchestrator.component.replication import Served
 
 logger = logging.getLogger(__name__)
 
 BUDGET = 64
 """How many messages of one socket are handled before the others get their turn."""
+
+SLOW = 0.001
+"""How long a message may take, in seconds, for more to be handled before the others' turn."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """What stops a component."""
@@ -35,14 +39,17 @@ def serve(assembly: Assembly) -> None:
     if every := notify.sign_every():
         loop.repeat(every, notify.sign)
     # States first, so that functions see what was sent before their message.
-    ends: tuple[Inbound | Served, ...] = (*assembly.parts, *assembly.inbound())
-    for end in ends:
-        drain = functools.partial(_drain, end, loop)
-        loop.add_reader(sockets.descriptor(end.socket), drain)
+    inbound = assembly.inbound()
+    turns = [(part.socket, functools.partial(_serve, part, loop)) for part in assembly.parts]
+    turns += [(end.socket, functools.partial(_drain, end, loop)) for end in inbound]
+    for socket, turn in turns:
+        loop.add_reader(sockets.descriptor(socket), turn)
         # What came before the watch began gives no sign.
-        loop.call_soon(drain)
+        loop.call_soon(turn)
     if assembly.link is not None:
         reloading.offer(assembly, loop.call_soon)
+        wake = {id(end): functools.partial(_drain, end, loop) for end in inbound}
+        observing.offer(assembly, inbound, lambda end: loop.call_soon(wake[id(end)]))
         loop.add_reader(assembly.link.fileno(), assembly.link.turn)
     stopping(assembly, loop.run(SIGNALS))
 
@@ -60,9 +67,23 @@ def stopping(assembly: Assembly, signum: int, frame: object = None) -> None:
             logger.exception("The signal hook failed")
 
 
-def _drain(end: Inbound | Served, loop: Loop) -> None:
-    take = end.take
+def _serve(part: Served, loop: Loop) -> None:
+    take = part.take
     for _ in range(BUDGET):
         if not take():
             return
-    loop.call_soon(functools.partial(_drain, end, loop))
+    loop.call_soon(functools.partial(_serve, part, loop))
+
+
+def _drain(end: Inbound, loop: Loop) -> None:
+    take = end.take
+    began = clock()
+    if not take():
+        return
+    done = clock()
+    for _ in range(BUDGET - 1 if done - began < SLOW else 0):
+        if not take():
+            break
+    else:
+        loop.call_soon(functools.partial(_drain, end, loop))
+    end.meter.turned(began, done)

@@ -1,0 +1,210 @@
+"""`orch top`: who uses how much, and what goes through the connections.
+
+Processor time and memory are read from /proc, the counters of connections from the components
+themselves. A sample is the difference between two looks; the first is of the whole life so far.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import client
+from orchestrator.cli import screen
+from orchestrator.cli.session import Session
+from orchestrator.client import Row
+from orchestrator.errors import ExitCode
+from orchestrator.model import names as naming
+from orchestrator.model.units import Seconds
+
+PATIENCE: Seconds = 0.1
+"""How long components may take to answer; who is busy with a message is shown without counters."""
+
+_CLEAR = "\x1b[H\x1b[2J"
+_TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+Counters = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was there at a moment: per instance the processor seconds, bytes and counters."""
+
+    at: float
+    rows: Sequence[Row]
+    usage: Mapping[str, tuple[float, int]]
+    connections: Mapping[str, Sequence[Counters]]
+
+
+def top(session: Session, *, names: tuple[str, ...], once: bool, interval: Seconds) -> int:
+    """Show a table anew each interval; with --json a line each; with `once` one and no more."""
+    daemon = session.connect()
+    before: Look | None = None
+    while True:
+        now = _look(session, daemon.ps(names))
+        shown = _shown(before, now)
+        if session.options.json:
+            session.screen.line(shown)
+        else:
+            is_live = session.screen.is_terminal and not once
+            session.screen.data((_CLEAR if is_live else "") + _text(shown))
+            session.screen.flush()
+        if once:
+            return ExitCode.DONE
+        before = now
+        _pause(interval)
+
+
+def rates(session: Session, wanted: Sequence[tuple[str, str]]) -> int:
+    """Print each second how many messages and bytes went through the connections."""
+    daemon = session.connect()
+    before: Look | None = None
+    while True:
+        now = _look(session, daemon.ps([name for name, _ in wanted]))
+        if before is not None:
+            for line in _rates(_shown(before, now), wanted):
+                if session.options.json:
+                    session.screen.line(line)
+                else:
+                    session.screen.data(
+                        f"{line['name']}.{line['connection']}  "
+                        f"{line['rate']:.1f}/s  {_size(line['byte_rate'])}/s"
+                    )
+            session.screen.flush()
+        before = now
+        _pause(1.0)
+
+
+def connections_of(session: Session, rows: Sequence[Row]) -> dict[str, Sequence[Counters]]:
+    """Return the counters of the connections of those that answer soon, by instance."""
+    answers = client.ask_components(session.runtime_dir, rows, "stats", {}, PATIENCE)
+    return {name: answer["connections"] for name, answer in answers.items()}
+
+
+def _look(session: Session, rows: Sequence[Row]) -> Look:
+    connections = connections_of(session, rows)
+    usage = {
+        row["name"]: used for row in rows if row["pid"] and (used := _used(row["pid"])) is not None
+    }
+    return Look(time.monotonic(), rows, usage, connections)
+
+
+def _used(pid: int) -> tuple[float, int] | None:
+    """Return processor seconds and resident bytes of a process, proc(5); None when it is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        # The name in parentheses may hold anything; what follows it is numbers.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICK, int(fields[21]) * _PAGE
+    return None
+
+
+def _shown(before: Look | None, now: Look) -> list[dict[str, Any]]:
+    """Return a sample: an object per instance, with rates since the look before."""
+    passed = now.at - before.at if before is not None else 0.0
+    sample = []
+    for row in now.rows:
+        name = row["name"]
+        seconds, resident = now.usage.get(name, (None, None))
+        earlier = before.usage.get(name) if before is not None else None
+        share = None
+        if earlier is not None and seconds is not None and passed:
+            share = round(max(0.0, seconds - earlier[0]) / passed * 100, 1)
+        old = {}
+        if before is not None:
+            old = {one["connection"]: one for one in before.connections.get(name, ())}
+        found = now.connections.get(name)
+        sample.append(
+            {
+                "name": name,
+                "phase": row["phase"],
+                "pid": row["pid"],
+                "restarts": row["restarts"],
+                "cpu_percent": share,
+                "cpu_seconds": seconds,
+                "memory": resident,
+                "connections": None
+                if found is None
+                else [_with_rates(one, old.get(one["connection"]), passed) for one in found],
+            }
+        )
+    return sample
+
+
+def _with_rates(now: Counters, before: Counters | None, passed: float) -> Counters:
+    if before is None or not passed or before["messages"] > now["messages"]:
+        return {**now, "rate": None, "byte_rate": None}
+    return {
+        **now,
+        "rate": round((now["messages"] - before["messages"]) / passed, 1),
+        "byte_rate": round((now["bytes"] - before["bytes"]) / passed, 1),
+    }
+
+
+def _rates(
+    sample: Sequence[Mapping[str, Any]], wanted: Sequence[tuple[str, str]]
+) -> Iterator[dict[str, Any]]:
+    for one in sample:
+        ends = {
+            connection
+            for word, connection in wanted
+            if one["name"] in naming.select((word,), [each["name"] for each in sample])
+        }
+        for found in one["connections"] or ():
+            if found["connection"] in ends and found["rate"] is not None:
+                yield {"name": one["name"], **found}
+
+
+def _text(sample: Sequence[Mapping[str, Any]]) -> str:
+    header = ("NAME", "PHASE", "PID", "CPU", "MEMORY", "MESSAGES", "RATE", "ERRORS", "P50", "P99")
+    rows: list[tuple[str, ...]] = []
+    for one in sample:
+        memory = _size(one["memory"])
+        share = "-" if one["cpu_percent"] is None else f"{one['cpu_percent']:.1f}%"
+        pid = "-" if one["pid"] is None else str(one["pid"])
+        rows.append((one["name"], one["phase"], pid, share, memory, "", "", "", "", ""))
+        for end in one["connections"] or ():
+            arrow = "←" if end["side"] == "in" else "→"
+            waiting = f" +{end['waiting']}" if end["waiting"] else ""
+            dropped = f" -{end['dropped']}" if end["dropped"] else ""
+            rows.append(
+                (
+                    f"  {arrow} {end['connection']}",
+                    end["type"],
+                    "",
+                    "",
+                    _size(end["bytes"]),
+                    f"{end['messages']}{waiting}{dropped}",
+                    "-" if end["rate"] is None else f"{end['rate']:.1f}/s",
+                    str(end["errors"]),
+                    _milliseconds(end["p50_ms"]),
+                    _milliseconds(end["p99_ms"]),
+                )
+            )
+    return screen.table(header, rows)
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}ms"
+
+
+def _size(value: float | None) -> str:
+    """Return bytes in the unit that suits them."""
+    if value is None:
+        return "-"
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f}{unit}" if unit == "B" else f"{value:.1f}{unit}"
+        value /= 1000
+    return f"{value:.1f}GB"
+
+
+def _pause(interval: Seconds) -> None:
+    import select  # noqa: PLC0415 - a pause that Ctrl-C ends
+
+    select.select([], [], [], interval)
