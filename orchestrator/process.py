@@ -423,6 +423,12 @@ def session(pid: int) -> int | None:
     return int(fields[3]) if fields else None
 
 
+def parent(pid: int) -> int | None:
+    """Return the parent of a process; None when there is none."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
 def is_alive(process: Process) -> bool:
     """Tell whether this very process lives (a zombie does not)."""
     fields = _stat(process.pid)

@@ -104,7 +104,7 @@ class PosixHost:
         self.groups = groups or cgroups.Groups(cgroups.Ladder(), "")
         self.acknowledge = acknowledge
         self._recovering = True
-        self._keeper = keeper
+        self.keeper = keeper
         self._pidfds: dict[Process, int] = {}
         self._pids: set[int] = set()
         self._leftovers: set[int] = set()
@@ -114,6 +114,7 @@ class PosixHost:
         self._numbers: dict[Process, int] = {}
         self._untold: dict[Process, Ended] = {}
         self._launching: set[Process] = set()
+        self._reapers: set[int] = set()
         self._strangers: tuple[int, ...] | None = None
         self._reaping = False
         self._ways: dict[Process, str] = {}
@@ -315,9 +316,16 @@ class PosixHost:
         """Whether the set-up of a program is under way, of which only we shall hear."""
         return bool(self._launching)
 
-    def keeper_is(self, pid: int) -> None:
-        """Take note of a new keeper, in place of one that was killed."""
-        self._keeper = pid
+    def look_outside(self) -> None:
+        """Look for orphans where they go without us: to who is above the keeper, or the daemon.
+
+        A keeper that is killed takes its being their reaper with it, for all that live then.
+        """
+        above = processes.parent(self.keeper)
+        if above == os.getpid():  # We have started it ourselves.
+            above = os.getppid()
+        if above:
+            self._reapers.add(above)
 
     def keeper_told(self, number: int, process: Process, exit: Exit) -> None:  # noqa: A002
         """Take the keeper's word for how an orphan ended; it is kept until `release`."""
@@ -392,9 +400,10 @@ class PosixHost:
         """
         if self._strangers is None:
             own = os.getpid()
-            found = (*processes.children(own), *processes.children(self._keeper))
-            leaders = self._pids - self._leftovers
-            self._strangers = tuple(p for p in found if p not in leaders and p != own)
+            parents = {own, self.keeper, *self._reapers}
+            found = (pid for parent in parents for pid in processes.children(parent))
+            others = self._pids - self._leftovers | parents
+            self._strangers = tuple(pid for pid in found if pid not in others)
             self._loop.call_soon(self._forget_strangers)
         return self._strangers
 

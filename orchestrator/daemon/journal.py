@@ -76,6 +76,8 @@ class Journal:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._failing = False
+        self.is_new = False
+        """Whether it was made now: what ran before, if anything did, it does not know."""
 
     @classmethod
     def open(cls, path: Path, boot: str) -> Journal:
@@ -103,6 +105,7 @@ class Journal:
             journal = cls(_connect(path))
             journal._restore(saved)
             journal._check(boot)
+            journal.is_new = True
         return journal
 
     def _restore(self, saved: Mapping[str, list[tuple[Any, ...]]]) -> None:
@@ -125,6 +128,7 @@ class Journal:
             shape = connection.execute("SELECT * FROM slot LIMIT 1").description
             if len(shape) != _COLUMNS or shape[0][0] != "slot":
                 raise ValueError("its tables are not this daemon's")
+            self.is_new = "boot" not in known
             if known.get("boot", boot) != boot:
                 connection.execute("DELETE FROM meta WHERE key='standings'")
                 connection.execute(

@@ -35,7 +35,7 @@ from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.daemon.upgrade import Handover
 from orchestrator.daemon.watching import Watcher
 from orchestrator.errors import OrchestratorError, RequestFailed
-from orchestrator.model.phase import Exit, Process
+from orchestrator.model.phase import Exit, Phase, Process
 
 logger = logging.getLogger(__name__)
 
@@ -105,11 +105,11 @@ class Daemon:
 
     def recover(self) -> None:
         """Take the keeper's words, then what the journal says is there."""
+        remembered = self._journal.meta()  # Before the keeper's first word changes it.
         for told in self._before.exits:
             self.link.exits[told["seq"]] = dict(told)
             self._take_exit(told)
         self.on_link()
-        remembered = self._journal.meta()
         self.supervisor.start_concurrency = int(remembered.get("start_concurrency", "64"))
         self.supervisor.turnstile.set_rate(float(remembered.get("restart_rate", "20")))
         self.supervisor.schedules.restore(remembered.get("schedules", "{}"))
@@ -120,13 +120,20 @@ class Daemon:
         need_descriptors(len(records))
         if any(record.component.sockets for record in records):
             self.sockets.recover()
-        self.supervisor.recover(records)
+        keeper = str(self._given["keeper"])
+        live = any(r.process is not None or r.phase is Phase.STARTING for r in records)
+        if live and (remembered.get("outside") or remembered.get("keeper") != keeper):
+            self._look_outside()
+        elif remembered.get("outside"):
+            self._remember(outside="")
+        self.supervisor.recover(records, complete=not self._journal.is_new)
+        if self.supervisor.strays:
+            self._look_outside()
         self.host.groups.keep_only(
             programs.marker(there.instance, self.supervisor.place)
             for there in self.supervisor.slots.values()
         )
         self.host.recovered()
-        keeper = str(self._given["keeper"])
         if remembered.get("stopping") and remembered.get("keeper") == keeper:
             # The daemon before us died while it brought the system down.
             code = int(remembered.get("exit_code", "0"))
@@ -135,8 +142,15 @@ class Daemon:
             self._remember_keeper(keeper)
 
     def _remember_keeper(self, keeper: str) -> None:
+        self._remember(keeper=keeper, stopping="")
+
+    def _look_outside(self) -> None:
+        self.host.look_outside()
+        self._remember(outside="yes")
+
+    def _remember(self, **words: str) -> None:
         try:
-            self._journal.remember(keeper=keeper, stopping="")
+            self._journal.remember(**words)
         except journals.JournalError as error:
             logger.warning("%s", error)
 
@@ -210,8 +224,10 @@ class Daemon:
 
     def _greet(self, keeper: int) -> None:
         self._given["keeper"] = keeper
-        self.host.keeper_is(keeper)
         self.api.about = {**self._about(), "logs_lost": self.api.about["logs_lost"]}
+        if keeper != self.host.keeper:
+            self.host.keeper = keeper
+            self._look_outside()
         if not self.supervisor.stopping:
             self._remember_keeper(str(keeper))
 

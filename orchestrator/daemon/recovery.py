@@ -49,6 +49,21 @@ def unwritten(records: Iterable[Record], host: Host, place: Place) -> dict[str, 
     return found
 
 
+def strays(records: Iterable[Record], host: Host, place: Place) -> dict[str, tuple[int, Process]]:
+    """Return by slot what lives of this system and stands in no record: generation and process.
+
+    Its marker says whose it is; only a journal that was lost leaves such.
+    """
+    known = {record.process for record in records}
+    found: dict[str, tuple[int, Process]] = {}
+    for marker, process in host.marked(f"{place.key}/").items():
+        _, slot, generation = marker.rsplit("/", 2)
+        if process in known or not generation.isdecimal() or slot.startswith("probe/"):
+            continue
+        found[slot] = max(found.get(slot, (0, process)), (int(generation), process))
+    return found
+
+
 def take_over(record: Record, process: Process | None) -> Recovered:
     """Return how a slot goes on whose process, if it has one, is `process`."""
     instance, timer = _restored(record), None

@@ -89,6 +89,7 @@ class Supervisor:
         self.schedules = Schedules(host, self.slots, self._on_schedule)
         self.turnstile = Turnstile(host, self._let_through)
         self.start_concurrency = 64
+        self.strays: dict[str, tuple[int, Process]] = {}
         self.stopping = False
         self.exit_code = 0
         self.exit_why = ""
@@ -259,6 +260,7 @@ class Supervisor:
             logger.info("Stopping the system: %s", why or "by request")
             # A daemon that takes over in the middle of it goes on with it.
             self._remember(stopping=why or "by request", exit_code=str(exit_code))
+        self._end_strays()
         for slot in self.slots:
             self._want(slot, up=False)
             if kill:
@@ -600,9 +602,15 @@ class Supervisor:
 
     # ------------------------------------------------------------- recovery
 
-    def recover(self, records: Iterable[journals.Record]) -> None:
-        """Take over what an earlier daemon left: adopt what lives, judge what ended."""
+    def recover(self, records: Iterable[journals.Record], *, complete: bool = True) -> None:
+        """Take over what an earlier daemon left: adopt what lives, judge what ended.
+
+        Unless the records are `complete`, what lives and is in none of them is looked for too;
+        it is adopted when a topology names it.
+        """
         found = list(records)
+        if not complete:
+            self.strays = recovery.strays(found, self.host, self.place)
         unwritten = recovery.unwritten(found, self.host, self.place)
         taken = [
             (record, recovery.take_over(record, record.process or unwritten.get(record.slot)))
@@ -640,6 +648,7 @@ class Supervisor:
             phase = Phase.STOPPED if component.enabled else Phase.DISABLED
             self.slots[slot] = Slot(Instance(component, lifecycle.Down(phase)))
             self.facts[slot] = Facts()
+            self._claim(slot)
             return
         instance = dataclasses.replace(there.instance, component=component)
         if instance.phase is Phase.DISABLED and component.enabled:
@@ -647,6 +656,27 @@ class Supervisor:
         elif not component.enabled and isinstance(instance.state, lifecycle.Down):
             instance = dataclasses.replace(instance, state=lifecycle.Down(Phase.DISABLED))
         self.slots[slot] = dataclasses.replace(there, instance=instance)
+
+    def _claim(self, slot: str) -> None:
+        """Adopt what lives as a new slot's process although no journal knows it."""
+        if slot not in self.strays:
+            return
+        generation, process = self.strays.pop(slot)
+        there = self.slots[slot]
+        instance = dataclasses.replace(there.instance, generation=generation)
+        self.slots[slot] = Slot(instance, up=instance.component.enabled)
+        self.post(slot, lifecycle.Adopted(process, True, self.host.now()))
+        self.executor.follow(slot, process)
+        logger.info("Adopted %s, pid %d, of a lost journal", slot, process.pid)
+
+    def _end_strays(self) -> None:
+        """Kill what runs as ours when everything ends, and no topology has named it."""
+        for slot, (generation, process) in self.strays.items():
+            logger.warning("Killed pid %d, which ran as %s of a lost journal", process.pid, slot)
+            marker = f"{self.place.key}/{slot}/{generation}"
+            for each in (*self.host.survivors(process, marker), process):
+                self.host.signal(each, signal.SIGKILL, group=False)
+        self.strays.clear()
 
     def _drop_left(self) -> None:
         """Forget removed slots of which nothing lives any more."""

@@ -7,23 +7,37 @@ is gone.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
 
 LINE = "line {:08d}\n"
+LIFE = os.environ.get("ORCH_INSTANCE", "").rpartition("/")[2]
+"""Which process of its slot this is: its generation."""
+
+
+class Numbered:
+    """How many numbered lines were written, for whoever is asked to end."""
+
+    lines = 0
 
 
 def main() -> None:
     """Do what the switches say."""
     options = read_options()
+    if options.lock:
+        claim(options)
     record(options, "start")
     take_habits(options)
     speak(options)
+    if options.notify_after is not None or options.ping:
+        notify(options)
     if options.rate:
         number_lines(options)
     eaten = b"x" * options.eat
@@ -35,7 +49,7 @@ def main() -> None:
     if options.crash_signal:
         crash(options.crash_signal)
     if options.exit_after is not None or options.until:
-        record(options, "exit")
+        record(options, "exit", code=options.exit_code)
         os._exit(options.exit_code)
     assert len(eaten) == options.eat
     while True:
@@ -52,6 +66,27 @@ def take_habits(options: argparse.Namespace) -> None:
         signal.signal(number(name), lambda got, _: record(options, signal.Signals(got).name))
     for kind in options.child:
         start_child(options, kind)
+
+
+def claim(options: argparse.Namespace) -> None:
+    """Hold a lock, with all our descendants; tell when an earlier life still holds it."""
+    descriptor = os.open(options.lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        record(options, "overlap")
+
+
+def notify(options: argparse.Namespace) -> None:
+    """Say that we are ready, late; then sign of life after sign of life, until no more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.connect(os.environ["NOTIFY_SOCKET"])
+        if options.notify_after is not None:
+            time.sleep(options.notify_after)
+            supervisor.send(b"READY=1")
+        for _ in range(options.pings if options.ping else 0):
+            supervisor.send(b"WATCHDOG=1")
+            time.sleep(options.ping)
 
 
 def speak(options: argparse.Namespace) -> None:
@@ -119,6 +154,11 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--rate", type=int, default=0, metavar="LINES", help="numbered lines per second"
     )
+    parser.add_argument("--life", action="store_true", help="numbered lines tell the life too")
+    parser.add_argument("--lock", metavar="FILE", help="record when another life holds this")
+    parser.add_argument("--notify-after", type=float, metavar="SECONDS", help="then READY=1")
+    parser.add_argument("--ping", type=float, default=0.0, metavar="SECONDS", help="WATCHDOG=1")
+    parser.add_argument("--pings", type=int, default=0, help="how many times, then no more")
     parser.add_argument(
         "--until", metavar="FILE", help="go on, to the exit, when this file exists"
     )
@@ -128,10 +168,11 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def record(options: argparse.Namespace, event: str, pid: int = 0) -> None:
+def record(options: argparse.Namespace, event: str, **more: object) -> None:
     """Append one event; the line is one write, so that writers do not mix."""
     if options.record:
-        line = json.dumps({"name": options.name, "event": event, "pid": pid or os.getpid()}) + "\n"
+        told = {"name": options.name, "event": event, "pid": os.getpid(), "life": LIFE}
+        line = json.dumps({**told, **more}) + "\n"
         descriptor = os.open(options.record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.write(descriptor, line.encode())
         os.close(descriptor)
@@ -141,7 +182,9 @@ def end(options: argparse.Namespace) -> None:
     """Stop as asked: perhaps slowly, perhaps with a code of its own."""
     record(options, "stopping")
     time.sleep(options.slow_stop)
-    record(options, "exit")
+    if options.rate and options.life:
+        write(f"life {LIFE} last {Numbered.lines - 1:08d}\n".encode())
+    record(options, "exit", code=options.stop_code)
     os._exit(options.stop_code)
 
 
@@ -212,15 +255,18 @@ def write(data: bytes) -> None:
 
 def number_lines(options: argparse.Namespace) -> None:
     """Write numbered lines at a steady rate, for ever or until told; a hundred writes a second."""
-    done = 0
+    line = f"life {LIFE} {LINE}" if options.life else LINE
     begin = time.monotonic()
     while not (options.until and Path(options.until).exists()):
         due = int((time.monotonic() - begin) * options.rate)
-        if due > done:
-            write("".join(LINE.format(each) for each in range(done, due)).encode())
-            done = due
+        if due > Numbered.lines:
+            # A signal that ends us must not come between the writing and the counting.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            write("".join(line.format(each) for each in range(Numbered.lines, due)).encode())
+            Numbered.lines = due
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         time.sleep(0.01)
-    write(f"last {done - 1:08d}\n".encode())
+    write(f"last {Numbered.lines - 1:08d}\n".encode())
 
 
 if __name__ == "__main__":
