@@ -16,6 +16,7 @@ import functools
 import json
 import os
 import resource
+import select
 import signal
 import struct
 import subprocess
@@ -447,17 +448,27 @@ def open_pidfd(process: Process) -> int | None:
     """Return a pidfd of this very process, or None when it is gone (and reaped).
 
     Raises:
-        OSError: No descriptor is to be had.
+        OSError: No descriptor is to be had, or nobody can tell whose the pid is.
     """
     try:
         fd = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return None
     # Between reading the start time and opening, the pid may have been reused: look again.
-    if start_time(process.pid) != process.started:
-        os.close(fd)
-        return None
-    return fd
+    started = start_time(process.pid)
+    if started == process.started:
+        return fd
+    lives = started is None and not _has_ended(fd)
+    os.close(fd)
+    if lives:
+        raise PermissionError(errno.EACCES, f"cannot read /proc/{process.pid}/stat")
+    return None
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _stat(pid: int) -> list[bytes] | None:
@@ -569,7 +580,10 @@ def signal_group(leader: Process, number: int, *, ours: bool) -> bool:
 
 def signal_verified(process: Process, number: int) -> bool:
     """Send a signal to this very process; False when it is gone or another has its pid."""
-    fd = open_pidfd(process)
+    try:
+        fd = open_pidfd(process)
+    except OSError:
+        return False  # What cannot be verified is not touched.
     if fd is None:
         return False
     try:

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import functools
+import logging
 import os
 import random
 import time
@@ -24,6 +25,8 @@ from orchestrator.model.phase import Exit, Process
 from orchestrator.model.units import Instant, Seconds
 from orchestrator.process import MARKER, Order
 
+logger = logging.getLogger(__name__)
+
 Ended = Callable[[Exit], None]
 Spawned = Callable[[Process | SpawnError], None]
 
@@ -32,6 +35,9 @@ OTHERS_WORD: Seconds = 2.0
 
 LOOK_AGAIN: Seconds = 0.02
 """Pause between questions to the kernel meanwhile."""
+
+VERIFY_AGAIN: Seconds = 1.0
+"""Pause between looks at a process that cannot be told from another that has its pid."""
 
 REAP_LATER: Seconds = 0.1
 """How long an ended orphan may stay a zombie: one look serves all that end meanwhile."""
@@ -246,7 +252,14 @@ class PosixHost:
         """Call `ended` when the pidfd says so, with the exit as we or the keeper read it."""
         fd = self._pidfds.get(process)
         if fd is None:
-            fd = processes.open_pidfd(process)
+            try:
+                fd = processes.open_pidfd(process)
+            except OSError as error:
+                # Until somebody can tell it counts as alive: another beside it would be worse.
+                logger.warning("Cannot verify pid %d, left alone: %s", process.pid, error)
+                self._pids.add(process.pid)
+                self._loop.call_later(VERIFY_AGAIN, self.watch, process, ended)
+                return
         if fd is None:
             self._pids.discard(process.pid)
             self._loop.call_soon(self._ask_others, process, ended)
@@ -314,7 +327,7 @@ class PosixHost:
     @property
     def is_launching(self) -> bool:
         """Whether the set-up of a program is under way, of which only we shall hear."""
-        return bool(self._launching)
+        return bool(self._launching) or self.zygotes.is_forking
 
     def look_outside(self) -> None:
         """Look for orphans where they go without us: to who is above the keeper, or the daemon.

@@ -110,6 +110,11 @@ class Zygotes:
         """The zygote's pid, None while there is none."""
         return self._living.process.pid if self._living else None
 
+    @property
+    def is_forking(self) -> bool:
+        """Whether somebody still waits for the process that was asked for."""
+        return bool(self._starts)
+
     def ask(self, order: Order, born: Born) -> None:
         """Start a component; `born` is called once, at once or later."""
         try:

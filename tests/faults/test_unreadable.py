@@ -1,0 +1,71 @@
+"""What cannot be verified is never signalled, and counts as alive until it can."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+
+import pytest
+
+from orchestrator import process as processes
+from orchestrator.daemon.host import PosixHost
+from orchestrator.model.phase import Exit, Process
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[PosixHost]:
+    yield PosixHost(asyncio.get_running_loop(), os.getpid(), lambda _number: None)
+    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # no subreaper any more
+
+
+def sleeper() -> tuple[subprocess.Popen[bytes], Process]:
+    child = subprocess.Popen(["sleep", "1000"])
+    return child, Process(child.pid, processes.start_time(child.pid) or 0)
+
+
+async def test_an_unreadable_proc_fails_closed(
+    host: PosixHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Acceptance 50."""
+    child, process = sleeper()
+    ends: asyncio.Queue[Exit] = asyncio.Queue()
+    with child:
+        with monkeypatch.context() as unreadable:
+            unreadable.setattr(processes, "_stat", lambda _pid: None)
+            host.watch(process, ends.put_nowait)
+            assert not host.signal(process, signal.SIGTERM, group=False)
+            assert not host.signal(process, signal.SIGTERM, group=True)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ends.get(), 0.3)
+        assert f"pid {process.pid}" in caplog.text
+        assert child.poll() is None
+        assert host.signal(process, signal.SIGTERM, group=False)
+        async with asyncio.timeout(10):
+            assert await ends.get() == Exit(signal=signal.SIGTERM)
+        host.release(process)
+        child.returncode = -signal.SIGTERM  # The host has reaped it.
+
+
+async def test_so_does_a_want_of_descriptors(
+    host: PosixHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child, process = sleeper()
+    ends: asyncio.Queue[Exit] = asyncio.Queue()
+
+    def exhausted(_pid: int, _flags: int = 0) -> int:
+        raise OSError(24, "Too many open files")
+
+    with child:
+        with monkeypatch.context() as poor:
+            poor.setattr(os, "pidfd_open", exhausted)
+            host.watch(process, ends.put_nowait)
+            assert not host.signal(process, signal.SIGKILL, group=False)
+        child.kill()
+        async with asyncio.timeout(10):
+            assert await ends.get() == Exit(signal=signal.SIGKILL)
+        host.release(process)
+        child.returncode = -signal.SIGKILL  # The host has reaped it.
