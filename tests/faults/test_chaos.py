@@ -30,6 +30,7 @@ def play(scenario: Scenario, steps: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # it takes 25 s where nothing else runs
 def test_nothing_is_lost_or_doubled_whoever_dies(scenario: Scenario) -> None:
     play(scenario, STEPS)
 

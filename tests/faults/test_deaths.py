@@ -18,6 +18,8 @@ from tests.e2e import processes
 from tests.e2e.scenario import Scenario, bad, exits, orch, says
 from tests.e2e.test_daemon_death import back_again, kill_daemon
 
+pytestmark = pytest.mark.timeout(180)
+
 SOON = {"initial": "20ms", "max": "50ms"}
 
 
