@@ -142,8 +142,8 @@ def settled(row: Row) -> Verdict:
     phase = row["phase"]
     if phase == "failed":
         return Verdict.FAILED
-    if is_scheduled(row):
-        return Verdict.DONE
+    if is_scheduled(row) or (phase == "waiting" and row["failures"]):
+        return Verdict.DONE  # It waits for its time, or has run and waits to be tried again.
     if phase in ("waiting", "stopping") or (phase == "backoff" and row["generation"] == 0):
         return Verdict.PENDING
     if phase == "starting" and row["pid"] is None:

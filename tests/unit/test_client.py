@@ -270,6 +270,8 @@ def test_a_wait_ends_with_the_system(daemon: FakeDaemon, reached: Client) -> Non
             "PENDING",
             "PENDING",
         ),
+        ({"phase": "waiting", "ready": False, "failures": 2}, "DONE", "PENDING", "PENDING"),
+        ({"phase": "waiting", "ready": False, "next_start_in": 60.0}, "DONE", "DONE", "PENDING"),
         ({"phase": "exited", "pid": None, "ready": False}, "DONE", "DONE", "DONE"),
         ({"phase": "disabled", "pid": None, "ready": False}, "DONE", "DONE", "DONE"),
         (STOPPED, "DONE", "FAILED", "DONE"),
