@@ -61,7 +61,13 @@ def test_every_target_the_readme_names_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/tutorial/first-system.md", "docs/tutorial/states.md"]
+    "page",
+    [
+        "README.md",
+        "docs/tutorial/first-system.md",
+        "docs/tutorial/states.md",
+        "docs/reference/connections.md",
+    ],
 )
 def test_what_a_page_says_happens_when_typed(page: str, scenario: Scenario) -> None:
     """Files are written, commands typed; what is shown comes, `…` being anything."""

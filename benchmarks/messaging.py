@@ -1,0 +1,227 @@
+"""Messages a second of components, beside raw pyzmq with msgpack over the same transport.
+
+    python benchmarks/messaging.py [SECONDS] [ROUNDS]
+
+Two processes each: request/reply against blocking REQ/REP, publish/subscribe against PUB/SUB whose
+publisher loses nothing either (XPUB_NODROP), and service_framework where it is installed. Rounds
+go through all cases in turn, so that noise meets them alike; the best of each counts. The limits:
+0.8 of REQ/REP, 0.5 of PUB/SUB, 50 times service_framework.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import zmq
+
+MESSAGE = {
+    "args": {"order_id": "ORD-0000001"},
+    "workflow_id": "6f1c2a34-5b6d-4e7f-8a9b-0c1d2e3f4a5b",
+}
+MANY = 100_000
+
+MEASURE = """
+import json, time
+
+def measured(call, seconds):
+    for _ in range(20):
+        call()
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        for _ in range(10):
+            call()
+        count += 10
+    print(json.dumps(count / (time.perf_counter() - began)), flush=True)
+"""
+REPLYER = """
+def on_new_request(args, to_send, states, config):
+    return {"order_id": args["order_id"]}
+
+connection_models = {"in": {"x": {
+    "connection_type": "replyer",
+    "required_creation_arguments": {"on_new_request": on_new_request},
+    "required_arguments": {"order_id": str},
+    "required_return_arguments": {"order_id": str},
+}}, "out": {}}
+"""
+REQUESTER = (
+    MEASURE
+    + """
+connection_models = {"in": {}, "out": {"x": {
+    "connection_type": "requester",
+    "required_arguments": {"order_id": str},
+    "required_return_arguments": {"order_id": str},
+}}}
+
+def main(to_send, config):
+    measured(lambda: to_send("connection", "x", {"order_id": "ORD-0000001"}), SECONDS)
+"""
+)
+PUBLISHER = """
+connection_models = {"in": {}, "out": {"x": {
+    "connection_type": "publisher",
+    "optional_creation_arguments": {"min_subscribers": 1},
+    "required_arguments": {"order_id": str},
+}}}
+
+def main(to_send, config):
+    for number in range(MANY):
+        to_send("connection", "x", {"order_id": "ORD-0000001"})
+"""
+SUBSCRIBER = """
+import json, time
+seen = []
+
+def on_new_message(args, to_send, states, config):
+    seen.append(None) if seen else seen.append(time.perf_counter())
+    if len(seen) == MANY:
+        print(json.dumps(MANY / (time.perf_counter() - seen[0])), flush=True)
+
+connection_models = {"in": {"x": {
+    "connection_type": "subscriber",
+    "required_creation_arguments": {"on_new_message": on_new_message},
+    "required_arguments": {"order_id": str},
+}}, "out": {}}
+"""
+
+
+def raw(role: str, endpoint: str, seconds: float) -> None:
+    """Be one end in plain pyzmq."""
+    kinds = {"rep": zmq.REP, "req": zmq.REQ, "pub": zmq.XPUB, "sub": zmq.SUB}
+    peer = zmq.Context().socket(kinds[role])
+    peer.set(zmq.SNDHWM, 10_000)
+    peer.set(zmq.RCVHWM, 10_000)
+    pack, unpack = msgpack.packb, msgpack.unpackb
+    if role == "rep":
+        peer.bind(endpoint)
+        while True:
+            message = unpack(peer.recv())
+            answer = {"return_args": message["args"], "workflow_id": message["workflow_id"]}
+            peer.send(pack(answer))
+    if role == "pub":
+        peer.set(zmq.XPUB_NODROP, 1)
+        peer.bind(endpoint)
+        peer.recv()
+        for _ in range(MANY):
+            peer.send(pack(MESSAGE))
+        return
+    peer.connect(endpoint)
+    if role == "req":
+        space: dict[str, Any] = {}
+        exec(MEASURE, space)
+
+        def call() -> None:
+            peer.send(pack(MESSAGE))
+            unpack(peer.recv())
+
+        space["measured"](call, seconds)
+        return
+    peer.subscribe(b"")
+    unpack(peer.recv())
+    began = time.perf_counter()
+    for _ in range(MANY - 1):
+        unpack(peer.recv())
+    sys.stdout.write(json.dumps(MANY / (time.perf_counter() - began)) + "\n")
+
+
+def both(server: list[str], client: list[str], teller: str, directory: Path) -> float:
+    """Run two programs until one of them tells a rate; return that."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ends = [
+        subprocess.Popen(
+            argv, cwd=directory, env=environment, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        )
+        for argv in (server, client)
+    ]  # fmt: skip
+    try:
+        out = ends[teller == "client"].stdout
+        assert out is not None
+        for line in out:
+            if line[:1].isdigit():
+                return float(line)
+        raise SystemExit(f"no rate from {server} and {client}")
+    finally:
+        for end in ends:
+            end.kill()
+            end.wait()
+
+
+def component(module: str, name: str, code: str, endpoint: str, directory: Path) -> list[str]:
+    """Write a handler file with its addresses; return the command that runs it."""
+    (directory / f"{name}.py").write_text(code)
+    side, kind = ("in" if '"in": {"x"' in code else "out"), code.split('connection_type": "')[1]
+    kind = kind.split('"')[0]
+    wired = {"connections": {"in": {}, "out": {}}, "states": {"in": {}, "out": {}}}
+    wired["connections"][side] = {"x": {kind: endpoint}}
+    (directory / f"{name}.json").write_text(json.dumps(wired))
+    (directory / "config.json").write_text("{}")
+    main = ["-m"] if "def main" in code else []
+    run = [sys.executable, "-m", module, *(["run"] if module == "orchestrator" else [])]
+    return [*run, "-s", f"./{name}.py", "-a", f"./{name}.json", "-c", "./config.json", *main]
+
+
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def case(who: str, what: str, seconds: float) -> float:
+    """Return the messages a second of one case."""
+    with tempfile.TemporaryDirectory() as made:
+        directory = Path(made)
+        endpoint = f"127.0.0.1:{port()}"
+        roles = ("rep", "req") if what == "request/reply" else ("pub", "sub")
+        if who == "raw":
+            ends = [
+                [sys.executable, __file__, role, f"tcp://{endpoint}", str(seconds)]
+                for role in roles
+            ]
+        else:
+            module = "orchestrator" if who == "orch" else "service_framework"
+            codes = (REPLYER, REQUESTER) if roles[0] == "rep" else (PUBLISHER, SUBSCRIBER)
+            texts = [
+                one.replace("SECONDS", str(seconds)).replace("MANY", str(MANY)) for one in codes
+            ]
+            ends = [
+                component(module, role, text, endpoint, directory)
+                for role, text in zip(roles, texts, strict=True)
+            ]
+        return both(ends[0], ends[1], "client", directory)
+
+
+def main() -> int:
+    if len(sys.argv) == 4:
+        raw(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+        return 0
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    cases = [(who, what) for what in ("request/reply", "publish") for who in ("raw", "orch")]
+    if importlib.util.find_spec("service_framework"):
+        cases.append(("service_framework", "request/reply"))
+    best = dict.fromkeys(cases, 0.0)
+    for _ in range(rounds):
+        for one in cases:
+            best[one] = max(best[one], case(*one, seconds))
+    for (who, what), rate in best.items():
+        share = f"   {rate / best['raw', what]:.2f} of raw" if who == "orch" else ""
+        print(f"{what:14} {who:18} {rate:10.0f}/s{share}")
+    theirs = best.get(("service_framework", "request/reply"))
+    if theirs:
+        print(f"orch is {best['orch', 'request/reply'] / theirs:.0f} times service_framework")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
