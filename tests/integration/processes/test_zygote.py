@@ -239,7 +239,7 @@ def test_the_zygotes_death_neither_loses_nor_doubles_a_start(world: World, seed:
     for order in orders:
         world.told(order)  # exactly one line, and thus one process
     assert all(isinstance(outcome, Process) for outcome in outcomes)
-    assert len(processes.marked_leaders(f"{KEY}/")) == len(orders)
+    assert len(processes.marked_leaders(f"{KEY}/shop.")) == len(orders)  # not the zygote
     assert all(processes.is_alive(each) for each in outcomes if isinstance(each, Process))
     assert world.host.way(world.start(world.order())) == "zygote"
 
