@@ -51,13 +51,11 @@ redis:
 	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && apt-get install -qq -y redis-server >/dev/null 2>&1; } \
 		|| echo "redis-server is not installed and cannot be: tests that need it are skipped" >&2
 
-<<<<<<< HEAD
 faults: $(READY) ## Play long games of random deaths (ORCH_SEED, ORCH_STEPS), and the soak
 	@$(BIN)/python -m pytest -q -m nightly -n $(WORKERS) tests/faults
-=======
+
 test-unprivileged: $(READY) ## As root: run every test as a user without privileges (ORCH_TEST_USER)
 	@unshare -m $(BIN)/python tests/unprivileged.py -n $(WORKERS) tests
->>>>>>> 3703aa5 (test: as the first process of a container, without descriptors, and as an unprivileged user)
 
 bench: $(READY) ## Measure: ratios and limits
 	@$(BIN)/python benchmarks/validate_1000.py
