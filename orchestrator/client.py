@@ -616,14 +616,15 @@ class Client:
         return list(result.get("names", ())), list(result.get("unchanged", ()))
 
     def reload(
-        self, names: Sequence[str], timeout: Seconds = REQUEST_TIMEOUT
+        self, names: Sequence[str], timeout: Seconds = REQUEST_TIMEOUT, *, no_wait: bool = False
     ) -> list[dict[str, str]]:
         """Have the instances take on changed code; return how it went with each.
 
         Each says its `name`, the `outcome` (swapped, unchanged, restarted, signalled, skipped
-        or failed) and a `message`.
+        or failed; with `no_wait` begun) and a `message`.
         """
-        return list(self.request("reload", timeout=timeout, names=list(names))["reloads"])
+        params = {"names": list(names), "no_wait": no_wait}
+        return list(self.request("reload", timeout=timeout, **params)["reloads"])
 
     def kill(self, names: Sequence[str], signal: str) -> dict[str, str]:
         """Send a signal to the instances; return what it did by name, `pass` to most of them."""

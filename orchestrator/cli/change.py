@@ -91,11 +91,16 @@ def restart(
 
 
 def reload(
-    session: Session, *, names: tuple[str, ...], everything: bool, wait_timeout: Seconds
+    session: Session,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    no_wait: bool,
+    wait_timeout: Seconds,
 ) -> int:
     """Let instances take on changed code; 1 when one could not, and it goes on with the old."""
     words = _chosen(names, everything=everything)
-    reloads = session.connect().reload(words, timeout=wait_timeout)
+    reloads = session.connect().reload(words, wait_timeout, no_wait=no_wait)
     if session.options.json:
         session.screen.json(reloads)
     else:
@@ -114,6 +119,7 @@ _RELOADED = {
     "signalled": "{message}",
     "skipped": "not reloaded: {message}",
     "failed": "cannot reload: {message}",
+    "begun": "begins to reload",
 }
 
 

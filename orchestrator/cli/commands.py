@@ -309,12 +309,7 @@ COMMANDS: tuple[Command, ...] = (
     _change("start", "Start instances that do not run."),
     _change("stop", "Stop instances, dependents first."),
     _change("restart", "Stop and start instances."),
-    Command(
-        "reload",
-        "Let instances take on changed code, handlers without a restart.",
-        "orchestrator.cli.change:reload",
-        (_NAMES, _ALL, _WAIT_TIMEOUT),
-    ),
+    _change("reload", "Let instances take on changed code, handlers without a restart."),
     Command(
         "kill",
         "Send a signal to instances.",

@@ -51,6 +51,7 @@ class Api:
     def __init__(self, supervisor: Supervisor, about: Mapping[str, Any]) -> None:
         self.supervisor = supervisor
         self.reloads = Reloads(supervisor)
+        supervisor.reload = self.reloads.begin
         self.about = about
         self.sessions: set[Session] = set()
         self.sequence = 0
@@ -269,11 +270,16 @@ class Api:
         )
         keep_secrets(Path(self.supervisor.place.runtime_dir), secrets)
 
-    async def reload(self, params: Params) -> dict[str, Any]:
+    def reload(self, params: Params) -> Answer:
         """Have the named instances take on changed code; answered when they have."""
         self.refuse_when_stopping()
         slots = self._slots(params)
+        if params.get("no_wait"):
+            return {"reloads": self.reloads.begin(slots, "by request")}
         self.reloads.resume(slots)
+        return self._reloaded(slots)
+
+    async def _reloaded(self, slots: tuple[str, ...]) -> dict[str, Any]:
         return {"reloads": await self.reloads.reload(slots)}
 
 

@@ -35,7 +35,10 @@ SWAPS = 60
 """So many restarts, or exchanges in place, may a minute's changed files cause in an instance."""
 
 Outcome = dict[str, Any]
-"""`name`; `outcome`: swapped, unchanged, restarted, signalled, skipped or failed; `message`."""
+"""`name`, `message` and `outcome`.
+
+The last is swapped, unchanged, restarted, signalled, skipped, failed, or begun when nobody waits.
+"""
 
 
 class Reloads:
@@ -48,11 +51,14 @@ class Reloads:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._caused: dict[str, deque[tuple[float, bool]]] = {}
 
-    def begin(self, slots: Iterable[str], why: str) -> None:
-        """Reload without anybody waiting for it; the log tells how it went."""
+    def begin(self, slots: Iterable[str], why: str) -> list[Outcome]:
+        """Reload without anybody waiting for it; the log and the rows tell how it went."""
         chosen = tuple(slots)
-        logger.info("Reloading %s: %s", ", ".join(map(self._name, chosen)), why)
+        self.resume(chosen)
+        names = [self._name(slot) for slot in chosen]
+        logger.info("Reloading %s: %s", ", ".join(names), why)
         self._spawn(self.reload(chosen))
+        return [{"name": name, "outcome": "begun", "message": ""} for name in names]
 
     async def reload(
         self, slots: Collection[str], changed: Mapping[str, Collection[str]] | None = None
@@ -178,7 +184,8 @@ class Reloads:
                 return self._outcome(slot, "skipped", "its topology says `reload: none`")
             case Reload.SIGNAL:
                 number = signal.Signals[f"SIG{component.reload_signal}"]
-                self._supervisor.send((slot,), number)
+                # The process itself: what `signals` makes of it is for those that others send.
+                self._supervisor.host.signal(there.instance.process, number, group=False)
                 return self._outcome(slot, "signalled", f"sent {component.reload_signal}")
             case Reload.RESTART if component.handler is None:
                 return await self._restart(slot, "its topology says `reload: restart`")

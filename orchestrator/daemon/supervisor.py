@@ -94,6 +94,7 @@ class Supervisor:
         self.exit_code = 0
         self.exit_why = ""
         self.logs_lost = 0
+        self.reload: Callable[[Sequence[str], str], object] = lambda _slots, _why: None
         self._report = report
         self._finished = finished
         self.members: dict[str, tuple[str, ...]] = {}
@@ -223,6 +224,7 @@ class Supervisor:
         """
         name = signal.Signals(number).name.removeprefix("SIG")
         done: dict[str, OnSignal] = {}
+        reloading: list[str] = []
         for slot in names:
             instance = self.slots[slot].instance
             if instance.process is None:
@@ -231,6 +233,8 @@ class Supervisor:
             match action:
                 case OnSignal.PASS if not self.host.signal(instance.process, number, group=False):
                     continue
+                case OnSignal.RELOAD:
+                    reloading.append(slot)
                 case OnSignal.RESTART:
                     self.restart([slot])
                 case OnSignal.STOP:
@@ -238,6 +242,8 @@ class Supervisor:
                 case _:
                     pass
             done[slot] = action
+        if reloading:
+            self.reload(reloading, f"by {name}")
         return done
 
     def relay(self, number: int) -> None:

@@ -88,6 +88,7 @@ class OnSignal(enum.StrEnum):
     """What a signal does that is sent to a component by way of the daemon."""
 
     PASS = "pass"  # noqa: S105 - no password
+    RELOAD = "reload"
     RESTART = "restart"
     STOP = "stop"
     IGNORE = "ignore"
