@@ -55,7 +55,7 @@ faults: $(READY) ## Play long games of random deaths (ORCH_SEED, ORCH_STEPS), an
 	@$(BIN)/python -m pytest -q -m nightly -n $(WORKERS) tests/faults
 
 test-unprivileged: $(READY) ## As root: run every test as a user without privileges (ORCH_TEST_USER)
-	@unshare -m $(BIN)/python tests/unprivileged.py -n $(WORKERS) tests
+	@$(BIN)/python tests/users.py user -n $(WORKERS)
 
 bench: $(READY) ## Measure: ratios and limits
 	@$(BIN)/python benchmarks/validate_1000.py

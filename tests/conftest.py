@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# A script that starts the tests in the background has them ignore Ctrl-C, and all their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+PRIVILEGED = ("contract", "integration/processes", "e2e", "faults")
+"""The folders of tests that depend on who runs them: users, groups, limits, signals, links."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what depends on who runs it; leave out what only root can do, for all others."""
+    here = Path(__file__).parent
+    folders = [here / name for name in PRIVILEGED]
+    only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
+    for item in items:
+        if any(folder in item.path.parents for folder in folders):
+            item.add_marker(pytest.mark.privileged)
+        if item.get_closest_marker("root") is not None:
+            item.add_marker(only_root)
 
 
 @pytest.fixture(autouse=True)

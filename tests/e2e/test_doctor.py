@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 
 from tests.e2e.scenario import Scenario, bad, exits, orch, says
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root may hide the mounts"
-)
 
 
 def test_without_a_topology_the_machine_alone_is_looked_at(scenario: Scenario) -> None:
@@ -38,7 +31,7 @@ def test_who_asks_for_what_nobody_has_is_named(scenario: Scenario) -> None:
     scenario.step("people read it", orch("doctor"), exits(1), says("big.big cannot have rlimits"))
 
 
-@needs_root
+@pytest.mark.root
 def test_a_machine_without_control_groups_degrades(scenario: Scenario) -> None:
     scenario.services(
         {

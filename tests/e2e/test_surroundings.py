@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -12,10 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.scenario import ORCH, Scenario, bad, eventually, exits, orch
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root makes pid namespaces"
-)
 
 
 def in_a_container(scenario: Scenario) -> subprocess.Popen[bytes]:
@@ -36,7 +31,7 @@ def first_inside(outer: subprocess.Popen[bytes]) -> int:
     return int(eventually(lambda: children.read_text().split())[0])
 
 
-@needs_root
+@pytest.mark.root
 def test_as_the_first_process_it_reaps_forwards_term_and_tells_the_exit_code(
     scenario: Scenario,
 ) -> None:
@@ -56,7 +51,7 @@ def test_as_the_first_process_it_reaps_forwards_term_and_tells_the_exit_code(
         outer.wait()
 
 
-@needs_root
+@pytest.mark.root
 def test_as_the_first_process_the_failure_of_a_component_is_its_exit_code(
     scenario: Scenario,
 ) -> None:

@@ -171,7 +171,7 @@ def test_another_users_directory_is_refused(
         files.private_dir(path)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+@pytest.mark.root
 def test_a_directory_within_another_users_is_refused(tmp_path: Path) -> None:
     path = files.private_dir(tmp_path / "root" / "orch" / "key")
     os.chown(path.parent.parent, 4711, -1)

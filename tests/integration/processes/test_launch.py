@@ -22,8 +22,6 @@ from orchestrator.model.phase import Exit
 from orchestrator.process import Order, Setup
 from tests.integration.processes.system import eventually
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-
 MAY_RAISE = 24 in machine._capabilities()
 
 TELL = """
@@ -227,7 +225,7 @@ def test_no_new_privileges(runner: Runner) -> None:
     assert runner.tell(Setup(nice=1))["nnp"] == "0"
 
 
-@root_only
+@pytest.mark.root
 def test_a_user_brings_its_groups_and_cannot_come_back(runner: Runner) -> None:
     runner.directory.chmod(0o755)
     log = runner.directory / "id.out"
@@ -246,7 +244,7 @@ def test_a_user_brings_its_groups_and_cannot_come_back(runner: Runner) -> None:
         assert line.split()[1] != "0"
 
 
-@root_only
+@pytest.mark.root
 @pytest.mark.parametrize("word", ["65534", "nobody"])
 def test_a_user_is_a_name_or_a_number(runner: Runner, word: str) -> None:
     log = runner.directory / "id.out"
@@ -261,7 +259,7 @@ def test_a_user_is_a_name_or_a_number(runner: Runner, word: str) -> None:
     assert int(log.read_text()) > 0
 
 
-@root_only
+@pytest.mark.root
 def test_a_group_alone_drops_the_others(runner: Runner) -> None:
     """Only the group asked for: root's supplementary groups are not the program's."""
     log = runner.directory / "id.out"
@@ -327,7 +325,7 @@ def test_what_is_asked_and_cannot_be_had_is_an_error(
     assert str(caught.value).startswith(message)
 
 
-@root_only
+@pytest.mark.root
 def test_a_limit_above_the_hard_one_is_an_error_for_who_may_not(runner: Runner) -> None:
     setup = Setup(user="nobody", nice=-5)
     # nice is set before the user changes: root may, and what was asked is there.

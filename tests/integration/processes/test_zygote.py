@@ -166,7 +166,7 @@ def test_descriptors_and_limits_are_passed_as_declared(world: World) -> None:
         assert file.read() == b""  # nobody else has it: neither the zygote nor a sibling
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.root
 def test_another_user_is_become_and_stays_visible_to_recovery(
     world: World, tmp_path: Path
 ) -> None:
