@@ -251,7 +251,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "top",
-        "Show who uses how much, and what goes through the connections.",
+        "Show who uses how much, and what goes through connections and states.",
         "orchestrator.cli.top:top",
         (
             _NAMES,
@@ -268,12 +268,13 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "tap",
-        "Print the messages of connections, as they come and go.",
+        "Print the messages of connections and states, as they come and go.",
         "orchestrator.cli.inside:tap",
         (
             Parameter(
                 "words",
-                "Connections, as market.engine.orders; of one instance market.engine@2.orders.",
+                "Connections or states, as market.engine.orders; of one instance "
+                "market.engine@2.orders.",
                 multiple=True,
                 required=True,
                 metavar="NAME.CONNECTION",

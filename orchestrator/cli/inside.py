@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import select
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ _ARROWS = {"in": "←", "out": "→"}
 
 
 def tap(session: Session, *, words: tuple[str, ...], rate: bool, count: int | None) -> int:
-    """Print the messages of connections as they come and go, or how many these are."""
+    """Print the messages of connections and states as they come and go, or how many these are."""
     wanted = [_split(word) for word in words]
     rows = session.connect().ps([name for name, _ in wanted])
     if rate:
@@ -34,7 +34,7 @@ def tap(session: Session, *, words: tuple[str, ...], rate: bool, count: int | No
 
         return top.rates(session, wanted)
     taps = [
-        _tapped(session, row, [connection])
+        _tapped(session, row, connection)
         for name, connection in wanted
         for row in _selected(name, rows)
     ]
@@ -49,7 +49,9 @@ def tap(session: Session, *, words: tuple[str, ...], rate: bool, count: int | No
 def _split(word: str) -> tuple[str, str]:
     name, _, connection = word.rpartition(".")
     if not name or not connection:
-        raise UsageError(f"cannot tap {word!r}: write service.component.connection")
+        raise UsageError(
+            f"cannot tap {word!r}: write service.component.connection or service.component.state"
+        )
     return name, connection
 
 
@@ -58,9 +60,9 @@ def _selected(name: str, rows: Sequence[Row]) -> list[Row]:
     return [by_name[one] for one in names.select((name,), by_name)]
 
 
-def _tapped(session: Session, row: Row, connections: list[str]) -> tuple[str, Client, Watch]:
+def _tapped(session: Session, row: Row, end: str) -> tuple[str, Client, Watch]:
     one = client.connect_component(session.runtime_dir, row)
-    watch = one.stream("tap", {"connections": connections})
+    watch = one.stream("tap", {"names": [end]})
     return row["name"], one, watch
 
 
@@ -96,7 +98,7 @@ def _print(session: Session, name: str, event: dict[str, Any]) -> None:
     if event["left_out"]:
         session.screen.note(f"orch: {event['left_out']} messages left out")
     colour = screen.colour_of(name.partition(".")[0])
-    where = screen.paint(f"{name}.{event['connection']}", colour, on=session.screen.out_coloured)
+    where = screen.paint(f"{name}.{end_of(event)}", colour, on=session.screen.out_coloured)
     arrow = _ARROWS["out" if event["what"] == "reply" else event["side"]]
     arguments = json.dumps(event["args"], ensure_ascii=False)
     words = (shown["time"], where, arrow, event["what"], event["workflow_id"] or "-", arguments)
@@ -140,7 +142,7 @@ def trace(session: Session, *, workflow: str) -> int:
     for hop in () if session.options.json else hops:
         arrow = _ARROWS[hop["side"]]
         session.screen.data(
-            f"{hop['time']} {arrow} {hop['name']}.{hop['connection']} ({hop['type']}) "
+            f"{hop['time']} {arrow} {hop['name']}.{end_of(hop)} ({hop['type']}) "
             f"{hop['workflow_id']}"
         )
     forgetful = [name for name, answer in answers.items() if answer["forgets"]]
@@ -150,6 +152,11 @@ def trace(session: Session, *, workflow: str) -> int:
             "unknown-workflow", f"nobody remembers the workflow {workflow!r}{forgotten}"
         )
     return ExitCode.DONE
+
+
+def end_of(one: Mapping[str, Any]) -> str:
+    """Return the name of the connection or state that something is told of."""
+    return str(one["connection"] if "connection" in one else one["state"])
 
 
 def _timestamp(seconds: float) -> str:

@@ -29,8 +29,9 @@ def ps(session: Session, *, names: tuple[str, ...], everything: bool) -> int:
     if session.options.json:
         from orchestrator.cli import top  # noqa: PLC0415 - only programs want it all
 
-        found = top.connections_of(session, rows)
-        session.screen.json([{**row, "connections": found.get(row["name"])} for row in rows])
+        found = top.counters_of(session, rows)
+        nothing = {"connections": None, "states": None}
+        session.screen.json([{**row, **found.get(row["name"], nothing)} for row in rows])
     elif session.options.quiet:
         for row in rows:
             session.screen.data(row["name"])

@@ -1,6 +1,6 @@
-"""`orch top`: who uses how much, and what goes through the connections.
+"""`orch top`: who uses how much, and what goes through connections and states.
 
-Processor time and memory are read from /proc, the counters of connections from the components
+Processor time and memory are read from /proc, the counters of both from the components
 themselves. A sample is the difference between two looks; the first is of the whole life so far.
 """
 
@@ -16,9 +16,10 @@ from typing import Any
 
 from orchestrator import client
 from orchestrator.cli import screen
+from orchestrator.cli.inside import end_of
 from orchestrator.cli.session import Session
 from orchestrator.client import Row
-from orchestrator.errors import ExitCode
+from orchestrator.errors import ExitCode, RequestFailed
 from orchestrator.model import names as naming
 from orchestrator.model.units import Seconds
 
@@ -30,6 +31,8 @@ _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 Counters = dict[str, Any]
+Ends = Mapping[str, Sequence[Counters]]
+"""The counters of a component: of its `connections`, and of its `states`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Look:
     at: float
     rows: Sequence[Row]
     usage: Mapping[str, tuple[float, int]]
-    connections: Mapping[str, Sequence[Counters]]
+    ends: Mapping[str, Ends]
 
 
 def top(session: Session, *, names: tuple[str, ...], once: bool, interval: Seconds) -> int:
@@ -62,18 +65,19 @@ def top(session: Session, *, names: tuple[str, ...], once: bool, interval: Secon
 
 
 def rates(session: Session, wanted: Sequence[tuple[str, str]]) -> int:
-    """Print each second how many messages and bytes went through the connections."""
+    """Print each second how many messages and bytes went through connections and states."""
     daemon = session.connect()
     before: Look | None = None
     while True:
         now = _look(session, daemon.ps([name for name, _ in wanted]))
+        _check(now, wanted)
         if before is not None:
             for line in _rates(_shown(before, now), wanted):
                 if session.options.json:
                     session.screen.line(line)
                 else:
                     session.screen.data(
-                        f"{line['name']}.{line['connection']}  "
+                        f"{line['name']}.{end_of(line)}  "
                         f"{line['rate']:.1f}/s  {_size(line['byte_rate'])}/s"
                     )
             session.screen.flush()
@@ -81,18 +85,22 @@ def rates(session: Session, wanted: Sequence[tuple[str, str]]) -> int:
         _pause(1.0)
 
 
-def connections_of(session: Session, rows: Sequence[Row]) -> dict[str, Sequence[Counters]]:
-    """Return the counters of the connections of those that answer soon, by instance."""
+def counters_of(session: Session, rows: Sequence[Row]) -> dict[str, Ends]:
+    """Return the counters of the connections and states of those that answer soon, by instance."""
     answers = client.ask_components(session.runtime_dir, rows, "stats", {}, PATIENCE)
-    return {name: answer["connections"] for name, answer in answers.items()}
+    return {
+        # A component that has run since before an upgrade may not know of both.
+        name: {group: answer.get(group, []) for group in ("connections", "states")}
+        for name, answer in answers.items()
+    }
 
 
 def _look(session: Session, rows: Sequence[Row]) -> Look:
-    connections = connections_of(session, rows)
+    ends = counters_of(session, rows)
     usage = {
         row["name"]: used for row in rows if row["pid"] and (used := _used(row["pid"])) is not None
     }
-    return Look(time.monotonic(), rows, usage, connections)
+    return Look(time.monotonic(), rows, usage, ends)
 
 
 def _used(pid: int) -> tuple[float, int] | None:
@@ -115,10 +123,8 @@ def _shown(before: Look | None, now: Look) -> list[dict[str, Any]]:
         share = None
         if earlier is not None and seconds is not None and passed:
             share = round(max(0.0, seconds - earlier[0]) / passed * 100, 1)
-        old = {}
-        if before is not None:
-            old = {one["connection"]: one for one in before.connections.get(name, ())}
-        found = now.connections.get(name)
+        found = now.ends.get(name)
+        old = {} if before is None else before.ends.get(name, {})
         sample.append(
             {
                 "name": name,
@@ -128,15 +134,25 @@ def _shown(before: Look | None, now: Look) -> list[dict[str, Any]]:
                 "cpu_percent": share,
                 "cpu_seconds": seconds,
                 "memory": resident,
-                "connections": None
-                if found is None
-                else [_with_rates(one, old.get(one["connection"]), passed) for one in found],
+                **{
+                    group: None
+                    if found is None
+                    else _with_rates(found[group], old.get(group, ()), passed)
+                    for group in ("connections", "states")
+                },
             }
         )
     return sample
 
 
-def _with_rates(now: Counters, before: Counters | None, passed: float) -> Counters:
+def _with_rates(
+    now: Sequence[Counters], before: Sequence[Counters], passed: float
+) -> list[Counters]:
+    old = {(one["side"], end_of(one)): one for one in before}
+    return [_with_rate(one, old.get((one["side"], end_of(one))), passed) for one in now]
+
+
+def _with_rate(now: Counters, before: Counters | None, passed: float) -> Counters:
     if before is None or not passed or before["messages"] > now["messages"]:
         return {**now, "rate": None, "byte_rate": None}
     return {
@@ -150,14 +166,29 @@ def _rates(
     sample: Sequence[Mapping[str, Any]], wanted: Sequence[tuple[str, str]]
 ) -> Iterator[dict[str, Any]]:
     for one in sample:
-        ends = {
-            connection
-            for word, connection in wanted
-            if one["name"] in naming.select((word,), [each["name"] for each in sample])
-        }
-        for found in one["connections"] or ():
-            if found["connection"] in ends and found["rate"] is not None:
+        ends = _wanted_of(one["name"], [each["name"] for each in sample], wanted)
+        for found in _ends(one):
+            if end_of(found) in ends and found["rate"] is not None:
                 yield {"name": one["name"], **found}
+
+
+def _check(now: Look, wanted: Sequence[tuple[str, str]]) -> None:
+    """Raise `RequestFailed` for what a component that answers does not have."""
+    for name, found in now.ends.items():
+        known = dict.fromkeys(map(end_of, _ends(found)))
+        for end in _wanted_of(name, [row["name"] for row in now.rows], wanted) - known.keys():
+            raise RequestFailed(
+                "unknown-connection",
+                f"{name} has no connection or state {end!r}; it has {', '.join(known) or 'none'}",
+            )
+
+
+def _wanted_of(name: str, names: Sequence[str], wanted: Sequence[tuple[str, str]]) -> set[str]:
+    return {end for word, end in wanted if name in naming.select((word,), names)}
+
+
+def _ends(one: Mapping[str, Any]) -> list[Counters]:
+    return [*(one["connections"] or ()), *(one["states"] or ())]
 
 
 def _text(sample: Sequence[Mapping[str, Any]]) -> str:
@@ -168,13 +199,13 @@ def _text(sample: Sequence[Mapping[str, Any]]) -> str:
         share = "-" if one["cpu_percent"] is None else f"{one['cpu_percent']:.1f}%"
         pid = "-" if one["pid"] is None else str(one["pid"])
         rows.append((one["name"], one["phase"], pid, share, memory, "", "", "", "", ""))
-        for end in one["connections"] or ():
+        for end in _ends(one):
             arrow = "←" if end["side"] == "in" else "→"
-            waiting = f" +{end['waiting']}" if end["waiting"] else ""
-            dropped = f" -{end['dropped']}" if end["dropped"] else ""
+            waiting = f" +{end['waiting']}" if end.get("waiting") else ""
+            dropped = f" -{end['dropped']}" if end.get("dropped") else ""
             rows.append(
                 (
-                    f"  {arrow} {end['connection']}",
+                    f"  {arrow} {end_of(end)}",
                     end["type"],
                     "",
                     "",

@@ -32,7 +32,7 @@ from orchestrator.component.handlers import Handler
 from orchestrator.component.inbound import Inbound, Replyer, Subscriber
 from orchestrator.component.instance import Instance
 from orchestrator.component.outbound import ExternalRequest, Outbound, Publisher, Requester
-from orchestrator.component.replication import Endpoints, Served, States
+from orchestrator.component.replication import Endpoints, Replicated, Served, States
 from orchestrator.component.sending import ToSend
 from orchestrator.component.sources import Out
 from orchestrator.component.states import State
@@ -54,9 +54,10 @@ class Assembly:
     states: States
     flow: Flow
     outputs: Mapping[str, Outbound]
-    states_out: Mapping[str, Out]
+    replicas: tuple[Replicated, ...]
+    """The ends of states."""
     parts: tuple[Served, ...]
-    """The sockets of states, to be served whatever the functions do."""
+    """Their sockets, to be served whatever the functions do."""
     to_send: ToSend
     context: sockets.Context
     _inbound: tuple[tuple[End, sockets.Socket], ...]
@@ -84,6 +85,11 @@ class Assembly:
             output.exchange(new["out", name])
         self._inbound = tuple((new["in", end.name], socket) for end, socket in self._inbound)
         self.handler, self.ends = handler, ends
+
+    @property
+    def states_out(self) -> dict[str, Out]:
+        """The outward states, by name."""
+        return {end.state.name: end for end in self.replicas if isinstance(end, Out)}
 
     def has_async(self) -> bool:
         """Tell whether a function of a connection is async."""
@@ -302,7 +308,7 @@ def _open(
         states,
         flow,
         outputs,
-        states_out,
+        opened,
         parts,
         to_send,
         context,

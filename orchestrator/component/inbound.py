@@ -17,7 +17,7 @@ from orchestrator.component import calls, sockets
 from orchestrator.component.bursts import Burst
 from orchestrator.component.connections import End
 from orchestrator.component.flow import Flow
-from orchestrator.component.meter import Meter
+from orchestrator.component.meter import Meter, Watch
 from orchestrator.component.models import Arguments
 from orchestrator.component.sockets import Socket
 from orchestrator.wire import messages, values
@@ -30,9 +30,6 @@ Step = bool | Coroutine[Any, Any, None]
 
 Handle = Callable[[Any], Any]
 """A handler's function, with all but the message's arguments put in."""
-
-Watch = Callable[[str, str | None, Any], object]
-"""Told of what comes and goes: `request`, `reply` or `message`, the workflow id, the arguments."""
 
 AHEAD = 10_000
 """How many messages are read ahead to be counted."""

@@ -1,4 +1,4 @@
-"""What a connection has done: counted at almost no cost, told when somebody asks.
+"""What a connection or state has done: counted at almost no cost, told when somebody asks.
 
 A message costs two entries in lists. Of the messages that are read in one turn the first alone is
 timed, and a busy socket is emptied up to 64 at a turn: where time is dear few are timed, and where
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,12 @@ REMEMBERED = 4096
 
 clock = time.perf_counter
 
+Watch = Callable[[str, str | None, Any], object]
+"""Told of what comes and goes: what it is, its workflow id, and the arguments.
+
+What it is: `request`, `reply` or `message` of connections, `update` or `snapshot` of states.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Hop:
@@ -32,10 +38,10 @@ class Hop:
 
 
 class Meter:
-    """The counters of one end of a connection.
+    """The counters of one end of a connection or state.
 
     Of messages that come, `weigh` takes the size of each in bytes and `note` its workflow id; both
-    are bound beforehand. Those that go are told by `sent`.
+    are bound beforehand. Those that go, and those of states, are told by `passed`.
     """
 
     __slots__ = ("_marks", "_recent", "_sizes", "bytes", "errors", "messages", "note", "weigh")
@@ -45,14 +51,14 @@ class Meter:
         self.messages = 0
         self.bytes = 0
         self._sizes: list[int] = []
-        self._recent: deque[str | tuple[str, float] | None] = deque(maxlen=REMEMBERED)
+        self._recent: deque[str | tuple[str | None, float] | None] = deque(maxlen=REMEMBERED)
         # A turn: which message was its first, when it began, when the first was done.
         self._marks: deque[tuple[int, float, float]] = deque(maxlen=TIMED)
         self.weigh = self._sizes.append
         self.note = self._recent.append
 
-    def sent(self, workflow_id: str, size: int) -> None:
-        """Count a message of so many bytes that goes now."""
+    def passed(self, workflow_id: str | None, size: int) -> None:
+        """Count a message of so many bytes that goes now, or is taken now."""
         self.messages += 1
         self.bytes += size
         self.note((workflow_id, clock()))

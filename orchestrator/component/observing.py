@@ -1,7 +1,7 @@
 """Seeing inside a living component: the methods of its control link that show what it does.
 
-    stats    counters and times of every connection
-    tap      a copy of each message, as it comes or goes
+    stats    counters and times of every connection and state
+    tap      a copy of each message, update and snapshot, as it comes or goes
     call     a request of somebody at a command line, handled like any other
     trace    which messages of a workflow came and went
 
@@ -20,13 +20,19 @@ import zmq
 
 from orchestrator.component import jsonable, sockets
 from orchestrator.component.assembly import Assembly
+from orchestrator.component.connections import End
 from orchestrator.component.control import Call, Link
 from orchestrator.component.errors import ModelMismatch
 from orchestrator.component.inbound import Inbound, Replyer
 from orchestrator.component.models import Arguments
 from orchestrator.component.outbound import Outbound, Publisher
+from orchestrator.component.replication import Replicated
+from orchestrator.component.states import State
 from orchestrator.errors import RequestFailed
 from orchestrator.wire import messages, values
+
+Observable = Inbound | Outbound | Replicated
+"""An end of a connection or of a state."""
 
 COPIES = 1000
 """How many messages a second are copied for a tap; the others are only counted."""
@@ -59,8 +65,11 @@ class _Observed:
         self._callable: set[str] = set()
 
     def stats(self, _call: Call) -> Mapping[str, Any]:
-        """Return the counters of every connection, inward ones first."""
-        return {"connections": [*self._of_inbound(), *self._of_outbound()]}
+        """Return the counters of every connection, inward ones first, and of every state."""
+        return {
+            "connections": [*self._of_inbound(), *self._of_outbound()],
+            "states": [{**_about(end), **end.meter.plain()} for end in self._assembly.replicas],
+        }
 
     def _of_inbound(self) -> Iterator[dict[str, Any]]:
         for end in self._inbound:
@@ -77,13 +86,13 @@ class _Observed:
     # ------------------------------------------------------------- tap
 
     def tap(self, call: Call) -> None:
-        """Send a copy of each message of the named connections, all when none is named."""
-        wanted = self._named(call.params.get("connections") or ())
+        """Send a copy of each message of what is named, of all when nothing is."""
+        wanted = self._named(call.params.get("names") or ())
         limit = int(call.params.get("limit") or COPIES)
         tap = _Tap(call, frozenset(map(id, wanted)), limit)
         self._taps.append(tap)
         call.closed = functools.partial(self._untap, tap)
-        call.answer({"connections": [_about(end) for end in wanted]})
+        call.answer({"ends": [_about(end) for end in wanted]})
         self._observe()
 
     def _untap(self, tap: _Tap) -> None:
@@ -134,23 +143,27 @@ class _Observed:
             for end in self._ends()
             for hop in end.meter.hops(workflow_id)
         ]
-        forgets = [end.end.name for end in self._ends() if end.meter.forgets]
+        forgets = any(end.meter.forgets for end in self._ends())
         return {"hops": sorted(hops, key=lambda hop: hop["time"]), "forgets": forgets}
 
     # ------------------------------------------------------------- small parts
 
-    def _ends(self) -> Iterator[Inbound | Outbound]:
+    def _ends(self) -> Iterator[Observable]:
         yield from self._inbound
         yield from self._assembly.outputs.values()
+        yield from self._assembly.replicas
 
-    def _named(self, names: Sequence[str]) -> list[Inbound | Outbound]:
-        wanted = [end for end in self._ends() if not names or end.end.name in names]
-        unknown = set(names) - {end.end.name for end in wanted}
+    def _named(self, names: Sequence[str]) -> list[Observable]:
+        by_name: dict[str, list[Observable]] = {}
+        for end in self._ends():
+            by_name.setdefault(_declared(end).name, []).append(end)
+        unknown = set(names) - by_name.keys()
         if unknown:
-            known = ", ".join(dict.fromkeys(end.end.name for end in self._ends())) or "none"
-            message = f"no connection {min(unknown)!r}; there are {known}"
+            known = ", ".join(by_name) or "none"
+            name = self._assembly.instance.name
+            message = f"{name} has no connection or state {min(unknown)!r}; it has {known}"
             raise RequestFailed("unknown-connection", message)
-        return wanted
+        return [end for name in names or by_name for end in by_name[name]]
 
 
 class _Tap:
@@ -179,7 +192,7 @@ class _Tap:
 
 def _tell(
     taps: Sequence[_Tap],
-    end: Inbound | Outbound,
+    end: Observable,
     what: str,
     workflow_id: str | None,
     arguments: Any,
@@ -248,5 +261,12 @@ def _framed(model: Arguments, given: Mapping[str, Any], workflow_id: str, subjec
         raise RequestFailed("bad-arguments", str(error)) from error
 
 
-def _about(end: Inbound | Outbound) -> dict[str, Any]:
-    return {"connection": end.end.name, "side": end.end.type.side, "type": end.end.type.name}
+def _declared(end: Observable) -> End | State:
+    declared: End | State = getattr(end, "end", None) or getattr(end, "state")  # noqa: B009
+    return declared
+
+
+def _about(end: Observable) -> dict[str, Any]:
+    declared = _declared(end)
+    noun = "state" if isinstance(declared, State) else "connection"
+    return {noun: declared.name, "side": declared.type.side, "type": declared.type.name}

@@ -37,8 +37,7 @@ from orchestrator.component.errors import (
     SendTimeout,
 )
 from orchestrator.component.flow import Flow
-from orchestrator.component.inbound import Watch
-from orchestrator.component.meter import Meter, clock
+from orchestrator.component.meter import Meter, Watch, clock
 from orchestrator.component.models import Arguments
 from orchestrator.component.sockets import Context, Socket
 from orchestrator.wire import messages, values
@@ -316,7 +315,8 @@ class Publisher:
         return True
 
     def expired(self, timeout: float | None = None) -> SendTimeout:
-        """Return the error for a publication that has waited long enough."""
+        """Return the error for a publication that has waited long enough, and count it."""
+        self.meter.errors += 1
         waited = self.timeout if timeout is None else timeout
         return SendTimeout(
             f"cannot publish {self.end.name!r}: a subscriber has not read for {waited:g} s"
@@ -393,7 +393,7 @@ class ExternalRequest:
         self.end.arguments.check(arguments, f"cannot call {self.end.name!r}")
         # No number of the chain: it leaves the process by no message of ours.
         workflow_id = self._flow.current
-        self.meter.sent(workflow_id or "", 0)
+        self.meter.passed(workflow_id, 0)
         if self._watch is not None:
             self._watch("request", workflow_id, arguments)
 
@@ -431,7 +431,7 @@ def _frames(
     watch: Watch | None = None,
 ) -> Callable[[Any], bytes]:
     """Return the function that checks arguments and makes their frame of at most `limit` bytes."""
-    counted = meter.sent
+    counted = meter.passed
     accepts, dump, check = end.arguments.accepts, end.arguments.dump, end.arguments.check
     subject = f"cannot send the {noun} {end.name!r}"
     encode, following = messages.encode_request, flow.next

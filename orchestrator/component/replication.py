@@ -18,6 +18,7 @@ from orchestrator.component import sockets
 from orchestrator.component.errors import ModelMismatch
 from orchestrator.component.flow import Flow
 from orchestrator.component.frozen import FrozenDict, freeze
+from orchestrator.component.meter import Meter, Watch
 from orchestrator.component.sockets import Context, Socket
 from orchestrator.component.states import State
 from orchestrator.wire import messages, states, values
@@ -47,12 +48,16 @@ class Replicated(Protocol):
     """An end of a state."""
 
     state: State
+    meter: Meter
 
     def served(self) -> tuple[Served, ...]:
         """Return the sockets to be served."""
 
     def view(self) -> Any:
         """Return the value as it is now; it cannot be changed."""
+
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of each update and snapshot from the next one on; None ends that."""
 
 
 class States(Mapping[str, Any]):
@@ -74,14 +79,49 @@ class States(Mapping[str, Any]):
         return repr(dict(self))
 
 
-class FullIn:
-    """A copy that each update replaces."""
+class In:
+    """What all copies have in common: a subscriber, and what is counted of it."""
 
     def __init__(self, state: State, context: Context, flow: Flow, endpoints: Endpoints) -> None:
         self.state = state
-        self.socket = _subscriber(state, context, endpoints)
+        self.socket = sockets.open_socket(context, zmq.SUB)
+        self.socket.setsockopt(zmq.SUBSCRIBE, messages.prefix(state.topic))
+        for endpoint in endpoints["subscriber"]:
+            sockets.connect(self.socket, state.name, endpoint)
+        self.meter = Meter()
         self._flow = flow
         self._topic = messages.prefix(state.topic)
+        self._watch: Watch | None = None
+
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of each update and snapshot from the next one on; None ends that."""
+        self._watch = watch
+
+    def _passed(self, what: str, workflow_id: str | None, frame: bytes, value: Any) -> None:
+        """Count what was taken, and tell who watches, fitting or not."""
+        self.meter.passed(workflow_id, len(frame))
+        if self._watch is not None:
+            self._watch(what, workflow_id, value)
+
+    def _malformed(self, frame: bytes, said: str, error: Exception) -> None:
+        self.meter.passed(None, len(frame))
+        self.meter.errors += 1
+        logger.warning("%s of the state %r: %s", said, self.state.name, error)
+
+    def _unfit(self, workflow_id: str | None, mistakes: tuple[str, ...]) -> None:
+        """Tell of an update that does not fit the model, in its workflow."""
+        self.meter.errors += 1
+        before, self._flow.current = self._flow.current, workflow_id
+        dropped = f"dropped an update of the state {self.state.name!r}"
+        logger.warning("%s", ModelMismatch(dropped, mistakes))
+        self._flow.current = before
+
+
+class FullIn(In):
+    """A copy that each update replaces."""
+
+    def __init__(self, state: State, context: Context, flow: Flow, endpoints: Endpoints) -> None:
+        super().__init__(state, context, flow, endpoints)
         self._value = self._view = NOTHING
 
     def served(self) -> tuple[Served, ...]:
@@ -105,25 +145,23 @@ class FullIn:
         try:
             value, workflow_id = messages.decode_publication(frame, self._topic)
         except values.MalformedMessage as error:
-            logger.warning("Dropped an update of the state %r: %s", self.state.name, error)
+            self._malformed(frame, "Dropped an update", error)
             return True
         if content.load is not None:
             value = content.load(value)
+        self._passed("update", workflow_id, frame, value)
         if not content.accepts(value):
-            _warn(self.state, self._flow, workflow_id, tuple(content.explain(value)))
+            self._unfit(workflow_id, tuple(content.explain(value)))
             return True
         self._value, self._view = value, None
         return True
 
 
-class DeltaIn:
+class DeltaIn(In):
     """A copy that updates change; asks for a snapshot when it has missed some."""
 
     def __init__(self, state: State, context: Context, flow: Flow, endpoints: Endpoints) -> None:
-        self.state = state
-        self.socket = _subscriber(state, context, endpoints)
-        self._flow = flow
-        self._topic = messages.prefix(state.topic)
+        super().__init__(state, context, flow, endpoints)
         self._replica = Replica()
         self._view: FrozenDict | None = None
         self._asked = 0
@@ -152,8 +190,9 @@ class DeltaIn:
         try:
             update, workflow_id = states.decode_update(frame, self._topic)
         except values.MalformedMessage as error:
-            logger.warning("Dropped an update of the state %r: %s", self.state.name, error)
+            self._malformed(frame, "Dropped an update", error)
             return True
+        self._passed("update", workflow_id, frame, update.changes)
         if self._replica.take(self._checked(update, workflow_id)):
             self._view = None
         self._ask()
@@ -169,8 +208,9 @@ class DeltaIn:
         try:
             snapshot = states.decode_snapshot(frames[2])
         except values.MalformedMessage as error:
-            logger.warning("Cannot have a snapshot of the state %r: %s", self.state.name, error)
+            self._malformed(frames[2], "Cannot have a snapshot", error)
             return True
+        self._passed("snapshot", None, frames[2], snapshot.changes)
         if self._replica.answer(self._checked(snapshot, None)):
             self._view = None
         self._ask()
@@ -198,7 +238,7 @@ class DeltaIn:
         changes = content.load_changes(update.changes)
         mistakes = tuple(content.explain_changes(changes))
         if mistakes:
-            _warn(self.state, self._flow, workflow_id, mistakes)
+            self._unfit(workflow_id, mistakes)
             changes = (
                 {k: v for k, v in changes.items() if not any(content.explain_changes({k: v}))}
                 if update.whole
@@ -214,17 +254,3 @@ class Part:
     def __init__(self, socket: Socket, take: Callable[[], bool]) -> None:
         self.socket = socket
         self.take = take
-
-
-def _subscriber(state: State, context: Context, endpoints: Endpoints) -> Socket:
-    socket = sockets.open_socket(context, zmq.SUB)
-    socket.setsockopt(zmq.SUBSCRIBE, messages.prefix(state.topic))
-    for endpoint in endpoints["subscriber"]:
-        sockets.connect(socket, state.name, endpoint)
-    return socket
-
-
-def _warn(state: State, flow: Flow, workflow_id: str | None, mistakes: tuple[str, ...]) -> None:
-    before, flow.current = flow.current, workflow_id
-    logger.warning("%s", ModelMismatch(f"dropped an update of the state {state.name!r}", mistakes))
-    flow.current = before

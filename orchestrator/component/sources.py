@@ -23,6 +23,7 @@ from orchestrator.component import connections, kinds, sockets
 from orchestrator.component.errors import ModelMismatch, SendError, SendTimeout
 from orchestrator.component.flow import Flow
 from orchestrator.component.frozen import FrozenDict, freeze
+from orchestrator.component.meter import Meter, Watch
 from orchestrator.component.replication import (
     NOTHING,
     DeltaIn,
@@ -79,6 +80,8 @@ class Out:
         self._turn = threading.RLock()
         self._subject = f"cannot send the state {state.name!r}"
         self._greets = False
+        self.meter = Meter()
+        self._watch: Watch | None = None
 
     def served(self) -> tuple[Served, ...]:
         """Return the sockets to be served."""
@@ -102,6 +105,10 @@ class Out:
                 self._send_patiently(frame, self.timeout if timeout is None else timeout)
         return {}
 
+    def observe(self, watch: Watch | None) -> None:
+        """Tell `watch` of each update and snapshot from the next one on; None ends that."""
+        self._watch = watch
+
     def close(self) -> None:
         """Let go of the store; the sockets close with their context."""
         if self._store is not None:
@@ -124,7 +131,8 @@ class Out:
         return True
 
     def expired(self, timeout: float) -> SendTimeout:
-        """Return the error for an update that has waited long enough."""
+        """Return the error for an update that has waited long enough, and count it."""
+        self.meter.errors += 1
         return SendTimeout(f"{self._subject}: a subscriber has not read for {timeout:g} s")
 
     def take(self) -> bool:
@@ -147,6 +155,12 @@ class Out:
     def _greet(self) -> None:
         """Publish what new subscribers need, or raise zmq.Again."""
         raise NotImplementedError
+
+    def _passed(self, what: str, workflow_id: str | None, frame: bytes, value: Any) -> None:
+        """Count what is sent, and tell who watches."""
+        self.meter.passed(workflow_id, len(frame))
+        if self._watch is not None:
+            self._watch(what, workflow_id, value)
 
     def _framed(self, encode: Callable[[], bytes]) -> bytes:
         try:
@@ -205,6 +219,7 @@ class FullOut(Out):
         if self._store is not None:
             self._store.save(0, {b"": frame[len(self._topic) :]}, whole=True)
         self._last, self._view = frame, None
+        self._passed("update", following, frame, arguments)
         return frame
 
     def _restore(self, kept: bytes) -> None:
@@ -225,6 +240,7 @@ class FullOut(Out):
     def _greet(self) -> None:
         if self._last is not None:
             self.socket.send(self._last, _NOBLOCK)
+            self.meter.passed(None, len(self._last))
 
 
 class DeltaOut(Out):
@@ -266,12 +282,14 @@ class DeltaOut(Out):
         frozen = {key: freeze(item) for key, item in changes.items()}
         with self._turn:
             update = self._source.plan(frozen, whole=whole, number=number)
-            frame = self._encoded(update, self._flow.next())
+            following = self._flow.next()
+            frame = self._encoded(update, following)
             if self._store is not None:
                 # Of a first update, which is whole, only what has changed.
                 kept = update.changes if whole else frozen
                 self._store.save(update.number, self._items(kept), whole=whole)
             self._commit(update)
+            self._passed("update", following, frame, changes)
         return frame
 
     def _items(self, changes: Mapping[Any, Any]) -> dict[bytes, bytes | None]:
@@ -345,8 +363,10 @@ class DeltaOut(Out):
     def _greet(self) -> None:
         """Say where the state stands, by an update without changes."""
         update = self._source.plan({})
-        self.socket.send(self._encoded(update, None), _NOBLOCK)
+        frame = self._encoded(update, None)
+        self.socket.send(frame, _NOBLOCK)
         self._commit(update)
+        self.meter.passed(None, len(frame))
 
     def _take_request(self) -> bool:
         with self._turn:
@@ -357,12 +377,14 @@ class DeltaOut(Out):
             try:
                 _, workflow_id = messages.decode_request(frame)
                 reply = self._snapshot(workflow_id)
+                self._passed("snapshot", workflow_id, reply, self._source.value)
             except (values.MalformedMessage, SendError) as error:
                 while self._replyer.get(zmq.RCVMORE):
                     self._replyer.recv(_NOBLOCK)
                 logger.warning(
                     "Cannot give a snapshot of the state %r: %s", self.state.name, error
                 )
+                self.meter.errors += 1
                 said = messages.Error(Failure.MALFORMED, "", str(error))
                 reply = messages.encode_error(said, None)
             with contextlib.suppress(zmq.ZMQError):

@@ -216,6 +216,135 @@ def test_a_main_that_never_pauses_is_seen_too(talking: Scenario) -> None:
     }
 
 
+BOOK = """
+    from decimal import Decimal
+
+    {async_}def change(args, to_send, states, config):
+        {await_}to_send("state", "book", {{args["key"]: args.get("price")}})
+        {await_}to_send("last", {{"key": args["key"]}})
+
+    connection_models = {{
+        "in": {{
+            "change": {{
+                "connection_type": "replyer",
+                "required_creation_arguments": {{"on_new_request": change}},
+                "required_arguments": {{"key": str}},
+                "optional_arguments": {{"price": Decimal}},
+            }}
+        }}
+    }}
+    state_models = {{
+        "out": {{
+            "book": {{"state_type": "delta_update_out", "required_arguments": {{str: Decimal}}}},
+            "last": {{"state_type": "full_update_out", "required_arguments": {{"key": str}}}},
+        }}
+    }}
+"""
+READER = """
+    from decimal import Decimal
+
+    connection_models = {
+        "out": {
+            "change": {
+                "connection_type": "requester",
+                "required_arguments": {"key": str},
+                "optional_arguments": {"price": Decimal},
+            }
+        }
+    }
+    state_models = {
+        "in": {
+            "book": {"state_type": "delta_update_in", "required_arguments": {str: Decimal}},
+            "last": {"state_type": "full_update_in", "required_arguments": {"key": str}},
+        }
+    }
+"""
+
+
+@pytest.mark.parametrize("words", [("", ""), ("async ", "await ")], ids=["plain", "async"])
+def test_states_are_seen_as_connections_are(scenario: Scenario, words: tuple[str, str]) -> None:
+    scenario.write(BOOK.format(async_=words[0], await_=words[1]), "owner.py")
+    scenario.write(READER, "reader.py")
+    scenario.services(
+        {
+            "owner": {
+                "handler": "owner.py",
+                "connections": {"in": {"change": "change"}},
+                "states": {"out": {"book": "book", "last": "last"}},
+            },
+            "reader": {
+                "handler": "reader.py",
+                "connections": {"out": {"change": "change"}},
+                "states": {"in": {"book": "book", "last": "last"}},
+            },
+        },
+        addresses={
+            "change": "auto",
+            "book": {"data": "auto", "snapshot": "auto"},
+            "last": "auto",
+        },
+    )
+    scenario.step("it runs", orch("up", "-d", "--wait"), exits(0))
+    out = scenario.start("tap", "owner.book", "--json")
+    copy = scenario.start("tap", "reader.book", "reader.last", "--json")
+
+    def told(one: Any) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in one.out.splitlines() if line.endswith("}")]
+
+    def changed() -> bool:
+        """Whether a change, sent anew until all taps are open, came out of each."""
+        scenario.run("call", "owner", "change", '{"key": "ü", "price": "1.5"}')
+        ends = {one["state"] for one in told(copy) if one["args"]}
+        return ends == {"book", "last"} and any(one["args"] for one in told(out))
+
+    scenario.until(changed)
+    line = next(one for one in told(copy) if one["state"] == "last")
+    fits(line, "tap")
+    assert (line["what"], line["type"], line["args"]) == (
+        "update",
+        "full_update_in",
+        {"key": "ü"},
+    )
+    outcome = scenario.step(
+        "a workflow", orch("call", "owner", "change", '{"key": "a"}'), exits(0)
+    )
+    workflow = outcome.err.split()[-1]
+
+    def hops() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = scenario.run("trace", workflow, "--json").json()
+        return found if len(found) == 5 else []
+
+    found = scenario.until(hops)
+    fits(found, "trace")
+    assert [(hop["name"], hop.get("state")) for hop in found[:3]] == [
+        ("owner.owner", None),
+        ("owner.owner", "book"),
+        ("owner.owner", "last"),
+    ]
+    assert {(hop["name"], hop["state"]) for hop in found[3:]} == {
+        ("reader.reader", "book"),
+        ("reader.reader", "last"),
+    }
+
+    def counted() -> bool:
+        states = [scenario.row(name)["states"] for name in ("owner.owner", "reader.reader")]
+        sent, taken = ({one["state"]: one for one in found or ()} for found in states)
+        return sent.keys() == taken.keys() == {"book", "last"} and all(
+            sent[state][what] >= taken[state][what] > 0
+            for state in ("book", "last")
+            for what in ("messages", "bytes")
+        )
+
+    scenario.until(counted)
+    outcome = scenario.step("a look", orch("top", "--once"), exits(0))
+    assert "→ book" in outcome.out
+    assert "← last" in outcome.out
+    fits(json.loads(scenario.run("top", "--once", "--json").out), "top")
+    fits(scenario.run("ps", "--json").json(), "ps")
+    scenario.step("a wrong name", orch("tap", "owner.bok"), exits(1), says("book, last"))
+    scenario.step("with --rate too", orch("tap", "--rate", "owner.bok"), exits(1), says("book"))
+
+
 def test_what_waits_is_counted(scenario: Scenario) -> None:
     slow = LISTENER.replace("get_logger()", "__import__('time').sleep(0.05) or get_logger()")
     scenario.write(slow, "listener.py")

@@ -54,8 +54,8 @@ def test_ps_as_json_is_one_array_of_rows(
     daemon.add("web.web")
     assert orch("ps", "market", "--json") == 0
     assert json.loads(capsys.readouterr().out) == [
-        {**daemon.rows["market.engine@1"], "connections": None},
-        {**daemon.rows["market.engine@2"], "connections": None},
+        {**daemon.rows["market.engine@1"], "connections": None, "states": None},
+        {**daemon.rows["market.engine@2"], "connections": None, "states": None},
     ]
 
 

@@ -46,7 +46,7 @@ def test_a_turn_that_is_not_over_counts_too() -> None:
 
 def test_what_went_is_counted_at_once() -> None:
     one = Meter()
-    one.sent("w", 10)
+    one.passed("w", 10)
     one.timed(1.0, 1.001)
     one.errors += 1
     assert one.plain() == {
@@ -93,7 +93,7 @@ def test_hops_are_dated_by_their_turn() -> None:
 
 def test_what_was_sent_has_its_own_time() -> None:
     one = Meter()
-    one.sent("w", 1)
+    one.passed("w", 1)
     (hop,) = one.hops("w")
     assert hop.time == pytest.approx(time.time(), abs=1.0)
 
@@ -102,8 +102,8 @@ def test_old_messages_are_forgotten_and_this_is_said() -> None:
     one = Meter()
     for number in range(meter.REMEMBERED):
         assert one.forgets is False
-        one.sent(str(number), 1)
-    one.sent("last", 1)
+        one.passed(str(number), 1)
+    one.passed("last", 1)
     assert one.forgets is True
     assert list(one.hops("0")) == []
     assert one.plain()["messages"] == meter.REMEMBERED + 1
