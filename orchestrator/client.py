@@ -127,6 +127,25 @@ class Outcome:
         self.failed = failed
 
 
+class Change:
+    """Whom a change concerns, by name, and who was as wished already.
+
+    `needed` has, by the name of what stops, those that run and depend on it.
+    """
+
+    __slots__ = ("affected", "needed", "unchanged")
+
+    def __init__(
+        self,
+        affected: tuple[str, ...],
+        unchanged: tuple[str, ...],
+        needed: dict[str, tuple[str, ...]],
+    ) -> None:
+        self.affected = affected
+        self.unchanged = unchanged
+        self.needed = needed
+
+
 def is_terminal(row: Row) -> bool:
     """Tell whether nothing more happens to the instance by itself."""
     return row["phase"] in _ENDED
@@ -610,10 +629,14 @@ class Client:
         """Return why the instances are as they are: each a chain from it to its cause."""
         return list(self.request("explain", names=list(names))["explanations"])
 
-    def change(self, verb: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Ask for `start`, `stop`, `restart` or `reset`; return the affected and the unchanged."""
+    def change(self, verb: str, names: Sequence[str]) -> Change:
+        """Ask for `start`, `stop`, `restart` or `reset`; return whom it concerns."""
         result = self.request(verb, names=list(names))
-        return list(result.get("names", ())), list(result.get("unchanged", ()))
+        return Change(
+            tuple(result.get("names", ())),
+            tuple(result.get("unchanged", ())),
+            {name: tuple(users) for name, users in result.get("needed", {}).items()},
+        )
 
     def reload(
         self, names: Sequence[str], timeout: Seconds = REQUEST_TIMEOUT, *, no_wait: bool = False

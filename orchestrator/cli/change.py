@@ -258,12 +258,16 @@ def _chosen(names: tuple[str, ...], *, everything: bool) -> tuple[str, ...]:
     return names
 
 
-def _changed(session: Session, daemon: Client, verb: str, names: Sequence[str]) -> list[str]:
+def _changed(session: Session, daemon: Client, verb: str, names: Sequence[str]) -> tuple[str, ...]:
     """Ask for the change, and tell who is as wished already; return the others."""
-    affected, unchanged = daemon.change(verb, names)
-    for name in unchanged:
+    change = daemon.change(verb, names)
+    for name in change.unchanged:
         session.screen.note(f"orch: {name}: nothing to {verb}")
-    return affected
+    for name, users in change.needed.items():
+        session.screen.say(
+            f"orch: warning: {name} is stopped, and these depend on it and run: {', '.join(users)}"
+        )
+    return change.affected
 
 
 def _follow(

@@ -184,8 +184,10 @@ class Api:
         """Bring the named instances down."""
         slots = self._slots(params)
         down = [s for s in slots if self.supervisor.slots[s].instance.phase.is_terminal]
+        users = self.supervisor.users(slots)
         self.supervisor.stop(slots)
-        return self._affected(slots, down)
+        needed = {self._name(slot): [self._name(user) for user in users[slot]] for slot in users}
+        return {**self._affected(slots, down), "needed": needed}
 
     def restart(self, params: Params) -> dict[str, Any]:
         """Stop and run the named instances."""

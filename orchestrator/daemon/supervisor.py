@@ -14,7 +14,7 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.daemon import health as healths
@@ -801,6 +801,21 @@ class Supervisor:
                 seen[slot] = None
                 todo.extend(self._needs.get(slot, ()))
         return tuple(slot for slot in self.slots if slot in seen)
+
+    def users(self, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Return by slot, of those named that run, who else runs and depends on it."""
+        chosen = frozenset(names)
+        running = [slot for slot in names if self.slots[slot].instance.process is not None]
+        found = {}
+        for slot in running:
+            users = tuple(
+                user
+                for user in self._dependents.get(slot, ())
+                if user not in chosen and self.slots[user].instance.process is not None
+            )
+            if users:
+                found[slot] = users
+        return found
 
     def _log(self, before: Instance, after: Instance, event: lifecycle.Event) -> None:
         if before.phase is after.phase:

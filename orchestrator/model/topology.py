@@ -34,7 +34,6 @@ class Apply(enum.StrEnum):
     """What the change of a field needs on a running instance."""
 
     LIVE = "live"
-    RELOAD = "reload"
     RESTART = "restart"
 
 
@@ -134,7 +133,6 @@ def _field(apply: Apply, default: Any = dataclasses.MISSING) -> Any:
 
 
 _live = functools.partial(_field, Apply.LIVE)
-_reload = functools.partial(_field, Apply.RELOAD)
 _restart = functools.partial(_field, Apply.RESTART)
 
 

@@ -101,7 +101,7 @@ def needs(changed: Collection[Path]) -> Apply:
     """Return what such changes need on a running instance."""
     metadata = {field.name: field.metadata.get("apply") for field in dataclasses.fields(Component)}
     words = {metadata[path[0]] for path in changed}
-    return next((word for word in (Apply.RESTART, Apply.RELOAD) if word in words), Apply.LIVE)
+    return Apply.RESTART if Apply.RESTART in words else Apply.LIVE
 
 
 def _differences(old: Any, new: Any, path: Path) -> Iterator[Path]:

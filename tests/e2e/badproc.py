@@ -172,7 +172,7 @@ def record(options: argparse.Namespace, event: str, **more: object) -> None:
     """Append one event; the line is one write, so that writers do not mix."""
     if options.record:
         told = {"name": options.name, "event": event, "pid": os.getpid(), "life": LIFE}
-        line = json.dumps({**told, **more}) + "\n"
+        line = json.dumps({**told, "time": time.monotonic(), **more}) + "\n"
         descriptor = os.open(options.record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.write(descriptor, line.encode())
         os.close(descriptor)

@@ -168,3 +168,51 @@ def test_an_end_within_the_settling_time_is_shown_with_its_last_words(scenario: 
     scenario.step(
         "so does explain", orch("explain", "web"), says("exit 7", "word 11\n", "word 30")
     )
+
+
+def test_a_stop_warns_of_those_that_go_on_needing_it(scenario: Scenario) -> None:
+    scenario.services(
+        {
+            "db": {"command": bad()},
+            "web": {"command": bad(), "depends_on": ["db"]},
+            "job": {"command": bad(), "depends_on": ["db"]},
+            "other": {"command": bad()},
+        }
+    )
+    scenario.step("all come up", orch("up", "-d", "--wait"), exits(0))
+    pid = scenario.row("web.web")["pid"]
+    scenario.step("one of them is stopped", orch("stop", "job"), exits(0), silent_about("warning"))
+    scenario.step(
+        "the other is warned of",
+        orch("stop", "db", "other"),
+        exits(0),
+        says("warning: db.db is stopped, and these depend on it and run: web.web\n"),
+        silent_about("run: .*job", "other.other is"),
+        row("db.db", phase="stopped"),
+        row("web.web", phase="running", pid=pid),
+    )
+
+
+def test_an_interrupted_up_stops_what_it_named_and_nothing_else(scenario: Scenario) -> None:
+    scenario.services(
+        {
+            "db": {"command": bad()},
+            "app": {"command": bad(), "depends_on": ["db", "cache"]},
+            "cache": {"command": bad()},
+            "other": {"command": bad()},
+        }
+    )
+    scenario.step("two run already", orch("up", "-d", "--wait", "cache", "other"), exits(0))
+    before = scenario.ps()
+    assert before["db.db"]["phase"] == "stopped"
+    up = scenario.start("up", "app")
+    scenario.until_row("app.app", phase="running")
+    db = scenario.row("db.db")["pid"]
+    up.interrupt()
+    exits(130)(scenario, up.wait())
+    after = scenario.ps()
+    assert after["app.app"]["phase"] == "stopped"
+    for name in ("cache.cache", "other.other"):
+        assert after[name]["phase"] == "running"
+        assert after[name]["pid"] == before[name]["pid"]
+    assert after["db.db"]["pid"] == db

@@ -186,11 +186,16 @@ def test_status_tells_of_the_daemon_and_the_instances(client: Client, system: Sy
 
 def test_stop_start_and_restart_say_whom_they_concern(client: Client, system: System) -> None:
     apply(client, system, WEB, DB)
-    assert client.result("stop", names=["shop.web"]) == {"names": ["shop.web"], "unchanged": []}
+    assert client.result("stop", names=["shop.web"]) == {
+        "names": ["shop.web"],
+        "unchanged": [],
+        "needed": {},
+    }
     system.host.advance(1)
     assert client.result("stop", names=["shop"]) == {
         "names": ["shop.db"],
         "unchanged": ["shop.web"],
+        "needed": {},
     }
     system.host.advance(1)
     assert client.result("start", names=["shop.web"])["names"] == ["shop.web"]
@@ -297,6 +302,17 @@ def test_what_starts_is_refused_while_the_system_stops(
     error = client.error(method, lock=lock(system, WEB), names=[])
     assert error["code"] == "stopping"
     assert client.result("status")["daemon"]["state"] == "stopping"
+
+
+def test_a_stop_tells_who_goes_on_needing_what_stops(client: Client, system: System) -> None:
+    apply(client, system, DB, APP)
+    system.host.advance(1)
+    assert client.result("stop", names=["shop.db", "shop.app"])["needed"] == {}
+    system.host.advance(1)
+    client.result("start", names=["shop.app"])
+    system.host.advance(1)
+    assert client.result("stop", names=["shop.db"])["needed"] == {"shop.db": ["shop.app"]}
+    assert client.result("stop", names=["shop.app"])["needed"] == {}
 
 
 def test_a_plan_and_a_stop_are_served_while_the_system_stops(

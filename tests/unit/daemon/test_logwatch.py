@@ -50,7 +50,7 @@ def until(loop: asyncio.AbstractEventLoop) -> Until:
     """Return a function that lets the loop run until something is so."""
 
     async def wait(check: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(45):  # the disk may be busy
             while not check():  # noqa: ASYNC110 - files tell nobody
                 await asyncio.sleep(0.005)
 
