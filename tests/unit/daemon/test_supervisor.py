@@ -749,6 +749,21 @@ def test_crash_loops_have_so_many_restarts_a_second_together(system: System) -> 
     assert "exit 1" in why
 
 
+def test_a_thousand_crash_loops_have_no_more_starts_than_their_rate_allows(
+    system: System,
+) -> None:
+    """After each has failed once, the bucket and the rate are all there is."""
+    system.supervisor.turnstile.set_rate(20.0)
+    many = hopeless(1000)
+    system.apply(*many, program=Program(0.01, Exit(code=1)))
+    system.host.advance(2)
+    assert len(system.started()) >= len(many)
+    for seconds in (10, 20, 30):
+        system.host.run_until(1000.0 + seconds)
+        again = len(system.started()) - len(many)
+        assert again <= 20 * (seconds + pace.STORED) + 1
+
+
 def test_a_crash_loop_of_others_delays_no_first_restart_and_no_start(system: System) -> None:
     system.supervisor.turnstile.set_rate(1.0)
     well = fakes.component("shop.well", settle=0.0)
