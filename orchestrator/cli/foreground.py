@@ -36,7 +36,10 @@ _ALIVE = frozenset({"starting", "running", "stopping"})
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Whom to stay with (all when empty), and whose end ends everything."""
+    """Whom to stay with (all when empty), and whose end ends everything.
+
+    With both, the code is that of `exit_code_from`, also when the failure of another ended it.
+    """
 
     names: tuple[str, ...] = ()
     exit_code_from: tuple[str, ...] = ()
@@ -58,6 +61,7 @@ class Foreground:
         self._owns_all = True
         self._code: int | None = None
         self._ends_by_itself = False
+        self._aborts = False
         self._asked = 0
         self._is_over = False
 
@@ -168,12 +172,14 @@ class Foreground:
 
     def _judge(self, row: Row) -> None:
         """Let the end of a component that matters decide the exit code."""
-        if self._code is not None or self._asked or not client.is_terminal(row):
+        if self._code is not None or not client.is_terminal(row):
             return
         if row["name"] in self._policy.exit_code_from:
             self._code = change.exit_code(row)
-        elif self._policy.abort_on_failure and row["phase"] == "failed":
-            self._code = change.exit_code(row) or ExitCode.FAILED
+        elif self._policy.abort_on_failure and row["phase"] == "failed" and not self._asked:
+            self._aborts = True
+            if not self._policy.exit_code_from:
+                self._code = change.exit_code(row) or ExitCode.FAILED
 
     def _consider(self, daemon: Client) -> None:
         """End what has come to its end."""
@@ -182,7 +188,7 @@ class Foreground:
         if self._code is None and not self._live:
             self._ends_by_itself = True
             self._code = ExitCode.FAILED if self._failed else ExitCode.DONE
-        if self._code is not None:
+        if self._aborts or self._code is not None:
             self._end(daemon)
 
     def _interrupted(self, daemon: Client, number: int) -> None:

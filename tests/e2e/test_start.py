@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.scenario import Scenario, bad, exits, no_traceback, orch, row, says
+from tests.e2e.scenario import (
+    Scenario,
+    bad,
+    exits,
+    no_traceback,
+    nothing_runs,
+    orch,
+    row,
+    says,
+)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +203,45 @@ def test_the_exit_code_can_be_that_of_a_component(scenario: Scenario) -> None:
             "web": {"command": bad()},
         }
     )
-    scenario.step("up ends with it", orch("up", "--exit-code-from", "work").within(10), exits(42))
+    scenario.step("up ends with it", orch("up", "--exit-code-from", "work"), exits(42))
+
+
+def test_the_first_failure_can_end_all(scenario: Scenario) -> None:
+    """Acceptance 89: with its exit code, or with that of one which the abort ended."""
+    work = {"command": bad("--exit-after", 0.2, "--exit-code", 111), "restart": "never"}
+    scenario.services({"work": work, "web": {"command": ["sleep", "1000"]}})
+    scenario.step("its code", orch("up", "--abort-on-failure"), exits(111), nothing_runs)
+    scenario.step(
+        "killed by the abort",
+        orch("up", "--abort-on-failure", "--exit-code-from", "web"),
+        exits(143),
+        says("work.work failed: exit 111"),
+        nothing_runs,
+    )
+    scenario.step(
+        "the one asked for is the one that failed",
+        orch("up", "--abort-on-failure", "--exit-code-from", "work"),
+        exits(111),
+        nothing_runs,
+    )
+
+
+def test_what_ends_well_is_as_good_as_ready(scenario: Scenario) -> None:
+    """Acceptance 88: a wait is over when one has done its work and the others are ready."""
+    scenario.services(
+        {
+            "once": {"command": bad("--exit-after", 0.3, "--silent"), "restart": "on-failure"},
+            "web": {
+                "command": bad(),
+                "ready": {"log": "ready"},
+                "depends_on": {"once": {"condition": "completed_successfully"}},
+            },
+        }
+    )
+    scenario.step("all is well", orch("up", "-d", "--wait"), exits(0))
+    rows = scenario.ps()
+    assert (rows["once.once"]["phase"], rows["once.once"]["exit_code"]) == ("exited", 0)
+    assert rows["web.web"]["ready"]
 
 
 def test_a_wait_has_an_end(scenario: Scenario) -> None:
@@ -202,9 +249,9 @@ def test_a_wait_has_an_end(scenario: Scenario) -> None:
     scenario.services({"web": {"command": bad(), "ready": {"tcp": "127.0.0.1:9"}}})
     scenario.step(
         "never ready",
-        orch("up", "-d", "--wait", "--wait-timeout", "1s").within(10),
+        orch("up", "-d", "--wait", "--wait-timeout", "1s"),
         exits(1),
-        says("web", "not ready"),
+        says("not ready after 1s: web"),
     )
 
 

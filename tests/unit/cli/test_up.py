@@ -408,6 +408,23 @@ def test_a_failure_can_stop_everything(daemon: FakeDaemon, world: Path, up: Star
     assert daemon.rows["work.work"]["phase"] == "stopped"
 
 
+def test_the_exit_code_is_that_of_the_named_one_when_another_failed(
+    daemon: FakeDaemon, world: Path, up: Start
+) -> None:
+    logged(daemon, world)
+    daemon.add("work.work")
+
+    def ended(daemon: FakeDaemon, _: dict[str, Any]) -> None:
+        daemon.change("work.work", **STOPPED | {"exit_code": None, "signal": 15})
+        daemon.stop()
+
+    daemon.answers["after down"] = ended
+    running = up("--abort-on-failure", "--exit-code-from", "work")
+    running.until("work.work  ready")
+    daemon.change("web.web", **FAILED | {"exit_code": 7})
+    assert running.wait() == 143
+
+
 def test_the_foreground_survives_the_death_of_the_daemon(
     daemon: FakeDaemon, world: Path, up: Start
 ) -> None:
