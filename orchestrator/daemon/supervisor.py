@@ -107,6 +107,7 @@ class Supervisor:
         self._crowd: dict[str, None] = {}
         self._runnable: dict[str, None] = {}
         self._leaving: dict[str, None] = {}
+        self._leaving_written = ""
         self._transitions: list[str] = []
         self._reported: dict[str, None] = {}
         self._tell_at = 0.0
@@ -615,6 +616,9 @@ class Supervisor:
         it is adopted when a topology names it.
         """
         found = list(records)
+        self._leaving_written = self.journal.meta().get("leaving", "")
+        known = {record.slot for record in found}
+        self._leaving = {s: None for s in self._leaving_written.split() if s in known}
         if not complete:
             self.strays = recovery.strays(found, self.host, self.place)
         unwritten = recovery.unwritten(found, self.host, self.place)
@@ -699,7 +703,15 @@ class Supervisor:
             self.journal.components((), gone)
         except journals.JournalError as error:
             logger.warning("Removed instances may come back as orphans: %s", error)
+        self._write_leaving()
         self._index()
+
+    def _write_leaving(self) -> None:
+        """Write down who is being removed: a daemon that takes over goes on with it."""
+        leaving = " ".join(self._leaving)
+        if leaving != self._leaving_written:
+            self._remember(leaving=leaving)
+            self._leaving_written = leaving
 
     def _remember(self, **values: str) -> None:
         try:
@@ -744,6 +756,7 @@ class Supervisor:
             self._remember(standings=self.groups.text())
         if self.schedules.unwritten:
             self._remember(schedules=self.schedules.text())
+        self._write_leaving()
         if not self._dirty:
             return
         rows = []

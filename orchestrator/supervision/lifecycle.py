@@ -399,7 +399,7 @@ def step(instance: Instance, event: Event, now: Instant) -> Step:  # noqa: C901,
         case SpawnFailed():
             return _spawn_failed(instance, event, now)
         case Adopted():
-            return _adopted(instance, event)
+            return _adopted(instance, event, now)
         case BecameReady():
             return _became_ready(instance)
         case LostReadiness():
@@ -497,7 +497,12 @@ def _kill_now(instance: Instance) -> Step:
             return _stop(instance)
 
 
-def _spawned(instance: Instance, process: Process) -> Step:
+def _spawned(instance: Instance, process: Process, age: Seconds = 0.0) -> Step:
+    """It lives, and has for `age`.
+
+    The start timeout of what is adopted begins anew all the same: while no daemon lived nobody
+    looked, and what became ready meanwhile must not be stopped for it.
+    """
     if not isinstance(instance.state, Spawning):
         # A spawn is only ever asked for in Spawning, and only its answer leaves that state.
         return instance, (Kill(),)
@@ -515,7 +520,7 @@ def _spawned(instance: Instance, process: Process) -> Step:
         effects.append(Arm(deadline, component.start_timeout))
     if not component.is_awaited:
         instance, settle = _timer(instance)
-        effects.append(Arm(settle, component.settle))
+        effects.append(Arm(settle, max(0.0, component.settle - age)))
     else:
         effects.append(Watch())
     return _state(instance, Starting(process, deadline, settle)), tuple(effects)
@@ -548,14 +553,15 @@ def _running(instance: Instance, process: Process) -> Step:
     return _state(instance, Running(process)), (Guard(),) if guarded else ()
 
 
-def _adopted(instance: Instance, event: Adopted) -> Step:
+def _adopted(instance: Instance, event: Adopted, now: Instant) -> Step:
     if not isinstance(instance.state, Down):
         return instance, ()
     instance = replace(instance, spawned_at=event.spawned_at)
     if event.ready:
         following, guards = _running(instance, event.process)
         return following, (Watch(), *guards) if instance.component.ready else guards
-    return _spawned(replace(instance, state=Spawning()), event.process)
+    age = max(0.0, now - event.spawned_at)
+    return _spawned(replace(instance, state=Spawning()), event.process, age)
 
 
 def _exited(instance: Instance, event: Exited, now: Instant) -> Step:

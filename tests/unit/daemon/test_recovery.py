@@ -362,3 +362,44 @@ def test_three_deaths_in_a_row_change_nothing(system: System) -> None:
     system.host.advance(5)
     assert system.process(SLOT) == before
     assert len(system.started()) == 2
+
+
+# ------------------------------------------------------------------ removal
+
+
+@pytest.mark.parametrize("fuse", range(6))
+def test_a_removal_goes_on_over_the_daemons_death(system: System, fuse: int) -> None:
+    slow = Program(handles={signal.SIGTERM: (2.0, Exit(code=0))})
+    system.apply(CALM, DB, program=slow)
+    system.host.advance(1)
+    system.host.fuse = fuse
+    try:
+        system.apply(DB, remove_orphans=True)
+    except DaemonKilled:
+        system.kill_daemon()
+        system.new_daemon()
+        system.apply(DB, remove_orphans=True)
+    system.reborn()
+    system.host.advance(5)
+    assert list(system.supervisor.slots) == [DB.slot]
+    assert [record.slot for record in system.journal.records()] == [DB.slot]
+    assert system.living(SLOT) == 0
+
+
+def test_one_that_came_back_is_not_removed_after_the_daemons_death(system: System) -> None:
+    system.apply(CALM, DB, program=Program(handles={signal.SIGTERM: (2.0, Exit(code=0))}))
+    system.apply(DB, remove_orphans=True)
+    system.host.advance(1)
+    system.apply(CALM, DB)
+    system.reborn()
+    system.supervisor.stop([SLOT])
+    system.host.advance(20)
+    assert system.phase(SLOT) == "stopped"
+
+
+def test_settle_counts_from_the_start_of_the_process(system: System) -> None:
+    system.apply(fakes.with_fields(CALM, settle=10.0))
+    system.host.advance(7)
+    system.reborn()
+    system.host.advance(3.1)
+    assert system.phase(SLOT) == "running"
