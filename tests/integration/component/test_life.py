@@ -328,8 +328,8 @@ def test_hooks_run_before_the_component_is_ready(bench: Bench) -> None:
         ("x = (", "{path}:1: cannot load the handler: SyntaxError: '(' was never closed"),
         ("config_model = {'required': {'a': int}}", "configuration: 'a' is missing: expected int"),
         (
-            "state_models = {'in': {'book': {'state_type': 'full_update_in'}}}",
-            "{path}:1: state_models['in']['book']: states are not served by this version",
+            "state_models = {'in': {'book': {'state_type': 'full_updates'}}}",
+            "{path}:1: state_models['in']['book']['state_type']: 'full_updates' is no state type",
         ),
         (
             "connection_models = {'out': {'go': {'connection_type': 'requester'}}}",

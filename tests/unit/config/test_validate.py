@@ -211,6 +211,17 @@ def test_a_bad_name_is_mended_in_the_hint(workshop: Workshop) -> None:
     assert "'web-server'" in one.hint
 
 
+@pytest.mark.parametrize("name", ["wéb", "a/b", "a b", "a.b", "-a", "a-", "a@1", "A", "x" * 49])
+@pytest.mark.parametrize(
+    "place", ["{'%s': {command: sh}}", "{s: {components: {'%s': {command: sh}}}}"]
+)
+def test_a_name_that_could_not_be_addressed_is_refused_where_it_stands(
+    workshop: Workshop, place: str, name: str
+) -> None:
+    one = workshop.only(f"services: {place % name}\n")
+    assert (one.code, marked(one).strip("'")) == ("ORC107", name)
+
+
 def test_a_file_must_be_a_map(workshop: Workshop) -> None:
     assert workshop.codes("- a\n") == ["ORC101"]
     assert workshop.codes("# nothing\n") == ["ORC008"]
