@@ -414,9 +414,10 @@ def test_the_exit_code_is_that_of_the_named_one_when_another_failed(
     logged(daemon, world)
     daemon.add("work.work")
 
-    def ended(daemon: FakeDaemon, _: dict[str, Any]) -> None:
+    def ended(daemon: FakeDaemon, _: dict[str, Any]) -> dict[str, Any]:
         daemon.change("work.work", **STOPPED | {"exit_code": None, "signal": 15})
         daemon.stop()
+        return {}
 
     daemon.answers["after down"] = ended
     running = up("--abort-on-failure", "--exit-code-from", "work")
