@@ -422,9 +422,16 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "explain",
-        "Tell why a component is not running, or what a diagnostic's code means.",
+        "Tell why a component is not running, or what a code or a type means.",
         "orchestrator.cli.explain:explain",
-        (Parameter("word", "A name, or a code as ORC101.", required=True, metavar="NAME|CODE"),),
+        (
+            Parameter(
+                "word",
+                "A name, a code as ORC101, or a type of connection or state as replyer.",
+                required=True,
+                metavar="NAME|CODE|TYPE",
+            ),
+        ),
     ),
     Command(
         "schema",

@@ -1,4 +1,4 @@
-"""`orch explain`: why something is not running, or what a diagnostic's code means."""
+"""`orch explain`: why something is not running, or what a code or a type means."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from typing import Any
 
 from orchestrator import client, config
 from orchestrator.cli.session import Session
+from orchestrator.component import explaining
 from orchestrator.errors import ExitCode, UsageError
 
 _CODE = re.compile(r"orc\d+", re.IGNORECASE)
 
 
 def explain(session: Session, *, word: str) -> int:
-    """Explain a code without a daemon, a name with the daemon's help."""
+    """Explain a code or a type without a daemon, a name with the daemon's help."""
     if _CODE.fullmatch(word):
         text = config.codes.explain(word.upper())
         if text is None:
             raise UsageError(f"unknown code {word!r}; codes look like ORC101")
+        session.screen.data(text)
+        return ExitCode.DONE
+    if (text := explaining.text(word)) is not None:
         session.screen.data(text)
         return ExitCode.DONE
     explanations = session.connect().explain((word,))

@@ -108,7 +108,7 @@ TYPES: Mapping[str, Type] = {
         Type("external_request", "out", (), False, (), {}, "func_to_call"),
     )
 }
-_ALIASES = {"external_target": "external_request"}
+ALIASES = {"external_target": "external_request"}
 _FUNCTION_ALIASES = {"external_request": "target"}
 
 _KEYS = (
@@ -274,7 +274,7 @@ def _end(
     for unknown in model.keys() - set(_KEYS):
         wrong(f"unknown key; a model has {', '.join(_KEYS)}", unknown)
     written = model.get("connection_type")
-    kind = TYPES.get(_ALIASES.get(str(written), str(written)))
+    kind = TYPES.get(ALIASES.get(str(written), str(written)))
     if kind is None or kind.side != side:
         fitting = ", ".join(known.name for known in TYPES.values() if known.side == side)
         wrong(

@@ -62,7 +62,7 @@ TYPES: Mapping[str, Type] = {
         ),
     )
 }
-_ALIASES = {
+ALIASES = {
     "local_variable_delta_update": "delta_update",
     "local_variable_full_update": "full_update",
 }
@@ -221,7 +221,7 @@ def _state(
     for unknown in model.keys() - set(_KEYS):
         wrong(f"unknown key; a model has {', '.join(_KEYS)}", unknown)
     written = str(model.get("state_type"))
-    kind = TYPES.get(f"{_ALIASES[written]}_{side}" if written in _ALIASES else written)
+    kind = TYPES.get(f"{ALIASES[written]}_{side}" if written in ALIASES else written)
     if kind is None or kind.side != side:
         fitting = ", ".join(known.name for known in TYPES.values() if known.side == side)
         wrong(

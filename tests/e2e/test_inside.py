@@ -316,15 +316,14 @@ def test_states_are_seen_as_connections_are(scenario: Scenario, words: tuple[str
 
     found = scenario.until(hops)
     fits(found, "trace")
-    assert [(hop["name"], hop.get("state")) for hop in found[:3]] == [
-        ("owner.owner", None),
+    # A copy may have one update before its owner sends the next.
+    assert sorted((hop["name"], hop.get("state", "")) for hop in found) == [
+        ("owner.owner", ""),
         ("owner.owner", "book"),
         ("owner.owner", "last"),
-    ]
-    assert {(hop["name"], hop["state"]) for hop in found[3:]} == {
         ("reader.reader", "book"),
         ("reader.reader", "last"),
-    }
+    ]
 
     def counted() -> bool:
         states = [scenario.row(name)["states"] for name in ("owner.owner", "reader.reader")]
