@@ -301,13 +301,14 @@ def connect_component(runtime_dir: Path, row: Row, timeout: Seconds = CONNECT_TI
     """Return a client of an instance's own control link, for the methods that it serves.
 
     Raises:
-        RequestFailed: It has none: it does not run, is no handler, or runs as another user.
+        RequestFailed: It has none: it does not run, or is no handler.
     """
     stem = names.file_stem(row["service"], row["component"], row["instance"])
     path = Path(names.link_path(os.fspath(runtime_dir), stem))
     try:
-        stream = _open(path, timeout, "")
-    except DaemonUnreachable as problem:
+        # That of another user's component lies elsewhere: a link of that user leads to it.
+        stream = _open(path, timeout, "", path.lstat().st_uid)
+    except (DaemonUnreachable, OSError) as problem:
         doing = row["phase"] if row["pid"] is None else "no handler of this version"
         message = f"cannot ask {row['name']} itself: it is {doing}"
         raise RequestFailed("unreachable", message) from problem
@@ -375,7 +376,8 @@ def _collect(
             poll.unregister(descriptor)
 
 
-def _open(path: Path, timeout: Seconds, starter: str) -> socket.socket:
+def _open(path: Path, timeout: Seconds, starter: str, owner: int | None = None) -> socket.socket:
+    """Connect to the daemon's socket, or where the user `owner` must be the one who listens."""
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         stream.settimeout(timeout)
@@ -386,12 +388,12 @@ def _open(path: Path, timeout: Seconds, starter: str) -> socket.socket:
         raise DaemonUnreachable(
             f"cannot reach the daemon at {path}: {why}; start it with: {starter}"
         ) from problem
-    owner = _peer(stream)
-    if owner not in (os.geteuid(), 0):
+    peer = _peer(stream)
+    if peer not in ((os.geteuid(), 0) if owner is None else (owner,)):
         # It would be given our secrets.
         stream.close()
         raise DaemonUnreachable(
-            f"cannot trust the daemon at {path}: it runs as uid {owner}, not as {os.geteuid()}; "
+            f"cannot trust the daemon at {path}: it runs as uid {peer}, not as {os.geteuid()}; "
             "set XDG_RUNTIME_DIR to a directory of your own"
         )
     return stream

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
+import struct
 from typing import Any
 
 from orchestrator.errors import ProtocolError, RequestFailed
@@ -13,6 +16,7 @@ from orchestrator.model.units import Seconds
 from orchestrator.wire import control
 
 _CHUNK = 1 << 16
+_PEER = struct.Struct("iII")
 
 
 async def ask(
@@ -42,6 +46,8 @@ async def _ask(path: str, request: bytes) -> dict[str, Any]:
         reason = error.strerror or str(error)
         raise RequestFailed("unreachable", f"it has no control link ({reason})") from error
     try:
+        if not _is_whose_link_it_is(writer.get_extra_info("socket"), path):
+            raise RequestFailed("unreachable", "another user listens on its control link")
         writer.write(request)
         decoder = control.Decoder()
         while data := await reader.read(_CHUNK):
@@ -54,6 +60,16 @@ async def _ask(path: str, request: bytes) -> dict[str, Any]:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
     raise RequestFailed("gone", "it ended before it answered")
+
+
+def _is_whose_link_it_is(stream: socket.socket, path: str) -> bool:
+    """Whether who listens is who the path belongs to: a user's own may lead anywhere."""
+    peer = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    try:
+        owner = os.lstat(path).st_uid
+    except FileNotFoundError:
+        return False
+    return bool(_PEER.unpack(peer)[1] == owner)
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from orchestrator.daemon import programs
 from orchestrator.daemon.host import Host
-from orchestrator.daemon.programs import Place
+from orchestrator.daemon.programs import Place, Reachable
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.topology import Component, Kill
@@ -48,6 +48,16 @@ class Sockets(Protocol):
         """Return descriptors that the program is to be given; they stay the owner's."""
 
 
+class Guests(Protocol):
+    """Makes sockets that components of other users can reach, on the executor's behalf."""
+
+    def prepare(self, component: Component) -> Reachable | None:
+        """Return their paths; None for a component of the daemon's user."""
+
+    def admit(self, component: Component) -> None:
+        """Let another user's handler read its configuration as it is now."""
+
+
 class Executor:
     """The hands of the supervisor.
 
@@ -71,6 +81,7 @@ class Executor:
         self.place = place
         self.probes: Probes | None = None
         self.sockets: Sockets | None = None
+        self.guests: Guests | None = None
         self.secrets: Mapping[str, str] = {}
         self.by_pid: dict[int, str] = {}
         self._post = post
@@ -171,7 +182,11 @@ class Executor:
             given = dict(fds)
             if self.sockets is not None and instance.component.sockets:
                 given |= self.sockets.prepare(instance.component)
-            order = programs.order(instance.component, generation, self.place, self.secrets, given)
+            paths = self.guests.prepare(instance.component) if self.guests else None
+            component = instance.component
+            order = programs.order(
+                component, generation, self.place, self.secrets, given, reachable=paths
+            )
             self.host.spawn(order, done)
         except SpawnError as error:
             done(error)

@@ -20,9 +20,10 @@ from typing import Any
 from orchestrator import __version__, cgroups, keeping
 from orchestrator import process as processes
 from orchestrator.daemon import api as apis
+from orchestrator.daemon import guests, programs, rows
 from orchestrator.daemon import journal as journals
-from orchestrator.daemon import programs, rows
 from orchestrator.daemon import upgrade as upgrades
+from orchestrator.daemon.guests import Guests
 from orchestrator.daemon.host import PosixHost
 from orchestrator.daemon.link import Link
 from orchestrator.daemon.logwatch import LogWatch
@@ -31,6 +32,7 @@ from orchestrator.daemon.probes import Probes
 from orchestrator.daemon.programs import Place
 from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.sockets import Sockets
+from orchestrator.daemon.store import Store
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.daemon.upgrade import Handover
 from orchestrator.daemon.watching import Watcher
@@ -73,10 +75,15 @@ class Daemon:
         groups = cgroups.Groups(cgroups.find(), place.key)
         self.host = PosixHost(loop, given["keeper"], self.link.acknowledge, groups)
         self.supervisor = Supervisor(self.host, journal, place, self._publish, self._finished)
-        self.sockets = Sockets(runtime_dir / "store.sock")
+        self._store = Store(runtime_dir / "store.sock")
+        self.sockets = Sockets(self._store)
         self.supervisor.executor.sockets = self.sockets
         self.probes = Probes(loop, self.supervisor)
         self.supervisor.executor.probes = self.probes
+        self._notifications = Notifications(loop, self.supervisor, self.probes)
+        listen, leave = self._notifications.listen, self._notifications.leave
+        self.guests = Guests(place, self._store, listen, leave)
+        self.supervisor.executor.guests = self.guests
         self.probes.take(before.pipes, before.offsets)
         self.supervisor.executor.secrets = apis.kept_secrets(runtime_dir)
         self.api = apis.Api(self.supervisor, self._about())
@@ -118,8 +125,8 @@ class Daemon:
         )
         records = list(self._journal.records())
         need_descriptors(len(records))
-        if any(record.component.sockets for record in records):
-            self.sockets.recover()
+        if any(record.component.sockets or record.component.user for record in records):
+            self._take_held()
         keeper = str(self._given["keeper"])
         live = any(r.process is not None or r.phase is Phase.STARTING for r in records)
         if live and (remembered.get("outside") or remembered.get("keeper") != keeper):
@@ -140,6 +147,13 @@ class Daemon:
             self.api.begin_shutdown(exit_code=code, why=remembered["stopping"])
         else:
             self._remember_keeper(keeper)
+
+    def _take_held(self) -> None:
+        """Take back the sockets that the keeper has held while there was no daemon."""
+        held = self._store.take()
+        ours = {name: opened for name, opened in held.items() if name.startswith(guests.PREFIX)}
+        self.guests.recover(ours)
+        self.sockets.recover({name: held[name] for name in held.keys() - ours.keys()})
 
     def _remember_keeper(self, keeper: str) -> None:
         self._remember(keeper=keeper, stopping="")
@@ -164,8 +178,7 @@ class Daemon:
             **{number: functools.partial(self.supervisor.relay, number) for number in RELAYED},
         }
         Signals(loop, handlers)
-        notify = socket.socket(fileno=self._given["notify"])
-        Notifications(loop, notify, self.supervisor, self.probes)
+        self._notifications.listen(socket.socket(fileno=self._given["notify"]))
         loop.add_reader(self.link.fileno(), self.on_link)
         control = socket.socket(fileno=self._given["control"])
         control.setblocking(False)
@@ -193,6 +206,7 @@ class Daemon:
         self.host.zygotes.close()
         self.host.groups.close()
         self.sockets.close()
+        self.guests.close()
         self._sweep()
         self.link.say_goodbye()
 
@@ -253,6 +267,7 @@ class Daemon:
             logger.error("Nobody restarts this daemon if it dies: %s", error)  # noqa: TRY400
             return
         self.sockets.keep_again()
+        self.guests.keep_again()
         self.link.send(ready=True)
         self._loop.add_reader(self.link.fileno(), self.on_link)
 

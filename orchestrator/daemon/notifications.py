@@ -19,28 +19,31 @@ _CREDENTIALS = socket.CMSG_SPACE(12)
 
 
 class Notifications:
-    """Reads the notify socket; senders are told apart by credentials that the kernel adds.
+    """Reads the notify sockets; senders are told apart by credentials that the kernel adds.
 
     The whole queue is read at each wake-up: senders block when eleven datagrams wait.
     """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        notify: socket.socket,
-        supervisor: Supervisor,
-        probes: Probes,
+        self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor, probes: Probes
     ) -> None:
-        self._socket = notify
+        self._loop = loop
         self._supervisor = supervisor
         self._probes = probes
-        notify.setblocking(False)
-        loop.add_reader(notify.fileno(), self._on_readable)
 
-    def _on_readable(self) -> None:
+    def listen(self, notify: socket.socket) -> None:
+        """Read a socket from now on."""
+        notify.setblocking(False)
+        self._loop.add_reader(notify.fileno(), self._on_readable, notify)
+
+    def leave(self, notify: socket.socket) -> None:
+        """Read a socket no longer; before it is closed."""
+        self._loop.remove_reader(notify.fileno())
+
+    def _on_readable(self, notify: socket.socket) -> None:
         while True:
             try:
-                data, ancillary, _, _ = self._socket.recvmsg(4096, _CREDENTIALS)
+                data, ancillary, _, _ = notify.recvmsg(4096, _CREDENTIALS)
             except BlockingIOError:
                 return
             for level, kind, value in ancillary:

@@ -27,6 +27,14 @@ class Place:
     base_dir: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """What a component of another user is told instead of paths in the runtime directory."""
+
+    notify: str
+    link: str
+
+
 def marker(instance: Instance, place: Place) -> str:
     """Return the marker of an instance's current generation, `KEY/SLOT/GENERATION`."""
     return _marker(instance.component, instance.generation, place)
@@ -46,15 +54,22 @@ def order(
     place: Place,
     secrets: Mapping[str, str],
     fds: Mapping[int, int],
+    *,
+    reachable: Reachable | None = None,
 ) -> Order:
     """Return the order to start a component's process."""
+    if reachable is None:
+        reachable = Reachable(
+            os.path.join(place.runtime_dir, "notify.sock"),  # noqa: PTH118 - hot path
+            names.link_path(place.runtime_dir, component.stem),
+        )
     stdout, stderr = outputs(component, place)
     environment = _environment(component, generation, place, secrets)
     speaks = component.ready is not None and component.ready.notify
     if speaks or component.handler is not None or component.watchdog:
-        environment["NOTIFY_SOCKET"] = os.path.join(place.runtime_dir, "notify.sock")  # noqa: PTH118
+        environment["NOTIFY_SOCKET"] = reachable.notify
     if component.handler is not None:
-        environment["ORCH_CONTROL"] = names.link_path(place.runtime_dir, component.stem)
+        environment["ORCH_CONTROL"] = reachable.link
     if component.watchdog:
         environment["WATCHDOG_USEC"] = str(round(component.watchdog * 1_000_000))
     told_pid = ["WATCHDOG_PID"] if component.watchdog else []

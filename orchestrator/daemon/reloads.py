@@ -261,6 +261,8 @@ class Reloads:
         self, component: Component, method: str, *, within: Seconds, **params: object
     ) -> dict[str, Any]:
         runtime_dir = self._supervisor.place.runtime_dir
+        if self._supervisor.executor.guests is not None:
+            self._supervisor.executor.guests.admit(component)
         return await asking.ask(runtime_dir, component, method, within=within, **params)
 
     def _tell(self, slot: str, answer: Mapping[str, Any]) -> None:

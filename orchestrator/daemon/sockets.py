@@ -9,27 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import logging
 import os
 import socket
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from orchestrator.daemon.store import Store
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Phase
 from orchestrator.model.topology import Component, Listen
-from orchestrator.model.units import Seconds
 from orchestrator.supervision.reconcile import Slot
-
-logger = logging.getLogger(__name__)
 
 FIRST = 3
 """The descriptor of the first socket, sd_listen_fds(3)."""
-
-STORE_TIMEOUT: Seconds = 5.0
-"""How long the keeper may take to answer; it takes a fraction of a millisecond."""
 
 _LISTENING = "0A"
 """The state of a listening socket in /proc/net/tcp."""
@@ -39,27 +32,21 @@ class Sockets:
     """The open sockets of one system.
 
     Args:
-        store: The path of the keeper's socket for descriptors.
+        store: What the keeper holds.
     """
 
-    def __init__(self, store: Path) -> None:
-        self._store = str(store)
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._open: dict[str, socket.socket] = {}
 
-    def recover(self) -> None:
+    def recover(self, held: Mapping[str, socket.socket]) -> None:
         """Take back what the keeper has held while there was no daemon."""
-        with contextlib.suppress(OSError), self._ask({"get": True}) as connection:
-            while True:
-                data, fds, _, _ = socket.recv_fds(connection, 65536, 1)
-                if not fds:
-                    return
-                os.set_inheritable(fds[0], False)
-                self._open[json.loads(data)["name"]] = socket.socket(fileno=fds[0])
+        self._open.update(held)
 
     def keep_again(self) -> None:
         """Give all of them to a new keeper."""
         for name, opened in self._open.items():
-            self._keep(name, opened)
+            self._store.put(name, opened)
 
     def prepare(self, component: Component) -> dict[int, int]:
         """Return the sockets of a component by the descriptors that it finds them at.
@@ -108,7 +95,7 @@ class Sockets:
                     reason = f"{reason.lower()}{_holder(listen.address)}"
                 transient = number in (errno.EADDRINUSE, errno.EMFILE, errno.ENFILE)
                 raise SpawnError(stage, number, reason, transient=transient) from error
-            self._keep(key, self._open[key])
+            self._store.put(key, self._open[key])
         return self._open[key]
 
     def _free(self, address: str) -> None:
@@ -122,26 +109,7 @@ class Sockets:
             if opened.family == socket.AF_UNIX:
                 with contextlib.suppress(OSError):
                     os.unlink(opened.getsockname())  # noqa: PTH108
-        with contextlib.suppress(OSError), self._ask({"drop": key}):
-            pass
-
-    def _keep(self, key: str, opened: socket.socket) -> None:
-        try:
-            with self._ask({"put": key}, opened.fileno()) as connection:
-                connection.recv(65536)
-        except OSError as error:
-            logger.warning("The socket %s does not outlive this daemon: %s", key, error)
-
-    def _ask(self, request: Mapping[str, object], *fds: int) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            connection.settimeout(STORE_TIMEOUT)
-            connection.connect(self._store)
-            socket.send_fds(connection, [json.dumps(request).encode()], fds)
-        except OSError:
-            connection.close()
-            raise
-        return connection
+        self._store.drop(key)
 
 
 def _key(component: Component, name: str, listen: Listen) -> str:

@@ -56,7 +56,7 @@ class System:
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.notify.bind(str(directory / "notify.sock"))
-        Notifications(loop, self.notify, self.supervisor, self.probes)
+        Notifications(loop, self.supervisor, self.probes).listen(self.notify)
 
     def start(self, code: str = SLEEP, **fields: Any) -> None:
         component = fakes.component(
