@@ -131,7 +131,8 @@ def test_rotation_loses_no_line_and_shows_none_twice(scenario: Scenario, dies: b
 
 def test_only_so_many_segments_are_kept(scenario: Scenario) -> None:
     program = bad("--silent", "--rate", 10_000)
-    scenario.services({"work": {"command": program, "logs": {"size": "16KB", "keep": 1}}})
+    # So large that the follower has begun long before its first lines are removed.
+    scenario.services({"work": {"command": program, "logs": {"size": "300KB", "keep": 1}}})
     scenario.step("it comes up", orch("up", "-d"), exits(0))
     following = scenario.start("logs", "-f", "-n", "all", "--no-prefix", "work")
     first = scenario.until(lambda: segments(scenario, "work.work"), saying="a first rotation")
