@@ -34,7 +34,8 @@ Handle = Callable[[Any], Any]
 AHEAD = 10_000
 """How many messages are read ahead to be counted."""
 
-_NOBLOCK = zmq.NOBLOCK
+_NOBLOCK = int(zmq.NOBLOCK)
+_POLLIN = int(zmq.POLLIN)
 _NOTHING = zmq.Again
 
 
@@ -44,6 +45,9 @@ class Inbound(Protocol):
     end: End
     socket: Socket
     meter: Meter
+
+    def ready(self) -> bool:
+        """Tell whether a message waits; cheaper than to take none."""
 
     def take(self) -> Step:
         """Take one message if there is one."""
@@ -74,7 +78,8 @@ class Replyer:
         self._flow = flow
         self._limit = sockets.limit(socket)
         self._receive = socket.recv
-        self._send = socket.send
+        self._send = sockets.sender(socket)
+        self._readiness = sockets.readiness(socket)
         self._bad = {kind: Burst(logger) for kind in (Failure.MALFORMED, Failure.ARGUMENTS)}
         self._silent = Burst(logger)
         self.meter = Meter()
@@ -116,14 +121,15 @@ class Replyer:
             self._note(None)
             self._refuse(None, Failure.MALFORMED, error)
             return True
-        self._note(self._flow.begin(workflow_id))
+        flow = self._flow
+        self._note(flow.begin(workflow_id))
         if self._load is not None:
             arguments = self._load(arguments)
         if not self._accepts(arguments):
             subject = f"cannot accept the request {self.end.name!r}"
             mismatch = _mismatch(self.end.arguments, arguments, subject)
             self._refuse(workflow_id, Failure.ARGUMENTS, mismatch)
-            self._flow.current = None
+            flow.current = None
             return True
         if self._async:
             return self._finish(workflow_id, arguments)
@@ -133,14 +139,16 @@ class Replyer:
             self._failed(workflow_id, error)
         else:
             self._answer(workflow_id, result)
-        self._flow.current = None
+        flow.current = None
         return True
+
+    def ready(self) -> bool:
+        """Tell whether a request waits."""
+        return self._readiness() & _POLLIN != 0
 
     def waiting(self) -> int:
         """Return 1 when a request waits: how many wait behind it, no socket tells."""
-        events = self.socket.get(zmq.EVENTS)
-        assert isinstance(events, int)
-        return int(bool(events & zmq.POLLIN))
+        return int(self.ready())
 
     async def _finish(self, workflow_id: str | None, arguments: object) -> None:
         try:
@@ -158,10 +166,10 @@ class Replyer:
             subject = f"cannot return from the request {self.end.name!r}"
             self._refuse(workflow_id, Failure.RETURN, _mismatch(self._returns, result, subject))
             return
+        if self._return_dump is not None:
+            result = self._return_dump(result)
         try:
-            frame = messages.encode_reply(
-                result if self._return_dump is None else self._return_dump(result), workflow_id
-            )
+            frame = messages.encode_reply(result, workflow_id)
         except values.CannotEncode as error:
             self._refuse(workflow_id, Failure.RETURN, error)
             return
@@ -207,10 +215,12 @@ class Subscriber:
     def __init__(self, end: End, socket: Socket, flow: Flow, handle: Handle) -> None:
         self.socket = socket
         self._flow = flow
-        self._topic = messages.prefix(end.topic)
+        topic = messages.prefix(end.topic)
+        self._decode = messages.publications(topic)
         self._ahead: deque[bytes] = deque()
         self._receive: Callable[[int], bytes] = socket.recv
-        socket.setsockopt(zmq.SUBSCRIBE, self._topic)
+        self._readiness = sockets.readiness(socket)
+        socket.setsockopt(zmq.SUBSCRIBE, topic)
         self._bad, self._unfit = Burst(logger), Burst(logger)
         self._limit = sockets.limit(socket)
         self.meter = Meter()
@@ -239,10 +249,12 @@ class Subscriber:
             frame = self._receive(_NOBLOCK)
         except _NOTHING:
             return False
-        self._weigh(len(frame))
+        size = len(frame)
+        self._weigh(size)
         try:
-            messages.check_size(frame, self._limit)
-            arguments, workflow_id = messages.decode_publication(frame, self._topic)
+            if size > self._limit:
+                messages.check_size(frame, self._limit)
+            arguments, workflow_id = self._decode(frame)
         except values.MalformedMessage as error:
             self._note(None)
             self.meter.errors += 1
@@ -269,6 +281,10 @@ class Subscriber:
             self.meter.errors += 1
         self._flow.current = None
         return True
+
+    def ready(self) -> bool:
+        """Tell whether a message waits, in the socket or read ahead."""
+        return self._readiness() & _POLLIN != 0 or bool(self._ahead)
 
     def waiting(self) -> int:
         """Return how many messages wait, at most `AHEAD`.

@@ -76,14 +76,21 @@ def _serve(part: Served, loop: Loop) -> None:
 
 
 def _drain(end: Inbound, loop: Loop) -> None:
+    # Asked before and after the first message, for often it is the only one; a busy socket is
+    # emptied without asking, until there is nothing.
+    if not end.ready():
+        return
     take = end.take
     began = clock()
     if not take():
         return
     done = clock()
-    for _ in range(BUDGET - 1 if done - began < SLOW else 0):
-        if not take():
-            break
-    else:
+    if done - began >= SLOW:
         loop.call_soon(functools.partial(_drain, end, loop))
+    elif end.ready():
+        for _ in range(BUDGET - 1):
+            if not take():
+                break
+        else:
+            loop.call_soon(functools.partial(_drain, end, loop))
     end.meter.turned(began, done)

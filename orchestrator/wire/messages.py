@@ -15,12 +15,15 @@ arguments.
 from __future__ import annotations
 
 import enum
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.wire import values
 
-_encode, _decode = values.encode, values.decode
+# Without `values.encode` between: each call counts.
+_pack, _decode = values.pack, values.decode
 
 MAX_SIZE = 64 * 1024 * 1024
 """How large one frame may be, in bytes; larger ones are neither sent nor accepted."""
@@ -63,12 +66,22 @@ def check_size(frame: bytes, limit: int) -> None:
 
 def encode_request(arguments: object, workflow_id: str | None) -> bytes:
     """Return the frame of a request, or of a publication without a topic."""
-    return _encode({"args": arguments, "workflow_id": workflow_id})
+    try:
+        return _pack({"args": arguments, "workflow_id": workflow_id})
+    except values.CannotEncode:
+        raise
+    except values.UNSENDABLE as error:
+        raise values.unsendable(error) from error
 
 
 def encode_reply(arguments: object, workflow_id: str | None) -> bytes:
     """Return the frame of a reply."""
-    return _encode({"return_args": arguments, "workflow_id": workflow_id})
+    try:
+        return _pack({"return_args": arguments, "workflow_id": workflow_id})
+    except values.CannotEncode:
+        raise
+    except values.UNSENDABLE as error:
+        raise values.unsendable(error) from error
 
 
 def encode_error(error: Error, workflow_id: str | None) -> bytes:
@@ -92,9 +105,16 @@ def decode_request(frame: bytes) -> tuple[Any, str | None]:
             "cannot read a request: expected a map with 'args' and 'workflow_id', "
             f"got {message!r:.200}"
         ) from None
-    if workflow_id is None or type(workflow_id) is str:
+    if type(workflow_id) is str or workflow_id is None:
         return arguments, workflow_id
     return arguments, _readable(workflow_id)
+
+
+def publications(topic: bytes) -> Callable[[bytes], tuple[Any, str | None]]:
+    """Return `decode_publication` for one topic; without a topic it is `decode_request`."""
+    if not topic:
+        return decode_request
+    return functools.partial(decode_publication, topic=topic)
 
 
 def decode_publication(frame: bytes, topic: bytes) -> tuple[Any, str | None]:

@@ -66,11 +66,16 @@ def encode(value: object) -> bytes:
         CannotEncode: The value holds a type, a number or a text that the format cannot carry.
     """
     try:
-        return _pack(value)  # type: ignore[no-any-return]
+        return pack(value)
     except CannotEncode:
         raise
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise CannotEncode(f"cannot send the value: {error}") from error
+    except UNSENDABLE as error:
+        raise unsendable(error) from error
+
+
+def unsendable(error: Exception) -> CannotEncode:
+    """Return what is told of an error that `pack` raised."""
+    return CannotEncode(f"cannot send the value: {error}")
 
 
 def decode(data: bytes) -> Any:
@@ -79,8 +84,9 @@ def decode(data: bytes) -> Any:
     Raises:
         MalformedMessage: It holds none, more than one, a broken marker, or one nested too deep.
     """
+    size = len(data)
     try:
-        if len(data) > MAX_CONTAINERS and _openings(data) > MAX_CONTAINERS:
+        if size > MAX_CONTAINERS and _openings(data) > MAX_CONTAINERS:
             _count_containers(data)
         if b"__" in data:
             value = _unpack(data, object_hook=_unmark, strict_map_key=False)
@@ -92,11 +98,9 @@ def decode(data: bytes) -> Any:
     except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
         # msgpack's own errors derive from ValueError; a map key that is a list is a TypeError.
         reason = str(error) or type(error).__name__
-        raise MalformedMessage(
-            f"cannot decode a message of {len(data)} bytes: {reason}"
-        ) from error
+        raise MalformedMessage(f"cannot decode a message of {size} bytes: {reason}") from error
     # Few messages have this many bytes that could open a container, so few are walked.
-    if len(data) > MAX_DEPTH and _openings(data) > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+    if size > MAX_DEPTH and _openings(data) > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise MalformedMessage(f"cannot accept a message nested deeper than {MAX_DEPTH} levels")
     return value
 
@@ -223,5 +227,10 @@ def _deeper_than(value: Any, depth: int) -> bool:
     return bool(level)
 
 
-_pack = msgpack.Packer(default=_mark).pack
+pack: Callable[[object], bytes] = msgpack.Packer(default=_mark).pack
+"""As `encode`, for whoever counts calls: it raises `CannotEncode` or any of `UNSENDABLE`."""
+
+UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
+"""What `pack` raises, too, for a value that cannot be sent; `unsendable` tells it in words."""
+
 _unpack = msgpack.unpackb
