@@ -127,9 +127,9 @@ class Watcher:
                 del self._who[patterns], self._matching[patterns]
 
     def _begin(self, patterns: Patterns) -> None:
-        from pathspec import PathSpec  # noqa: PLC0415 - only where something is watched
+        from pathspec import GitIgnoreSpec  # noqa: PLC0415 - only where something is watched
 
-        self._matching[patterns] = PathSpec.from_lines("gitwildmatch", patterns)
+        self._matching[patterns] = GitIgnoreSpec.from_lines(patterns)
         if self._notices is None:
             try:
                 self._notices = _Notices()
@@ -350,6 +350,6 @@ def _ignored_in(directory: str) -> Ignored:
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError):
         return []
-    from pathspec import PathSpec  # noqa: PLC0415 - only where something is watched
+    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - only where something is watched
 
-    return [(directory, PathSpec.from_lines("gitwildmatch", lines))]
+    return [(directory, GitIgnoreSpec.from_lines(lines))]
