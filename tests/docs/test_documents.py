@@ -110,3 +110,52 @@ def matches(shown: str, text: str) -> bool:
         if words.strip("…") and not any(re.fullmatch(pattern, each) for each in lines):
             return False
     return True
+
+
+def test_the_page_about_tests_shows_tests_that_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "topologies")
+    text = (ROOT / "docs" / "how-to" / "testing.md").read_text(encoding="utf-8")
+    passed = 0
+    for language, _, body in BLOCK.findall(text):
+        if language == "python":
+            namespace: dict[str, object] = {}
+            exec(compile(body, "testing.md", "exec"), namespace)
+            for name, function in namespace.items():
+                if name.startswith("test_") and callable(function):
+                    function()
+                    passed += 1
+    assert passed
+
+
+def test_what_the_page_about_reload_types_works_on_the_exchange(scenario: Scenario) -> None:
+    text = (ROOT / "docs" / "how-to" / "reload.md").read_text(encoding="utf-8")
+    blocks = BLOCK.findall(text)
+    scenario.copy(ROOT / "topologies" / "exchange")
+    scenario.copy(ROOT / "topologies" / "exchange.yaml").rename(scenario.topology)
+    up = scenario.run("up", "-d", "--wait", "market.engine", limit=60)
+    assert up.code == 0, up
+    pid = scenario.row("market.engine")["pid"]
+    engine = scenario.root / "exchange" / "engine.py"
+    typed = 0
+    for language, _, body in blocks:
+        if language == "console":
+            for command, _ in sessions(body):
+                engine.write_text(engine.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+                done = scenario.command(["/bin/sh", "-c", command], limit=60)
+                assert done.code == 0, str(done)
+                typed += 1
+    assert typed
+    assert scenario.row("market.engine")["pid"] == pid
+    # The hooks are as the page has them, around what it does not show.
+    hooks = "".join(body for language, _, body in blocks if language == "python")
+    around = "book = {}\n\n\nclass poller:\n    stop = staticmethod(lambda: None)\n\n\n"
+    code = engine.read_text(encoding="utf-8")
+    engine.write_text(f"{code}\n\n{around}{hooks}", encoding="utf-8")
+    first = scenario.run("reload", "market.engine")
+    assert first.code == 1, "the module before has no book"
+    assert "on_load failed" in first.text
+    engine.write_text(f"{code}\n\n{around}", encoding="utf-8")
+    assert scenario.run("reload", "market.engine").code == 0
+    engine.write_text(f"{code}\n\n{around}{hooks}", encoding="utf-8")
+    assert scenario.run("reload", "market.engine").code == 0
+    assert scenario.row("market.engine")["pid"] == pid
