@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import signal
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +103,82 @@ def test_no_request_is_lost_while_code_is_exchanged(scenario: Scenario) -> None:
     assert versions == sorted(versions)
     assert set(versions) == set(range(21))
     assert not scenario.log("shop.asker", "err").count(b"Error")
+
+
+STEADY = """
+import json
+import time
+
+config_model = {"required": {"who": str, "rate": int}}
+connection_models = {"out": {"ask": {
+    "connection_type": "requester",
+    "required_arguments": {"n": int},
+    "required_return_arguments": {"version": int, "n": int},
+}}}
+
+
+def main(to_send, config):
+    begun = time.monotonic()
+    with open(f"replies-{config['who']}", "w", buffering=1) as replies:
+        for n in range(1, 1_000_000):
+            time.sleep(max(0.0, begun + n / config["rate"] - time.monotonic()))
+            print(json.dumps(to_send("ask", {"n": n})), file=replies)
+"""
+
+
+def listening(scenario: Scenario) -> set[str]:
+    """Return inode and path of each socket between components that something listens at."""
+    table = Path("/proc/net/unix").read_text(encoding="utf-8")
+    rows = [line.split() for line in table.splitlines()]
+    return {
+        f"{row[6]} {row[7]}"
+        for row in rows
+        if len(row) == 8 and row[3] == "00010000" and row[7].startswith(str(scenario.runtime))
+        if row[7].endswith(".ipc")
+    }
+
+
+def test_a_thousand_requests_a_second_from_four_see_twenty_reloads_and_nothing_else(
+    scenario: Scenario,
+) -> None:
+    """As many as the machine can: nothing here asks for how many it was in the end."""
+    write(scenario, 0)
+    scenario.write(STEADY, "steady.py")
+    web = {"handler": "web", "connections": {"in": {"ask": "ask"}}, "watch": False}
+    askers = {
+        f"asker-{number}": {
+            "handler": "steady.py",
+            "mode": "main",
+            "config": {"who": f"{number}", "rate": 250},
+            "connections": {"out": {"ask": "ask"}},
+        }
+        for number in range(4)
+    }
+    scenario.services({"shop": {"components": {"web": web, **askers}}}, addresses={"ask": "auto"})
+    scenario.step("all come up", orch("up", "-d", "--wait").within(60), exits(0))
+    before, sockets = scenario.row("shop.web"), listening(scenario)
+    files = [scenario.root / f"replies-{number}" for number in range(4)]
+
+    def all_see(version: int) -> bool:
+        return all(f'"version": {version},' in file.read_text() for file in files)
+
+    for version in range(1, 21):
+        write(scenario, version)
+        scenario.step("taken on", orch("reload", "shop.web"), exits(0), says("in place"))
+        scenario.until(functools.partial(all_see, version))
+    after = scenario.row("shop.web")
+    assert (after["pid"], after["restarts"], after["code"]) == (before["pid"], 0, 21)
+    assert len(sockets) == 1
+    assert listening(scenario) == sockets, "the very socket, not one in its place"
+    scenario.step("the askers end", orch("stop", *(f"shop.{name}" for name in askers)), exits(0))
+    for number, file in enumerate(files):
+        replies = [json.loads(line) for line in file.read_text().splitlines()]
+        assert [reply["n"] for reply in replies] == list(range(1, len(replies) + 1))
+        versions = [reply["version"] for reply in replies]
+        assert versions == sorted(versions)
+        assert set(versions) == set(range(21))
+        assert b"Error" not in scenario.log(f"shop.asker-{number}", "err")
+    assert b"Error" not in scenario.log("shop.web", "err")
 
 
 @pytest.mark.parametrize(
