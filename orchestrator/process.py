@@ -39,6 +39,7 @@ MARKER = "ORCH_INSTANCE"
 _TRANSIENT = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_PIPE_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
 
@@ -80,7 +81,9 @@ class Setup:
 class Order:
     """A program to start in a session of its own.
 
-    `stdout` and `stderr` are paths opened for appending (made with mode 0640), None discards.
+    `stdout` and `stderr` are paths opened for appending (made with mode 0640), None discards;
+    with `piped` they are named pipes. A program holds the reading end of its pipes too, so that
+    it gets no SIGPIPE whoever dies.
     `limits` are for who places the process; `spawn` itself knows nothing of them.
     `no_zygote` says of a handler's interpreter why it must be a fresh one; empty when the
     zygote may fork it, None when it is none.
@@ -91,6 +94,7 @@ class Order:
     working_dir: str
     stdout: str | None = None
     stderr: str | None = None
+    piped: bool = False
     umask: int | None = None
     setup: Setup = Setup()
     limits: Limits = NO_LIMITS
@@ -164,8 +168,9 @@ def spawn(order: Order) -> Child:
         SpawnError: The program cannot be started; nothing of it is left.
     """
     with contextlib.ExitStack() as opened:
-        stdout = _log(order.stdout, opened)
-        stderr = stdout if order.stderr == order.stdout else _log(order.stderr, opened)
+        stdout = _log(order.stdout, opened, piped=order.piped)
+        is_same = order.stderr == order.stdout
+        stderr = stdout if is_same else _log(order.stderr, opened, piped=order.piped)
         argv, errors = order.argv, None
         if order.setup:
             errors, reported = _pipe(opened)
@@ -327,8 +332,9 @@ def fork_order(order: Order) -> tuple[bytes, dict[int, int]]:
         SpawnError: A log file cannot be opened, or there are no more descriptors.
     """
     with contextlib.ExitStack() as opened:
-        stdout = _log(order.stdout, opened)
-        stderr = stdout if order.stderr == order.stdout else _log(order.stderr, opened)
+        stdout = _log(order.stdout, opened, piped=order.piped)
+        is_same = order.stderr == order.stdout
+        stderr = stdout if is_same else _log(order.stderr, opened, piped=order.piped)
         wanted = {1: stdout, 2: stderr, **order.setup.fds}
         fds: dict[int, int] = {}
         try:
@@ -351,18 +357,18 @@ def fork_order(order: Order) -> tuple[bytes, dict[int, int]]:
     return json.dumps(plain).encode(), fds
 
 
-def _log(path: str | None, opened: contextlib.ExitStack) -> int:
+def _log(path: str | None, opened: contextlib.ExitStack, *, piped: bool) -> int:
     if path is None:
         return _null()
     try:
         try:
-            fd = os.open(path, _LOG_FLAGS, 0o640)
+            fd = os.open(path, _PIPE_FLAGS if piped else _LOG_FLAGS, 0o640)
         except FileNotFoundError:
             # Somebody has removed the directory of a running system; the rest goes on.
             os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)  # noqa: PTH103, PTH120
             fd = os.open(path, _LOG_FLAGS, 0o640)
     except OSError as error:
-        stage = f"open the log file {path!r}"
+        stage = f"open the {'pipe' if piped else 'log file'} {path!r}"
         transient = error.errno in _TRANSIENT or error.errno == errno.ENOSPC
         reason = error.strerror or str(error)
         raise SpawnError(stage, error.errno or 0, reason, transient=transient) from error

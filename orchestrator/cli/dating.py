@@ -1,9 +1,10 @@
 """When lines were written, as far as anybody knows.
 
 The daemon's index says of each byte between which two moments it was written, and a line gets
-the later one: its resolution is that of the daemon's looks, a second. Lines that begin with a
-time of their own in UTC, as those of our runtime do, get that when it lies between the two; so
-a program that replays old data is not taken at its word.
+the later one: its resolution is that of the daemon's looks, a second. The index of a piped log is
+exact, and nothing else is asked. Otherwise lines that begin with a time of their own in UTC, as
+those of our runtime do, get that when it lies between the two; so a program that replays old data
+is not taken at its word.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def pieces(file: LogFile, times: Times | None, end: int, limit: int) -> Iterator
         if times is None:
             yield Piece(0.0, begin, text)
             return
-        for piece in _dated(text, begin, times, file.modified):
+        for piece in dated_by(times, text, begin, file.modified):
             # As they are shown, so that what was shown can be asked for.
             latest = max(latest, math.floor(piece.time * 1000 + 0.001) / 1000)
             yield piece._replace(time=latest)
@@ -95,7 +96,7 @@ def _cut(text: bytes, *, is_last: bool) -> int:
     return len(text) if cut == 0 and len(text) >= LONGEST else cut
 
 
-def _dated(text: bytes, begin: int, times: Times, modified: float) -> Iterator[Piece]:
+def dated_by(times: Times, text: bytes, begin: int, modified: float) -> Iterator[Piece]:
     """Yield lines in pieces, each within one span of the index."""
     position = 0
     while position < len(text):
@@ -106,7 +107,10 @@ def _dated(text: bytes, begin: int, times: Times, modified: float) -> Iterator[P
         if span.end is not None and newline >= 0:
             stop = text.rfind(b"\n", position, span.end - begin) + 1
         until = max(modified, span.after or 0.0) if span.until is None else span.until
-        yield from stamped(text[position:stop], begin + position, span.after, until)
+        if times.exact:
+            yield Piece(until, begin + position, text[position:stop])
+        else:
+            yield from stamped(text[position:stop], begin + position, span.after, until)
         position = stop
 
 

@@ -214,8 +214,13 @@ class Follower:
         before = file.modified
         data = file.read()
         if data and self._is_dated:
-            # Just written, so between the last look and the last write.
-            for piece in dating.stamped(data, 0, before or None, file.modified):
+            begin, times = file.offset - len(data), dating.times_of(file.path)
+            if times.exact:
+                pieces = dating.dated_by(times, data, begin, file.modified)
+            else:
+                # Just written, so between the last look and the last write.
+                pieces = dating.stamped(data, begin, before or None, file.modified)
+            for piece in pieces:
                 source.writer.write(piece.data, self.width, piece.time)
         elif data:
             source.writer.write(data, self.width)

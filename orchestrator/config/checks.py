@@ -185,7 +185,7 @@ def effects(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> 
                     found.warn("ORC109", message, declared.at(name))
         logs = own.get("logs")
         if isinstance(logs, dict) and logs.get("capture") is False and len(logs) > 1:
-            message = "`size` and `keep` have no effect with `capture: false`"
+            message = "the rest of `logs` has no effect with `capture: false`"
             found.warn("ORC109", message, declared.at("logs"))
         ready, kept = component.options.get("ready"), component.options.get("logs")
         if ready is not None and ready.log is not None and kept and not kept.capture:

@@ -17,6 +17,7 @@ from orchestrator.model.topology import (
     PROBES,
     AtEnd,
     Backoff,
+    Capture,
     Kill,
     Limit,
     Logs,
@@ -232,6 +233,8 @@ def _backoff(value: dict[str, Any]) -> Backoff:
 
 def _logs(value: dict[str, Any]) -> Logs:
     made: dict[str, Any] = {name: value[name] for name in ("capture", "keep") if name in value}
+    if "mode" in value:
+        made["mode"] = Capture(value["mode"])
     if "size" in value:
         made["size"] = units.parse_size(str(value["size"]))
     return Logs(**made)

@@ -153,7 +153,7 @@ class Api:
         dry = bool(params.get("plan"))
         if not dry:
             self.refuse_when_stopping()
-            self.needs_descriptors(len(components))
+            self.needs_descriptors(sum(each.descriptors for each in components.values()))
             self._remember(lock, _secrets(params.get("secrets") or {}))
         plan = self.supervisor.apply(
             components,

@@ -7,6 +7,7 @@ tells becomes an event.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import signal
@@ -58,6 +59,20 @@ class Guests(Protocol):
         """Let another user's handler read its configuration as it is now."""
 
 
+class Pipes(Protocol):
+    """Carries the output of piped components on the executor's behalf."""
+
+    def prepare(self, slot: str, component: Component) -> None:
+        """Make what the program writes into."""
+
+    def is_waiting(self, slot: str) -> bool:
+        """Tell whether something that was said is not in its file yet."""
+
+
+OUTPUT_AGAIN, OUTPUT_LOOKS = 0.002, 250
+"""How many seconds later, and how often, one looks whether an ended process's output is there."""
+
+
 class Executor:
     """The hands of the supervisor.
 
@@ -82,6 +97,7 @@ class Executor:
         self.probes: Probes | None = None
         self.sockets: Sockets | None = None
         self.guests: Guests | None = None
+        self.pipes: Pipes | None = None
         self.secrets: Mapping[str, str] = {}
         self.by_pid: dict[int, str] = {}
         self._post = post
@@ -123,7 +139,12 @@ class Executor:
     def follow(self, slot: str, process: Process) -> None:
         """Post `Exited` when the slot's first process has ended."""
 
-        def ended(exit: Exit) -> None:  # noqa: A002
+        def ended(exit: Exit, looks: int = OUTPUT_LOOKS) -> None:  # noqa: A002
+            if looks and self.pipes is not None and self.pipes.is_waiting(slot):
+                # Whoever hears of its end finds all that it said.
+                later = functools.partial(ended, exit, looks - 1)
+                self.host.call_later(OUTPUT_AGAIN, later)
+                return
             self._on_exit(slot, process, exit)
 
         self.by_pid[process.pid] = slot
@@ -179,6 +200,8 @@ class Executor:
             done(SpawnError("make a pipe", error.errno or 0, reason, transient=True))
             return
         try:
+            if self.pipes is not None:
+                self.pipes.prepare(slot, instance.component)
             given = dict(fds)
             if self.sockets is not None and instance.component.sockets:
                 given |= self.sockets.prepare(instance.component)

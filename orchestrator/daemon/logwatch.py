@@ -20,7 +20,7 @@ from orchestrator.daemon import rotation
 from orchestrator.daemon.logindex import Index
 from orchestrator.daemon.notices import Notices
 from orchestrator.errors import OrchestratorError
-from orchestrator.model.topology import Logs
+from orchestrator.model.topology import Capture, Logs
 from orchestrator.model.units import Seconds
 from orchestrator.wire import loglayout
 from orchestrator.wire.loglayout import Sample
@@ -165,7 +165,8 @@ class LogWatch:
                 self._full.add(directory)
                 self._times_full += 1
                 logger.warning(
-                    "The disk of %s is full: what components write there is lost", directory
+                    "The disk of %s is full: what is written there is lost, or waits in a pipe",
+                    directory,
                 )
                 self._tell_room(self._times_full)
             elif not is_full and directory in self._full:
@@ -223,7 +224,7 @@ class LogWatch:
     def _lost(self, log: _Log, error: OSError) -> None:
         if isinstance(error, FileNotFoundError):
             with contextlib.suppress(OSError):
-                log.index = log.index or Index(Path(log.path))
+                self._open_index(log)
                 self._begin_anew(log)
         log.size, log.inode, log.index, log.head = -1, 0, None, None
         if not log.wanted:
@@ -231,8 +232,12 @@ class LogWatch:
         else:
             self._warn_once(
                 log.path,
-                f"Cannot find {log.path}: {error.strerror}; what its writer says is lost until "
-                "it is started again",
+                f"Cannot find {log.path}: {error.strerror}; "
+                + (
+                    "it is made again when its writer says something"
+                    if log.logs.mode is Capture.PIPED
+                    else "what its writer says is lost until it is started again"
+                ),
             )
 
     def _forget(self, log: _Log) -> None:
@@ -244,17 +249,22 @@ class LogWatch:
 
     def _sample(self, log: _Log, status: os.stat_result) -> None:
         try:
-            if log.index is None:
-                log.index = Index(Path(log.path))
-            known = max(log.size, log.index.last.offset if log.index.last else 0)
+            self._open_index(log)
+            last = log.index.last if log.index is not None else None
+            known = max(log.size, last.offset if last else 0)
             if status.st_size < known or (log.inode and status.st_ino != log.inode):
                 self._begin_anew(log)
-            if status.st_size:
+            if status.st_size and log.index is not None:
                 log.index.add(Sample(status.st_size, status.st_mtime_ns / 1e9))
         except (OSError, OrchestratorError) as error:
             self._warn_once("index", f"Cannot write when lines were logged: {error}")
         log.size, log.inode = status.st_size, status.st_ino
         self._told.discard(log.path)
+
+    def _open_index(self, log: _Log) -> None:
+        """Open the index of a log, unless its reader writes that."""
+        if log.index is None and log.logs.mode is not Capture.PIPED:
+            log.index = Index(Path(log.path))
 
     def _begin_anew(self, log: _Log) -> None:
         if log.index is not None:

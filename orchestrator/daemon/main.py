@@ -26,6 +26,7 @@ from orchestrator.daemon import upgrade as upgrades
 from orchestrator.daemon.guests import Guests
 from orchestrator.daemon.host import PosixHost
 from orchestrator.daemon.link import Link
+from orchestrator.daemon.logpipes import LogPipes
 from orchestrator.daemon.logwatch import LogWatch
 from orchestrator.daemon.notifications import Notifications
 from orchestrator.daemon.probes import Probes
@@ -78,6 +79,8 @@ class Daemon:
         self._store = Store(runtime_dir / "store.sock")
         self.sockets = Sockets(self._store)
         self.supervisor.executor.sockets = self.sockets
+        self.pipes = LogPipes(loop, place)
+        self.supervisor.executor.pipes = self.pipes
         self.probes = Probes(loop, self.supervisor)
         self.supervisor.executor.probes = self.probes
         self._notifications = Notifications(loop, self.supervisor, self.probes)
@@ -124,7 +127,7 @@ class Daemon:
             remembered.get("groups", "{}"), remembered.get("standings", "{}")
         )
         records = list(self._journal.records())
-        need_descriptors(len(records))
+        need_descriptors(sum(record.component.descriptors for record in records))
         if any(record.component.sockets or record.component.user for record in records):
             self._take_held()
         keeper = str(self._given["keeper"])
@@ -133,6 +136,10 @@ class Daemon:
             self._look_outside()
         elif remembered.get("outside"):
             self._remember(outside="")
+        for record in records:
+            self.pipes.recover(record.slot, record.component)
+        if self._before.version:
+            self.pipes.replace_reader()
         self.supervisor.recover(records, complete=not self._journal.is_new)
         if self.supervisor.strays:
             self._look_outside()
@@ -193,6 +200,7 @@ class Daemon:
         loop.call_later(UNUSED, self._end_if_unused)
         logger.info("Ready: %d instances", len(self.supervisor.slots))
         await self._done.wait()
+        await self.pipes.close()
         self.api.publish_system("stopped")
         self.probes.close()
         self.api.reloads.close()
@@ -357,6 +365,7 @@ class Daemon:
         for slot in changed:
             there = self.supervisor.slots.get(slot)
             self._watcher.follow(slot, there.instance.component.watch if there else ())
+            self.pipes.keep(slot, there.instance.component if there else None)
         self.api.publish(changed)
 
     def _watch_logs(self, slots: Iterable[str]) -> None:
@@ -386,7 +395,9 @@ class Daemon:
 
 
 def need_descriptors(instances: int) -> None:
-    """Raise the soft limit of open files to what so many instances need.
+    """Raise the soft limit of open files to what so many instances need, one for each.
+
+    One whose output is piped counts as three.
 
     Raises:
         RequestFailed: The hard limit does not allow it; the message says the figure.

@@ -1,7 +1,8 @@
 """The kernel's word that a file has been written to, once, and then no more until asked again.
 
-A one-shot watch costs the writer of a busy file nothing after its first write, and costs us
-nothing for a file that nobody writes to.
+Also that a file was touched: what a log's reader does when a write finds no room. A one-shot watch
+costs the writer of a busy file nothing after its first write, and costs us nothing for a file that
+nobody writes to.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ import os
 import struct
 
 _IN_MODIFY = 0x2
+_IN_ATTRIB = 0x4
+_IN_MOVED_TO = 0x80
+_IN_CREATE = 0x100
+_IN_DELETE = 0x200
+_IN_DELETE_SELF = 0x400
 _IN_Q_OVERFLOW = 0x4000
 _IN_ONESHOT = 0x80000000
 _HEAD = struct.Struct("iIII")
 
 
 class Notices:
-    """One-shot watches on files, by number."""
+    """One-shot watches on files, and lasting ones on directories, by number."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -36,8 +42,20 @@ class Notices:
         Raises:
             OSError: There are too many watches, or no such file.
         """
-        mask = ctypes.c_uint32(_IN_MODIFY | _IN_ONESHOT)
-        found: int = self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask)
+        return self._add(path, _IN_MODIFY | _IN_ATTRIB | _IN_ONESHOT)
+
+    def watch_directory(self, path: str) -> int:
+        """Tell from now on when an entry comes into a directory or goes; return the number.
+
+        Raises:
+            OSError: There are too many watches, or no such directory.
+        """
+        return self._add(path, _IN_CREATE | _IN_MOVED_TO | _IN_DELETE | _IN_DELETE_SELF)
+
+    def _add(self, path: str, mask: int) -> int:
+        found: int = self._libc.inotify_add_watch(
+            self._fd, os.fsencode(path), ctypes.c_uint32(mask)
+        )
         if found < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), path)

@@ -13,6 +13,7 @@ from orchestrator.model import names
 from orchestrator.model.topology import Component
 from orchestrator.process import MARKER, Order, Setup
 from orchestrator.supervision.lifecycle import Instance
+from orchestrator.wire import loglayout
 
 _SECRET = re.compile(r"\$\{settings\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -48,6 +49,20 @@ def outputs(component: Component, place: Place) -> tuple[str | None, str | None]
     return f"{stem}.out", f"{stem}.err"
 
 
+def pipes(component: Component, place: Place) -> tuple[str | None, str | None]:
+    """Return the paths of the pipes whose reader writes the files; None where there are none."""
+    if not component.is_piped:
+        return None, None
+    directory = os.path.join(place.runtime_dir, loglayout.PIPES)  # noqa: PTH118 - hot path
+    stem = os.path.join(directory, component.stem)  # noqa: PTH118
+    return f"{stem}.out", f"{stem}.err"
+
+
+def _said(component: Component, place: Place) -> tuple[str | None, str | None]:
+    """Return the paths of what a program gets as its stdout and stderr."""
+    return pipes(component, place) if component.is_piped else outputs(component, place)
+
+
 def order(
     component: Component,
     generation: int,
@@ -63,7 +78,7 @@ def order(
             os.path.join(place.runtime_dir, "notify.sock"),  # noqa: PTH118 - hot path
             names.link_path(place.runtime_dir, component.stem),
         )
-    stdout, stderr = outputs(component, place)
+    stdout, stderr = _said(component, place)
     environment = _environment(component, generation, place, secrets)
     speaks = component.ready is not None and component.ready.notify
     if speaks or component.handler is not None or component.watchdog:
@@ -83,6 +98,7 @@ def order(
         working_dir=component.working_dir,
         stdout=stdout,
         stderr=stderr,
+        piped=component.is_piped,
         umask=component.umask,
         setup=Setup(
             user=component.user,
@@ -120,7 +136,7 @@ def stop_order(
     component: Component, generation: int, place: Place, secrets: Mapping[str, str]
 ) -> Order:
     """Return the order to start a component's stop command, beside its process."""
-    stdout, stderr = outputs(component, place)
+    stdout, stderr = _said(component, place)
     return Order(
         argv=component.stop.command,
         # Not the instance's own marker: the command is no part of the tree it stops.
@@ -129,6 +145,7 @@ def stop_order(
         working_dir=component.working_dir,
         stdout=stdout,
         stderr=stderr,
+        piped=component.is_piped,
         setup=Setup(user=component.user, group=component.group),
     )
 

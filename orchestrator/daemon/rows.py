@@ -113,7 +113,9 @@ def _warning(supervisor: Supervisor, slot: str) -> str | None:
         parts = [supervisor.facts[slot].warning, supervisor.facts[slot].unwatched]
         if supervisor.logs_lost and instance.component.logs.capture:
             times = f" ({supervisor.logs_lost} times by now)" if supervisor.logs_lost > 1 else ""
-            parts.append(f"its log is being lost: the disk is full{times}")
+            piped = instance.component.is_piped
+            what = "it waits to write its log" if piped else "its log is being lost"
+            parts.append(f"{what}: the disk is full{times}")
         return _joined(*parts) or None
     return supervisor.executor.warning(slot) or None
 

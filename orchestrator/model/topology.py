@@ -83,6 +83,13 @@ class AtEnd(enum.StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class Capture(enum.StrEnum):
+    """How output comes into a log file: written there, or through a pipe whose reader dates it."""
+
+    FILE = "file"
+    PIPED = "piped"
+
+
 class OnSignal(enum.StrEnum):
     """What a signal does that is sent to a component by way of the daemon."""
 
@@ -225,6 +232,7 @@ class Logs:
     """Where output goes: into files (`capture`), rotated at `size`, with `keep` old segments."""
 
     capture: bool = True
+    mode: Capture = Capture.FILE
     size: Bytes = 50_000_000
     keep: int = 5
 
@@ -350,6 +358,16 @@ class Component:
     def base(self) -> str:
         """The component's name, the same for all of its instances."""
         return f"{self.service}.{self.component}"
+
+    @property
+    def is_piped(self) -> bool:
+        """Whether its output goes through pipes."""
+        return self.logs.capture and self.logs.mode is Capture.PIPED
+
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors the daemon needs for it: a pidfd, and the ends of its pipes."""
+        return 3 if self.is_piped else 1
 
     @property
     def is_awaited(self) -> bool:

@@ -12,7 +12,9 @@ between two samples was written after the time of the one and not after that of 
 
 from __future__ import annotations
 
+import math
 import struct
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, overload
@@ -23,8 +25,17 @@ TIMES = ".times"
 MAGIC = b"orch log times 1"
 """What an index begins with; as long as a sample."""
 
+EXACT = b"orch log exact 1"
+"""What the index of a log begins with whose lines are dated as they are read from a pipe."""
+
 MOST_SAMPLES = 16_384
 """When an index holds so many, the older half is thinned."""
+
+MOST_EXACT = 1 << 20
+"""The same for an exact index, which grows by one sample a millisecond at most."""
+
+PIPES = "pipes"
+"""The directory of the pipes, within the runtime directory; called as the log files are."""
 
 _SAMPLE = struct.Struct("<Qq")
 SIZE = _SAMPLE.size
@@ -65,20 +76,24 @@ def pack(samples: Iterable[Sample]) -> bytes:
 class Times(Sequence[Sample]):
     """The samples of an index, read where they lie.
 
-    Both offsets and times never fall from one sample to the next.
+    Both offsets and times never fall from one sample to the next. In an `exact` index a sample
+    is when the bytes before it were read from a pipe.
 
     Args:
-        data: A whole index, as bytes or mapped; what is none counts as empty.
+        data: A whole index, as bytes or mapped; what is none counts as empty. As an attribute
+            it is without what an index begins with.
     """
 
     def __init__(self, data: bytes | memoryview = b"") -> None:
         view = memoryview(data)
-        if len(view) < SIZE or view[:SIZE] != MAGIC:
+        if len(view) < SIZE or view[:SIZE] not in (MAGIC, EXACT):
             view = view[:0]
-        self._data = view[SIZE:]
+        self.exact = view[:SIZE] == EXACT
+        self.data = view[SIZE : len(view) // SIZE * SIZE]
+        self._near = 0
 
     def __len__(self) -> int:
-        return len(self._data) // SIZE
+        return len(self.data) // SIZE
 
     @overload
     def __getitem__(self, number: int) -> Sample: ...
@@ -91,16 +106,27 @@ class Times(Sequence[Sample]):
             return [self[each] for each in range(*number.indices(len(self)))]
         if not 0 <= number < len(self):
             raise IndexError(number)
-        offset, time = _SAMPLE.unpack_from(self._data, number * SIZE)
+        offset, time = _SAMPLE.unpack_from(self.data, number * SIZE)
         return Sample(offset, time / _MICRO)
 
     def span(self, offset: int) -> Span:
         """Return what is known of the byte at `offset`, and up to where it holds."""
-        found = bisect_right(range(len(self)), offset, key=lambda number: self[number].offset)
+        found = self._near
+        if not (self._ends(found - 1) <= offset < self._ends(found)):
+            found += 1  # Whoever reads on asks for the next one.
+            if not (self._ends(found - 1) <= offset < self._ends(found)):
+                everything = range(len(self))
+                found = bisect_right(everything, offset, key=lambda number: self[number].offset)
+        self._near = found
         after = self[found - 1].time if found else None
         if found == len(self):
             return Span(None, after, None)
         return Span(self[found].offset, after, self[found].time)
+
+    def _ends(self, number: int) -> float:
+        if number < 0:
+            return -1
+        return self[number].offset if number < len(self) else math.inf
 
     def surely_before(self, time: float) -> int:
         """Return the offset below which every byte was written before `time`."""
@@ -108,21 +134,31 @@ class Times(Sequence[Sample]):
         return self[found - 1].offset if found else 0
 
 
-def thinned(times: Times) -> list[Sample]:
-    """Return the samples without every second one of the older half.
+def thinned(times: Times) -> bytes:
+    """Return the samples, packed, without every second one of the older half.
 
     Again and again, this makes the resolution of a line a fixed share of its age.
     """
-    older = len(times) // 2
-    return [*times[1:older:2], *times[older:]]
+    older = len(times) // 2 * SIZE
+    fields = array("Q", bytes(times.data[:older]))
+    kept = array("Q", bytes(len(fields) // 4 * 16))
+    kept[0::2], kept[1::2] = fields[2::4], fields[3::4]
+    return kept.tobytes() + times.data[older:]
 
 
-def since(times: Times, begin: int) -> list[Sample]:
-    """Return the samples that date the bytes from `begin` on."""
+def since(times: Times, begin: int) -> bytes:
+    """Return the samples, packed, that date the bytes from `begin` on."""
     first = bisect_right(range(len(times)), begin, key=lambda number: times[number].offset)
-    return list(times[max(0, first - 1) :])
+    return bytes(times.data[max(0, first - 1) * SIZE :])
 
 
-def clamped(times: Times, latest: float) -> list[Sample]:
-    """Return the samples for a clock that was set back to `latest`: none is later."""
-    return [Sample(one.offset, min(one.time, latest)) for one in times]
+def up_to(times: Times, end: int) -> bytes:
+    """Return the samples, packed, of a log that turned out to be `end` bytes long."""
+    first = bisect_left(range(len(times)), end, key=lambda number: times[number].offset)
+    kept = bytes(times.data[: first * SIZE])
+    return kept + pack((Sample(end, times[first].time),)) if end and first < len(times) else kept
+
+
+def clamped(times: Times, latest: float) -> bytes:
+    """Return the samples, packed, for a clock that was set back to `latest`: none is later."""
+    return pack(Sample(one.offset, min(one.time, latest)) for one in times)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.daemon import logindex, logwatch, rotation
+from orchestrator.daemon import logwatch, rotation
 from orchestrator.daemon.logindex import Index
 from orchestrator.daemon.logwatch import LogWatch
 from orchestrator.daemon.notices import Notices
@@ -280,7 +280,7 @@ def test_a_clock_that_was_set_back_takes_the_older_samples_along(log: Path) -> N
 
 
 def test_an_index_never_grows_beyond_its_bound(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logindex, "MOST_SAMPLES", 16)
+    monkeypatch.setattr(loglayout, "MOST_SAMPLES", 16)
     index = Index(log)
     for n in range(1, 200):
         index.add(Sample(n, float(n)))
