@@ -37,16 +37,17 @@ from typing import Any
 from orchestrator import launch
 from orchestrator.component import __main__ as program
 from orchestrator.component import concurrent as _concurrent
-from orchestrator.component import loader
+from orchestrator.component import loader, rehearsal
 from orchestrator.component import serving as _serving
 from orchestrator.wire import forking
 
-BATCH = 16
+BATCH = 64
 """How many children one middle process forks at most: it is in nobody's way for long."""
 
 MARKER = "ORCH_INSTANCE"
 
 _LOADED = (_concurrent, _serving)
+_LAST = 2**31 - 1  # the kernel knows which are open: closing them all is one call
 _PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
 _libc = ctypes.CDLL(None)
 
@@ -62,6 +63,7 @@ class Shown:
         fields = _stat()
         # proc_pid_stat(5), counted from the state: arg_start, arg_end, env_start, env_end.
         self._title, self._title_end, self._start, self._end = map(int, fields[45:49])
+        self._shown = self._end - self._start
 
     def entitle(self, title: str, name: str) -> None:
         """Show `title` as the command line, and `name` as the name of the process."""
@@ -82,9 +84,11 @@ class Shown:
             if name != MARKER and len(entry) <= left:
                 parts.append(entry)
                 left -= len(entry)
-        data = b"".join(parts)
         if left >= 0:
-            ctypes.memmove(self._start, data + b"\0" * left, self._end - self._start)
+            # What is beyond is empty by now, and stays shared.
+            data = b"".join(parts).ljust(self._shown, b"\0")
+            self._shown = len(data)
+            ctypes.memmove(self._start, data, len(data))
 
     def decided(self) -> None:
         """Let the marker count: one byte, so that nobody sees half of it."""
@@ -107,7 +111,11 @@ def main(arguments: list[str]) -> int:
     shown.entitle(f"orch zygote of {marker.partition('/')[0]}", "orch zygote")
     loader.leave_out_loaded()
     ast.parse("{}")  # makes the types of the tree, which each child would make for itself
+    for _ in range(rehearsal.TIMES):
+        _practise(shown)
+    rehearsal.rehearse()
     gc.collect()
+    rehearsal.fill_gaps()
     gc.freeze()  # A child's collector leaves what we have loaded alone, and thus shared.
     order = _serve(control, known, shown)
     if order is None:
@@ -202,7 +210,8 @@ def _born(channel: int, shown: Shown) -> dict[str, Any]:
         fds = dict(zip(order["numbers"], given, strict=True))
         os.setsid()
         os.environ.update(environment)
-        time.tzset()
+        if "TZ" in environment:
+            time.tzset()
         shown.undecided(environment)
         shown.entitle(" ".join(order["argv"]), order["name"])
         fd = launch.arrange(talk.detach(), fds)
@@ -232,6 +241,27 @@ def _born(channel: int, shown: Shown) -> dict[str, Any]:
     return order
 
 
+def _practise(shown: Shown) -> None:
+    """Do once what each child does before its go, as far as it leaves nothing: see `rehearsal`."""
+    setup: dict[str, Any] = dict.fromkeys(("nice", "oom_score_adj", "user", "group"))
+    setup |= {"no_new_privileges": False, "rlimits": {}, "pid_variables": [], "joins": []}
+    given = dict.fromkeys(("PATH", "HOME", "LANG", "NOTIFY_SOCKET", "ORCH_CONTROL"), "x")
+    order = {"setup": setup, "environment": given, "argv": ["python", "-m", "x"], "name": "x"}
+    one, other = socket.socketpair()
+    with one, other:
+        one.send(json.dumps(order).encode())
+        data, _ = _receive(other, forking.LONGEST, forking.MOST)
+        read = json.loads(data)
+        os.environ.update(read["environment"])
+        for _ in launch.prepare(read["setup"]):
+            pass
+        report = {"pid": os.getpid(), "started": int(_stat()[19])}
+        other.send(json.dumps(report).encode())
+        one.recv(forking.LONGEST)
+    os.environ.clear()
+    shown.decided()
+
+
 def _assume(order: dict[str, Any]) -> list[str]:
     """Look like an interpreter that was just started with the order's words; return ours."""
     argv = order["argv"]
@@ -243,13 +273,13 @@ def _assume(order: dict[str, Any]) -> list[str]:
     return sys.argv[1:]
 
 
-def _close_but(kept: set[int]) -> None:
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - in every start
-        if int(name) not in kept:
-            try:
-                os.close(int(name))
-            except OSError:
-                continue  # the one that listed them
+def _close_but(kept: Iterable[int]) -> None:
+    begin = 0
+    for fd in sorted(kept):
+        if begin < fd:  # Given no range, it may close them all.
+            os.closerange(begin, fd)
+        begin = fd + 1
+    os.closerange(begin, _LAST)
 
 
 def _stat() -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 Function = Callable[..., Any]
@@ -49,6 +50,10 @@ def adapt(function: object, forms: Mapping[int, tuple[int, ...]]) -> Function:
     if not forms:
         return function
     everything = max(len(indices) for indices in forms.values())
+    count = _plain_count(function)
+    if count in forms:
+        indices = forms[count]
+        return function if indices == tuple(range(everything)) else _reduced(function, indices)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -69,8 +74,24 @@ def adapt(function: object, forms: Mapping[int, tuple[int, ...]]) -> Function:
 
 def is_async(function: object) -> bool:
     """Tell whether calling `function` gives a coroutine."""
+    if type(function) is FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     call = getattr(function, "__call__", None)  # noqa: B004 - an object may be callable by an async method
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _plain_count(function: object) -> int:
+    """Return how many arguments a function takes, -1 when it takes no fixed number.
+
+    That is most functions; whoever looks closer needs much of `inspect` for it, at each start.
+    """
+    if type(function) is not FunctionType or function.__dict__ or function.__defaults__:
+        return -1
+    code = function.__code__
+    varying = code.co_kwonlyargcount or code.co_flags & (
+        inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    )
+    return -1 if varying else code.co_argcount
 
 
 def _reduced(function: Function, indices: tuple[int, ...]) -> Function:

@@ -123,7 +123,7 @@ def read(module: ModuleType, code: Code | None = None) -> Handler:
     """
     namespace = vars(module)
     file = namespace.get("__file__")
-    origin = Origin(namespace, file, positions.read(file))
+    origin = Origin(namespace, file, positions.Lines(file, loader.compiled_source(file)))
     mistakes: list[str] = []
     config_types, config = _config(namespace, origin, mistakes)
     hooks = {

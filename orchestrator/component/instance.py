@@ -67,7 +67,7 @@ def from_directory(directory: Path) -> Instance:
         expected=dict(map(_expectation, (info.get("expect_subscribers") or {}).items())),
         endpoints=dict(info.get("endpoints") or {}),
         # Beside `conf`, which is built anew, and is not.
-        data=directory.resolve().parents[1] / "data" / f"{directory.name}.sqlite",
+        data=directory.absolute().parent.parent / "data" / f"{directory.name}.sqlite",
     )
 
 

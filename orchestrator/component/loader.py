@@ -343,6 +343,12 @@ def _compiled(path: str) -> CodeType:
     return code
 
 
+def compiled_source(path: str | None) -> bytes | None:
+    """Return what a handler's file held when it was last compiled; None for all others."""
+    known = _COMPILED.get(path) if path else None
+    return known and known[0]
+
+
 def _forget_compiled() -> None:
     """Drop the code of files that are gone."""
     for path in [path for path in _COMPILED if not os.path.exists(path)]:  # noqa: PTH110 - hot

@@ -30,24 +30,25 @@ def configure(component: str, level: str, flow: Flow) -> None:
     """
     global _name  # noqa: PLW0603 - one component per process; `get_logger` is called by code that knows no runtime
     _name = component
+    _formatter.component, _formatter.flow = component, flow
     root = logging.getLogger()
-    root.setLevel(int(level) if level.isdecimal() else level.upper())
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(component, flow))
-    root.handlers[:] = [handler]
+    wanted = int(level) if level.isdecimal() else logging.getLevelName(level.upper())
+    if root.level != wanted:  # Setting it goes through all loggers.
+        root.setLevel(wanted)
+    if root.handlers != [_handler] or _handler.stream is not sys.stderr:
+        _handler.stream = sys.stderr
+        root.handlers[:] = [_handler]
 
 
 class _Formatter(logging.Formatter):
-    def __init__(self, component: str, flow: Flow) -> None:
-        super().__init__()
-        self._component = component
-        self._flow = flow
+    component = "component"
+    flow = Flow()
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         # What the runtime itself says is said in the component's name.
-        name = self._component if record.name.startswith(PACKAGE) else record.name
-        workflow = self._flow.current or "-"
+        name = self.component if record.name.startswith(PACKAGE) else record.name
+        workflow = self.flow.current or "-"
         record.message = record.getMessage()
         line = (
             f"{time.removesuffix('+00:00')}Z {record.levelname} {name} {workflow} {record.message}"
@@ -57,3 +58,9 @@ class _Formatter(logging.Formatter):
         if record.exc_text:
             line = f"{line}\n{record.exc_text}"
         return line
+
+
+# Made here, once: a forked component takes them as they are.
+_formatter = _Formatter()
+_handler = logging.StreamHandler(sys.stderr)
+_handler.setFormatter(_formatter)

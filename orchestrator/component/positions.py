@@ -9,15 +9,44 @@ from pathlib import Path
 Key = tuple[object, ...]
 
 
-def read(path: str | None) -> Mapping[Key, int]:
+class Lines(Mapping[Key, int]):
+    """The lines of a file as `read` finds them, looked for when first needed: rarely.
+
+    Args:
+        path: The file, None for what has none.
+        source: What it held when it was loaded; None reads it, when first needed.
+    """
+
+    def __init__(self, path: str | None, source: bytes | None = None) -> None:
+        self._path = path
+        self._source = source
+        self._found: Mapping[Key, int] | None = None
+
+    def __getitem__(self, key: Key) -> int:
+        return self._lines()[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._lines())
+
+    def __len__(self) -> int:
+        return len(self._lines())
+
+    def _lines(self) -> Mapping[Key, int]:
+        if self._found is None:
+            self._found = read(self._path, self._source)
+        return self._found
+
+
+def read(path: str | None, source: bytes | None = None) -> Mapping[Key, int]:
     """Return the line of each module-level name, and of each key of dict displays assigned to one.
 
-    Nothing is found in a file that cannot be read; errors then go without a line.
+    Nothing is found in a file that cannot be read; errors then go without a line. Who has its
+    `source` spares the reading.
     """
     if path is None:
         return {}
     try:
-        tree = ast.parse(Path(path).read_bytes())
+        tree = ast.parse(Path(path).read_bytes() if source is None else source)
     except (OSError, SyntaxError, ValueError):
         return {}
     lines: dict[Key, int] = {}

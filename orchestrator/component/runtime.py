@@ -80,11 +80,39 @@ def run_file(
     return _run(path.stem, described)
 
 
+def rehearse(conf_dir: Path) -> None:
+    """Start the built instance in `conf_dir` and end it at once, leaving out what others see.
+
+    The process is not the same afterwards: see `component.rehearsal`.
+    """
+    line_buffered()
+    flow = Flow()
+    for known in serving.SIGNALS:
+        signal.signal(known, _leave)
+    described = instance.from_directory(conf_dir)
+    logs.configure(described.name, _level(described.log_level), flow)
+    ready = assembly.assemble(described, flow)
+    ready.has_async()
+    _stop_by_exit(ready)
+    notify.sign_every()
+    notify.send("READY=1")
+    ready.wait_for_subscribers(described.expected)
+    loop = serving.watching(ready)
+    loop.call_soon(lambda: signal.raise_signal(signal.SIGTERM))
+    loop.run(serving.SIGNALS)
+    ready.close(0.0)
+
+
+def line_buffered() -> None:
+    """Let lines of user code reach a log file when they are printed, not when a buffer is full."""
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.line_buffering:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
 def _run(name: str, describe: Callable[[], Instance]) -> int:
     flow = Flow()
-    # Lines of user code reach a log file when they are printed, not when a buffer is full.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    line_buffered()
     for known in serving.SIGNALS:
         signal.signal(known, _leave)
     try:

@@ -35,6 +35,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def serve(assembly: Assembly) -> None:
     """Handle messages until SIGTERM or SIGINT; finish the message in hand, call the hook."""
+    stopping(assembly, watching(assembly).run(SIGNALS))
+
+
+def watching(assembly: Assembly) -> Loop:
+    """Return a loop that will handle the messages of a component when it is run."""
     loop = Loop()
     if every := notify.sign_every():
         loop.repeat(every, notify.sign)
@@ -51,7 +56,7 @@ def serve(assembly: Assembly) -> None:
         wake = {id(end): functools.partial(_drain, end, loop) for end in inbound}
         observing.offer(assembly, inbound, lambda end: loop.call_soon(wake[id(end)]))
         loop.add_reader(assembly.link.fileno(), assembly.link.turn)
-    stopping(assembly, loop.run(SIGNALS))
+    return loop
 
 
 def stopping(assembly: Assembly, signum: int, frame: object = None) -> None:

@@ -154,6 +154,14 @@ def test_keys_are_found_in_the_file(tmp_path: Path) -> None:
     assert positions.read(str(tmp_path / "none.py")) == {}
 
 
+def test_lines_are_those_of_the_source_that_was_loaded(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.py", "first = 1\n")
+    found = positions.Lines(path, b"\n\nfirst = 1\n")
+    assert dict(found) == {("first",): 3}
+    assert len(positions.Lines(path)) == 1
+    assert positions.Lines(path)["first",] == 1
+
+
 # --- Flow, to_send, logs, notify
 
 
