@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,11 @@ def handlers(scenario: Scenario, count: int, **fields: object) -> list[str]:
     return [f"s.c{number}" for number in range(count)]
 
 
+def descriptors(scenario: Scenario) -> int:
+    """Return how many descriptors the daemon holds."""
+    return len(list(Path(f"/proc/{scenario.daemon()['pid']}/fd").iterdir()))
+
+
 def test_a_system_of_handlers_has_one_zygote_and_down_leaves_none(scenario: Scenario) -> None:
     names = handlers(scenario, 5)
     scenario.step("they come up", orch("up", "-d", "--wait"), exits(0))
@@ -78,6 +84,24 @@ def test_the_zygotes_death_harms_nobody_and_the_next_start_makes_another(
     rows = scenario.ps()
     assert rows["s.c0"]["start"] == "zygote"
     assert [rows[name]["pid"] for name in names[1:]] == [before[name] for name in names[1:]]
+
+
+def test_an_upgrade_ends_the_zygote_and_the_next_start_makes_another(scenario: Scenario) -> None:
+    names = handlers(scenario, 2)
+    scenario.step("they come up", orch("up", "-d", "--wait"), exits(0))
+    before = {name: scenario.row(name)["pid"] for name in names}
+    (old,) = zygotes(scenario)
+    held = descriptors(scenario)
+    scenario.step("new code", orch("upgrade"), exits(0))
+    scenario.until(lambda: processes.read(old) is None, saying="it is gone, and was reaped")
+    scenario.step("one starts anew", orch("restart", "s.c0"), exits(0))
+    scenario.until_row("s.c0", phase="running", ready=True)
+    (new,) = zygotes(scenario)
+    assert new != old
+    rows = scenario.ps()
+    assert rows["s.c0"]["start"] == "zygote"
+    assert rows["s.c1"]["pid"] == before["s.c1"]
+    scenario.until(lambda: descriptors(scenario) <= held, saying="none has leaked")
 
 
 def test_forked_components_are_adopted_and_their_exit_codes_known(scenario: Scenario) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e import processes
-from tests.e2e.scenario import Background, Row, Scenario, bad
+from tests.e2e.scenario import BADPROC, Background, Row, Scenario, bad
 
 PATIENCE = 60.0
 """How long the world may take to come to rest; a loaded machine is slow."""
@@ -49,10 +49,27 @@ HABITS: dict[str, tuple[tuple[object, ...], dict[str, Any]]] = {
     }),
     "flood": (("--burst", 300_000, "--exit-after", 0.5), ENDLESS),
     "partial": (("--text", "no end", "--exit-after", 0.4, "--exit-code", 1), ENDLESS),
+    # Forked by the zygote, and killed with it.
+    "forked": ((), ENDLESS),
+    "forkedmoody": (("--exit-after", 0.3, "--exit-code", 6), ENDLESS),
 }  # fmt: skip
 
-STEADY = frozenset({"writer", "stubborn", "family", "mute", "slow", "late"})
+HANDLERS = frozenset({"forked", "forkedmoody"})
+"""Those that are handler components."""
+
+HANDLER = """
+import runpy, sys
+
+def main(to_send, config):
+    sys.argv[:] = {argv!r}
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+STEADY = frozenset({"writer", "stubborn", "family", "mute", "slow", "late", "forked"})
 """Those that run on when nobody disturbs them."""
+
+
+PROGRAMS = ("badproc.py", "orchestrator.component")
 
 
 class Chaos:
@@ -90,6 +107,8 @@ class Chaos:
             self._kill_both,
             self._kill_component,
             self._kill_component,
+            self._kill_zygote,
+            self._kill_zygote_in_command,
             self._command,
             self._command,
             self._apply,
@@ -128,10 +147,22 @@ class Chaos:
 
     def _kill_component(self) -> None:
         """Kill any process of a component: a leader or a child."""
-        victims = [p.pid for p in self._marked() if "badproc.py" in p.command]
+        victims = [p.pid for p in self._marked() if any(map(p.command.__contains__, PROGRAMS))]
         if victims:
             number = self.dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV])
             self._kill(self.dice.choice(victims), number)
+
+    def _kill_zygote(self) -> None:
+        self._kill(self._zygote())
+
+    def _kill_zygote_in_command(self) -> None:
+        """Kill the zygote while it is asked for a component, or soon will be."""
+        name = self.dice.choice(sorted(HANDLERS))
+        running = self.scenario.start("restart", name, "--no-wait")
+        self._pause(0.4)
+        self._kill(self._zygote())
+        self._finish(running, ("restart", name, "--no-wait"))
+        self.wanted[name] = True
 
     def _command(self) -> None:
         argv, change = self._any_command()
@@ -266,7 +297,13 @@ class Chaos:
         for name, (switches, fields) in HABITS.items():
             own = ("--name", name, "--record", self.scenario.record_file)
             lock = ("--lock", self.scenario.root / f"{name}.lock")
-            services[name] = {"command": bad(*own, *lock, *switches), **fields}
+            argv = bad(*own, *lock, *switches)
+            if name in HANDLERS:
+                words = argv[argv.index(str(BADPROC)) :]
+                file = self.scenario.write(HANDLER.format(argv=words), f"{name}.py")
+                services[name] = {"handler": str(file), "mode": "main", **fields}
+            else:
+                services[name] = {"command": argv, **fields}
             if name == changed:
                 services[name]["environment"] = {"STAMP": str(self._stamp)}
         self.scenario.services(services)
@@ -293,6 +330,11 @@ class Chaos:
             if process and process.alive and all(mark in process.command for mark in marks):
                 return pid
         return None
+
+    def _zygote(self) -> int | None:
+        """Return the pid of our zygote, if it lives."""
+        mine = [p.pid for p in self.scenario.processes() if p.command.startswith("orch zygote")]
+        return mine[0] if mine else None
 
     def _marked(self) -> list[processes.Process]:
         """Return the living processes that carry the marker of our components."""
