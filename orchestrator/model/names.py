@@ -7,8 +7,6 @@ service                  all components of a service
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -49,6 +47,8 @@ def link_path(runtime_dir: str, stem: str) -> str:
     path = f"{runtime_dir}/link/{stem}"
     if len(path.encode()) <= _SOCKET_PATH:
         return path
+    import hashlib  # noqa: PLC0415 - as below
+
     return f"{runtime_dir}/link/{hashlib.sha256(stem.encode()).hexdigest()[:16]}"
 
 
@@ -86,6 +86,8 @@ def near(word: str, names: Iterable[str]) -> tuple[str, ...]:
         candidates[name] = None
         candidates[name.partition("@")[0]] = None
         candidates[name.partition(".")[0]] = None
+    import difflib  # noqa: PLC0415 - dear for a short command, and only mistakes need it
+
     return tuple(difflib.get_close_matches(word, candidates, n=3, cutoff=0.6))
 
 
