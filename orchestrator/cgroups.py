@@ -46,7 +46,7 @@ class Limits:
     pids: int | None = None
 
     def __bool__(self) -> bool:
-        return self != Limits()
+        return self != NO_LIMITS
 
 
 NO_LIMITS = Limits()

@@ -74,7 +74,11 @@ class Setup:
     joins: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return self != Setup()
+        return self is not NO_SETUP and self != NO_SETUP  # Mostly it is that very one.
+
+
+NO_SETUP = Setup()
+"""What most programs are given: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Order:
     stderr: str | None = None
     piped: bool = False
     umask: int | None = None
-    setup: Setup = Setup()
+    setup: Setup = NO_SETUP
     limits: Limits = NO_LIMITS
     no_zygote: str | None = None
 
@@ -599,6 +603,28 @@ def signal_verified(process: Process, number: int) -> bool:
 
 
 # ------------------------------------------------------------------ trees
+
+
+def adopted(pid: int) -> set[int]:
+    """Return the direct children of the main thread of a process.
+
+    Among them are all orphans that came to it: the kernel gives them to the first thread that
+    is alive (`find_new_reaper` in kernel/exit.c), and the main thread of a program of ours is
+    so to its end. What another thread has started is not among them.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return set()
+    data = b""
+    try:
+        while more := os.read(fd, 65536):
+            data += more
+    except OSError:
+        pass  # It has ended meanwhile.
+    finally:
+        os.close(fd)
+    return set(map(int, data.split()))
 
 
 def children(pid: int) -> tuple[int, ...]:

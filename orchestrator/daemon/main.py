@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -45,6 +46,9 @@ logger = logging.getLogger(__name__)
 RELAYED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that are not for the daemon, but for the components that declare them."""
 
+TAKEN = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, *RELAYED)
+"""All signals that are taken on the loop."""
+
 UNUSED = 30.0
 """After so many seconds a daemon that was never given a system ends."""
 
@@ -61,8 +65,10 @@ class Daemon:
         link: socket.socket,
         given: dict[str, Any],
         before: Handover,
+        signals: Signals,
     ) -> None:
         self._loop = loop
+        self._signals = signals
         self._given = given
         self._before = before
         self._is_upgrading = False
@@ -184,7 +190,7 @@ class Daemon:
             signal.SIGINT: functools.partial(self._on_term, "by SIGINT"),
             **{number: functools.partial(self.supervisor.relay, number) for number in RELAYED},
         }
-        Signals(loop, handlers)
+        self._signals.listen(loop, handlers)
         self._notifications.listen(socket.socket(fileno=self._given["notify"]))
         loop.add_reader(self.link.fileno(), self.on_link)
         control = socket.socket(fileno=self._given["control"])
@@ -446,13 +452,28 @@ def resume(number: int) -> int:
 
 
 def _serve(link: socket.socket, given: dict[str, Any], before: Handover) -> int:
+    """Serve in a thread of its own; return the exit code.
+
+    The kernel gives orphans to the main thread, and a list of children is that of one thread.
+    So what is left of a component's tree is seen without reading through all components.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
     logging.basicConfig(level=os.environ.get("ORCH_LOG_LEVEL", "INFO"), handlers=[handler])
-    with asyncio.Runner() as runner:
-        daemon = Daemon(runner.get_loop(), link, given, before)
-        runner.run(_run(daemon))
-        return daemon.supervisor.exit_code
+    signals = Signals(TAKEN)
+    codes: list[int] = []
+
+    def serve() -> None:
+        signals.accept()
+        with asyncio.Runner() as runner:
+            daemon = Daemon(runner.get_loop(), link, given, before, signals)
+            runner.run(_run(daemon))
+            codes.append(daemon.supervisor.exit_code)
+
+    thread = threading.Thread(target=serve, name="daemon")
+    thread.start()
+    thread.join()
+    return codes[0] if codes else 1
 
 
 def _await_system(link: socket.socket) -> tuple[dict[str, Any] | None, bytes]:

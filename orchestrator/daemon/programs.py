@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orchestrator.cgroups import Limits
 from orchestrator.model import names
 from orchestrator.model.topology import Component
-from orchestrator.process import MARKER, Order, Setup
+from orchestrator.process import MARKER, NO_SETUP, Order, Setup
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.wire import loglayout
 
@@ -92,6 +92,17 @@ def order(
         environment["LISTEN_FDS"] = str(len(component.sockets))
         environment["LISTEN_FDNAMES"] = ":".join(component.sockets)
         told_pid.append("LISTEN_PID")
+    setup = Setup(
+        user=component.user,
+        group=component.group,
+        nice=component.nice,
+        oom_score_adj=component.oom_score_adj,
+        no_new_privileges=component.no_new_privileges,
+        rlimits=component.rlimits,
+        fds=fds,
+        # What it starts itself inherits the variables, and is not meant by them.
+        pid_variables=tuple(told_pid),
+    )
     return Order(
         argv=_argv(component, place),
         environment=environment,
@@ -100,17 +111,7 @@ def order(
         stderr=stderr,
         piped=component.is_piped,
         umask=component.umask,
-        setup=Setup(
-            user=component.user,
-            group=component.group,
-            nice=component.nice,
-            oom_score_adj=component.oom_score_adj,
-            no_new_privileges=component.no_new_privileges,
-            rlimits=component.rlimits,
-            fds=fds,
-            # What it starts itself inherits the variables, and is not meant by them.
-            pid_variables=tuple(told_pid),
-        ),
+        setup=setup or NO_SETUP,
         limits=Limits(component.memory, component.cpu, component.pids),
         no_zygote=no_zygote(component, environment) if component.handler is not None else None,
     )

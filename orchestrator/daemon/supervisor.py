@@ -396,7 +396,7 @@ class Supervisor:
             return
         if isinstance(before.state, lifecycle.Starting) and isinstance(event, lifecycle.Fired):
             after = _explained(after, self.facts[slot].health)
-        self.slots[slot] = dataclasses.replace(there, instance=after)
+        self.slots[slot] = Slot(after, there.up, there.alone)
         self._effects.extend((slot, effect) for effect in effects)
         self._touch(slot)
         if type(after.state) is not type(before.state) or after.phase is not before.phase:

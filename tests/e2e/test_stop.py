@@ -1,5 +1,7 @@
 """How things stop: in order, in time, and the whole tree of each."""
 
+from pathlib import Path
+
 from tests.e2e import processes
 from tests.e2e.scenario import Scenario, bad, exits, nothing_runs, orch, row, takes
 
@@ -93,6 +95,16 @@ def test_a_stop_takes_the_descendants_along(scenario: Scenario) -> None:
         if not child.alive
     ]
     assert unreaped == []
+
+
+def test_what_is_read_at_an_end_does_not_grow_with_the_components(scenario: Scenario) -> None:
+    """The list in which orphans are looked for holds no component."""
+    sleeps = {"command": ["sleep", "600"]}
+    scenario.services({f"s{number}": sleeps for number in range(20)})
+    scenario.step("they come up", orch("up", "-d", "--wait"), exits(0))
+    daemon = int(scenario.daemon()["pid"])
+    assert len(processes.children(daemon)) == 20
+    assert Path(f"/proc/{daemon}/task/{daemon}/children").read_text(encoding="ascii") == ""
 
 
 def test_a_crash_takes_the_leftovers_along_before_the_restart(scenario: Scenario) -> None:
