@@ -17,7 +17,6 @@ from orchestrator import config, files, process
 from orchestrator.cli import diagnostics
 from orchestrator.cli.session import Session
 from orchestrator.config import schema as schemas
-from orchestrator.config.build import File
 from orchestrator.errors import (
     Diagnostic,
     ExitCode,
@@ -72,16 +71,14 @@ def read(
     return Wanted(locked, plain.encode(locked.lock))
 
 
-def write_first(lock: Lock) -> Sequence[File]:
-    """Write what components may read when they start; return the whole tree, for `write`."""
-    tree = config.build.files_of(lock)
-    files.write_files(base_dir_of(lock), config.build.needed_first(tree))
-    return tree
+def write_first(lock: Lock) -> None:
+    """Write what components may read when they start; `write` must follow."""
+    files.write_files(base_dir_of(lock), config.build.needed_first(lock))
 
 
-def write(session: Session, lock: Lock, tree: Sequence[File] | None = None) -> None:
+def write(session: Session, lock: Lock) -> None:
     """Write the files of every instance below the system's base directory."""
-    changes = files.write_tree(base_dir_of(lock), tree or config.build.files_of(lock))
+    changes = files.write_tree(base_dir_of(lock), config.build.files_of(lock))
     if session.options.verbose and (changes.written or changes.removed):
         session.screen.note(
             f"orch: {len(changes.written)} files written, {len(changes.removed)} removed "

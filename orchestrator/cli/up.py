@@ -12,10 +12,10 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import client, files, keeping
-from orchestrator.cli import commands, foreground, progress, topology
+from orchestrator.cli import commands, progress, topology
 from orchestrator.cli.session import Session
 from orchestrator.cli.topology import Wanted
 from orchestrator.client import Client, Condition, Step
@@ -31,6 +31,9 @@ from orchestrator.errors import (
 from orchestrator.model import names as naming
 from orchestrator.model import units
 from orchestrator.model.units import Seconds
+
+if TYPE_CHECKING:
+    from orchestrator.cli import foreground
 
 _GIVE_UP: Seconds = 60.0
 _PLACES = 5
@@ -96,8 +99,10 @@ def up(
         default = commands.WAIT_TIMEOUT if wait else commands.UP_TIMEOUT
         timeout = units.parse_duration(default) if wait_timeout is None else wait_timeout
         return _detached(session, request, condition, timeout, stays=detach)
+    from orchestrator.cli import foreground  # noqa: PLC0415 - `up -d` starts sooner without
+
     policy = foreground.Policy(words, watched, abort_on_failure)
-    return _attached(session, request, policy)
+    return _attached(session, request, foreground.Foreground(session, lock, policy))
 
 
 def scale(
@@ -189,9 +194,8 @@ def _detached(
     return ExitCode.FAILED if outcome.failed else ExitCode.DONE
 
 
-def _attached(session: Session, request: _Request, policy: foreground.Policy) -> int:
-    lock = request.wanted.locked.lock
-    with foreground.Foreground(session, lock, policy) as attached:
+def _attached(session: Session, request: _Request, attached: foreground.Foreground) -> int:
+    with attached:
         with _daemon(session, request) as started:
             if attached.was_interrupted:
                 raise KeyboardInterrupt
@@ -218,13 +222,13 @@ def _daemon(session: Session, request: _Request, *, keeps: bool = False) -> Iter
             is_ours = _finish(session, start)
         try:
             # The keeper and the daemon come up while the files are written.
-            tree = topology.write_first(lock)
+            topology.write_first(lock)
         finally:
             if start is not None and not is_claimed:
                 is_ours = _finish(session, start)
             if daemon is None:
                 daemon = session.connect()
-        yield _Started(daemon, is_ours, lambda: topology.write(session, lock, tree))
+        yield _Started(daemon, is_ours, lambda: topology.write(session, lock))
     except BaseException as problem:
         if (
             daemon is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,19 +42,19 @@ def files_of(lock: Lock) -> tuple[File, ...]:
     return tuple(made)
 
 
-def needed_first(files: Iterable[File]) -> tuple[File, ...]:
-    """Return the files that a component may read when it starts.
+def needed_first(lock: Lock) -> tuple[File, ...]:
+    """Return the files that a component may read when it starts, a part of `files_of`.
 
-    The rest is for people and for `orch run`: it can be written while the system comes up.
+    The rest is for people and for `orch run`: it can be made and written while the system
+    comes up.
     """
-    last = ("__info__.json", "environment.json", LOCK_FILE)
-    told = {f.path.rpartition("/")[0] for f in files if f.path.endswith("/addresses.json")}
-    return tuple(
-        f
-        for f in files
-        if f.path.rpartition("/")[0] in told
-        or not (f.path.endswith(last) or (f.path.endswith("/config.json") and f.text == EMPTY))
-    )
+    made: list[File] = []
+    for component in lock.components.values():
+        if _is_told(component):
+            made.extend(_of_component(component))
+        elif component.config:
+            made.append(_config(component))
+    return tuple(made)
 
 
 def lock_text(lock: Lock) -> str:
@@ -94,11 +94,10 @@ def _of_component(component: Component) -> list[File]:
     place = directory_of(component)
     made = [
         File(f"{place}/__info__.json", _text(_info(component))),
-        File(f"{place}/config.json", _text(component.config)),
+        _config(component),
         File(f"{place}/environment.json", _text(component.environment), PRIVATE),
     ]
-    # A wired program speaks with others too, and may read where they are.
-    if component.handler is not None or _is_wired(component):
+    if _is_told(component):
         made.append(File(f"{place}/addresses.json", _text(_addresses(component))))
     return made
 
@@ -127,9 +126,15 @@ def _info(component: Component) -> dict[str, Any]:
     }
 
 
-def _is_wired(component: Component) -> bool:
+def _config(component: Component) -> File:
+    return File(f"{directory_of(component)}/config.json", _text(component.config))
+
+
+def _is_told(component: Component) -> bool:
+    """Whether it finds a file with its addresses: a wired program may read where others are."""
     ends = (component.connections, component.states)
-    return any(wiring.inward or wiring.outward for wiring in ends)
+    wired = any(wiring.inward or wiring.outward for wiring in ends)
+    return component.handler is not None or wired
 
 
 def _addresses(component: Component) -> dict[str, Any]:
