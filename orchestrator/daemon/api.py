@@ -56,6 +56,8 @@ class Api:
         self.sessions: set[Session] = set()
         self.sequence = 0
         self.idle: Callable[[], None] = lambda: None
+        self.is_new = True
+        """Whether nobody has applied anything yet: who started this daemon is about to."""
         self.needs_descriptors: Callable[[int], None] = lambda _count: None
         self.upgrade: Callable[[Session, int], None] = lambda _session, _number: None
         self._names: dict[str, str] = {}
@@ -128,6 +130,7 @@ class Api:
 
     def apply(self, params: Params) -> dict[str, Any]:
         """Make the system be what a lock says."""
+        self.is_new = False
         try:
             lock = plain.decode(Lock, params["lock"])
         except (KeyError, ValueError) as error:

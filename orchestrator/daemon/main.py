@@ -203,7 +203,7 @@ class Daemon:
         self.host.child_ended()  # Orphans may have ended while nobody was told of it.
         self.api.reloads.recover_soon()
         self.link.send(ready=True)
-        loop.call_later(UNUSED, self._end_if_unused)
+        loop.call_later(UNUSED, self._wait_no_more)
         logger.info("Ready: %d instances", len(self.supervisor.slots))
         await self._done.wait()
         await self.pipes.close()
@@ -395,8 +395,14 @@ class Daemon:
     def _finished(self) -> None:
         self._loop.call_soon(self._done.set)
 
+    def _wait_no_more(self) -> None:
+        self.api.is_new = False
+        self._end_if_unused()
+
     def _end_if_unused(self) -> None:
-        if not self.supervisor.slots and not self.api.sessions and not self.supervisor.stopping:
+        # Another client may come and go before the `up` that has started us applies.
+        is_wanted = self.supervisor.slots or self.api.sessions or self.api.is_new
+        if not is_wanted and not self.supervisor.stopping:
             self.api.begin_shutdown(why="there is nothing to supervise")
 
 
