@@ -309,7 +309,7 @@ def connect_component(runtime_dir: Path, row: Row, timeout: Seconds = CONNECT_TI
         # That of another user's component lies elsewhere: a link of that user leads to it.
         stream = _open(path, timeout, "", path.lstat().st_uid)
     except (DaemonUnreachable, OSError) as problem:
-        doing = row["phase"] if row["pid"] is None else "no handler of this version"
+        doing = row["phase"] if row["pid"] is None else "no handler, or of another user"
         message = f"cannot ask {row['name']} itself: it is {doing}"
         raise RequestFailed("unreachable", message) from problem
     return Client(stream, path, "", who=row["name"])
