@@ -74,7 +74,11 @@ class Reloads:
         for slot in slots:
             base = self._supervisor.slots[slot].instance.component.base
             by_base.setdefault(base, []).append(slot)
-        groups = [self._replicas(base, each, changed) for base, each in by_base.items()]
+        # The first replica is the canary, in whatever order the files that changed were found.
+        groups = [
+            self._replicas(base, sorted(each, key=self._number), changed)
+            for base, each in by_base.items()
+        ]
         found = {each["name"]: each for group in await asyncio.gather(*groups) for each in group}
         return [found[name] for name in map(self._name, slots) if name in found]
 
@@ -280,6 +284,9 @@ class Reloads:
 
     def _name(self, slot: str) -> str:
         return self._supervisor.slots[slot].instance.component.name
+
+    def _number(self, slot: str) -> int:
+        return self._supervisor.slots[slot].instance.component.instance
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work, name="reload")

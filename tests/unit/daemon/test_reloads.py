@@ -205,6 +205,13 @@ def test_a_canary_that_fails_keeps_the_code_from_the_others(world: World) -> Non
     assert [name for name, _, _ in world.asked] == ["shop.web@1"]
 
 
+def test_the_first_replica_is_the_canary_in_whatever_order_files_were_found(world: World) -> None:
+    world.system.apply(*REPLICAS)
+    files = {one.slot: frozenset({"/web.py"}) for one in reversed(REPLICAS)}
+    world.let(lambda: world.reloads.changed(files))
+    assert [name for name, _, _ in world.asked] == ["shop.web@1", "shop.web@2", "shop.web@3"]
+
+
 def test_those_that_do_not_run_or_do_not_want_it_are_left_alone(world: World) -> None:
     world.system.apply(WEB, ALONE)
     world.system.supervisor.stop([WEB.slot])
