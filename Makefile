@@ -43,8 +43,8 @@ types: $(READY) ## Check the types with mypy, strict
 layers: $(READY) ## Check who may import whom
 	@$(BIN)/lint-imports --no-logo
 
-test: $(READY) redis ## Run every test, with coverage
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term
+test: $(READY) redis ## Run every test, with coverage; root: as a user, and what concerns root
+	@$(BIN)/python tests/users.py all -n $(WORKERS)
 
 # A real server for the tests of kept states; without one they are skipped, and say so.
 redis:

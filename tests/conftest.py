@@ -13,17 +13,27 @@ import pytest
 # A script that starts the tests in the background has them ignore Ctrl-C, and all their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PRIVILEGED = ("contract", "integration/processes", "e2e", "faults")
-"""The folders of tests that depend on who runs them: users, groups, limits, signals, links."""
+PRIVILEGED = (
+    "contract",
+    "integration/processes",
+    "e2e/test_child.py",
+    "e2e/test_doctor.py",
+    "e2e/test_guests.py",
+    "e2e/test_limits.py",
+    "e2e/test_sockets.py",
+    "e2e/test_surroundings.py",
+    "e2e/test_zygote.py",
+)
+"""Tests that depend on who runs them: users, control groups, limits, namespaces, descriptors."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what depends on who runs it; leave out what only root can do, for all others."""
     here = Path(__file__).parent
-    folders = [here / name for name in PRIVILEGED]
+    places = {here / name for name in PRIVILEGED}
     only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
     for item in items:
-        if any(folder in item.path.parents for folder in folders):
+        if not places.isdisjoint((item.path, *item.path.parents)):
             item.add_marker(pytest.mark.privileged)
         if item.get_closest_marker("root") is not None:
             item.add_marker(only_root)

@@ -37,7 +37,18 @@ class NotReachable(Exception):
 
 def mount(*arguments: str) -> None:
     """Call mount(8)."""
-    subprocess.run(["mount", *arguments], check=True)
+    try:
+        subprocess.run(["mount", *arguments], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NotReachable(f"the mounts cannot be made: {error}") from error
+
+
+def known(name: str) -> pwd.struct_passwd:
+    """Return the entry of a user."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise NotReachable("there is no such user") from None
 
 
 def closed(path: Path) -> Path | None:
@@ -136,10 +147,10 @@ def main(word: str, *arguments: str) -> int:
         if word != "all":
             sys.exit("cannot become another user: only root can; run pytest instead")
         return pytest(*COVERED, *arguments, more={})
-    user = pwd.getpwnam(USER)
     interpreter = Path(sys.executable).resolve()
     home = Path(tempfile.mkdtemp(prefix="orch-user-", dir="/tmp"))
     try:
+        user = known(USER)
         aside = home / "aside"
         aside.mkdir()
         open_up({HERE, Path(sys.base_prefix).resolve(), interpreter.parent.parent}, aside)

@@ -67,6 +67,7 @@ def test_every_target_the_readme_names_exists() -> None:
         "docs/tutorial/first-system.md",
         "docs/tutorial/states.md",
         "docs/reference/connections.md",
+        "docs/how-to/limits.md",
     ],
 )
 def test_what_a_page_says_happens_when_typed(page: str, scenario: Scenario) -> None:
