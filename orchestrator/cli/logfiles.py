@@ -161,19 +161,21 @@ class LogFile:
         if self._stale:
             self._stale &= frozenset(begins)
             begins = tuple(begin for begin in begins if begin not in self._stale)
-        if begins and self._end(begins[-1]) > os.fstat(fd).st_size:
+        end = self._end(begins[-1]) if begins else None
+        if end is not None and end > os.fstat(fd).st_size:
             return ()  # The live file was replaced, and nobody has told the segments.
         return begins
 
     def _segment(self, begin: int) -> Path:
         return self.path.with_name(loglayout.segment_name(self.path.name, begin))
 
-    def _end(self, begin: int) -> int:
+    def _end(self, begin: int) -> int | None:
+        """Return the offset behind a segment's last byte; None when it has been removed."""
         try:
             return begin + self._segment(begin).stat().st_size
         except FileNotFoundError:
             self._catalogue.forget(self.path)
-            return begin
+            return None
 
     def _read(self, fd: int, limit: int) -> bytes | None:
         """Return the bytes at the offset; None when it moved and one must try again."""
@@ -182,6 +184,9 @@ class LogFile:
         if not begins:
             return self._read_whole(fd, limit, data)
         boundary = self._end(begins[-1])
+        if boundary is None:
+            # So much was rotated since the list was made that nobody knows what is a hole.
+            return None
         if self.offset >= boundary:
             return data
         number = bisect.bisect_right(begins, self.offset) - 1

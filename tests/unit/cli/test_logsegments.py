@@ -150,6 +150,29 @@ def test_directories_are_listed_again_only_when_they_changed(
     assert catalogue.begins(log) == (0, 6500, 13_000, 19_500)
 
 
+def test_a_hole_is_none_when_its_segment_went_before_it_was_looked_at(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the list of segments and the look at the newest, four rotations."""
+    listing = Catalogue.begins
+
+    def write(first: int) -> None:
+        with log.open("ab") as file:
+            file.write(numbered(first, first + 10_000))
+        rotation.rotate(log, 3)
+
+    def begins(catalogue: Catalogue, path: Path) -> tuple[int, ...]:
+        found = listing(catalogue, path)
+        monkeypatch.undo()
+        for first in range(10_000, 50_000, 10_000):
+            write(first)
+        return found
+
+    write(0)
+    monkeypatch.setattr(Catalogue, "begins", begins)
+    assert read_all(LogFile(log)) == numbered(20_000, 50_000)
+
+
 @pytest.mark.parametrize("keep", [3, 1000])
 def test_a_reader_beside_a_writer_and_a_rotation_misses_nothing(log: Path, keep: int) -> None:
     """With all segments kept, every byte; with three, every byte unless it fell too far behind."""
