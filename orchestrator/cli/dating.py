@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ from orchestrator.cli.logfiles import LogFile
 from orchestrator.cli.loglines import LONGEST
 from orchestrator.wire import loglayout
 from orchestrator.wire.loglayout import Times
+
+_SMALL = 1 << 14
+"""Up to so many bytes an index is read rather than mapped."""
 
 SLACK = 2.0
 """How far, in seconds, the time in a line may be from when its bytes were seen."""
@@ -37,12 +41,21 @@ class Piece(NamedTuple):
 
 
 def times_of(log: Path) -> Times:
-    """Return the index of a log, mapped; an empty one when there is none."""
+    """Return the index of a log, mapped when it is large; an empty one when there is none."""
+    directory, _, name = str(log).rpartition("/")
     try:
-        with (log.parent / loglayout.TIMES / log.name).open("rb") as file:
-            return Times(memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)))
+        fd = os.open(f"{directory or '.'}/{loglayout.TIMES}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return Times()
+    try:
+        data = os.read(fd, _SMALL)
+        if len(data) < _SMALL:
+            return Times(data)
+        return Times(memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ)))
     except (OSError, ValueError):
         return Times()
+    finally:
+        os.close(fd)
 
 
 def pieces(file: LogFile, times: Times | None, end: int, limit: int) -> Iterator[Piece]:

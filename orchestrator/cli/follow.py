@@ -105,7 +105,8 @@ class Follower:
 
     def add(self, name: str, stream: str, path: Path) -> None:
         """Follow one file, which may not exist yet."""
-        self._watch(path.parent)
+        if self._notices is not None:
+            self._watch(path.parent)
         if path in self._sources:
             return
         out = (sys.stderr if self._split and stream == "stderr" else sys.stdout).buffer

@@ -28,30 +28,30 @@ class Catalogue:
     """The segments in the directories of logs, listed again only when one has changed."""
 
     def __init__(self) -> None:
-        self._listed: dict[Path, tuple[int, dict[str, list[int]]]] = {}
+        self._listed: dict[str, tuple[int, dict[str, list[int]]]] = {}
 
     def begins(self, log: Path) -> tuple[int, ...]:
         """Return the first offsets of a log's segments, in order."""
-        directory = log.parent
+        directory, _, name = str(log).rpartition("/")
         try:
-            changed = directory.stat().st_mtime_ns
+            changed = os.stat(directory or ".").st_mtime_ns  # noqa: PTH116 - hot path
         except OSError:
             return ()
         listed = self._listed.get(directory)
         if listed is None or listed[0] != changed:
             now = time.time_ns()
-            found = _list(directory)
+            found = _list(directory or ".")
             self._listed[directory] = (changed if now - changed > _SETTLED_NS else 0, found)
         else:
             found = listed[1]
-        return tuple(found.get(log.name, ()))
+        return tuple(found.get(name, ()))
 
     def forget(self, log: Path) -> None:
         """List the log's directory again next time."""
-        self._listed.pop(log.parent, None)
+        self._listed.pop(str(log).rpartition("/")[0], None)
 
 
-def _list(directory: Path) -> dict[str, list[int]]:
+def _list(directory: str) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     try:
         names = os.listdir(directory)  # noqa: PTH208 - names are enough, and there may be many
@@ -117,6 +117,8 @@ class LogFile:
             return 0, 0
         try:
             self._notice_replacement(fd)
+            if not os.fstat(fd).st_size:
+                return 0, 0
             begins = self._segments(fd)
             size = os.fstat(fd).st_size
             return (begins[0] if begins else _first_data(fd, 0, size)), size
