@@ -160,6 +160,7 @@ class Supervisor:
                 self._set_component(slot, component)
         for slot in (*components, *(gone for gone in present if gone not in components)):
             self.slots[slot] = self.slots.pop(slot)  # People see them in the topology's order.
+        self._remember(order=" ".join(self.slots))
         self._index()
         for operation in plan:
             slot = operation.slot
@@ -615,8 +616,10 @@ class Supervisor:
         Unless the records are `complete`, what lives and is in none of them is looked for too;
         it is adopted when a topology names it.
         """
-        found = list(records)
-        self._leaving_written = self.journal.meta().get("leaving", "")
+        remembered = self.journal.meta()
+        place = {slot: n for n, slot in enumerate(remembered.get("order", "").split())}
+        found = sorted(records, key=lambda record: place.get(record.slot, len(place)))
+        self._leaving_written = remembered.get("leaving", "")
         known = {record.slot for record in found}
         self._leaving = {s: None for s in self._leaving_written.split() if s in known}
         if not complete:

@@ -364,6 +364,12 @@ def test_three_deaths_in_a_row_change_nothing(system: System) -> None:
     assert len(system.started()) == 2
 
 
+def test_slots_keep_the_order_of_the_topology(system: System) -> None:
+    system.apply(WEB, CALM, DB)
+    system.reborn()
+    assert list(system.supervisor.slots) == [WEB.slot, CALM.slot, DB.slot]
+
+
 # ------------------------------------------------------------------ removal
 
 
