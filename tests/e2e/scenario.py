@@ -74,7 +74,7 @@ class Command:
     """A command line to run, with the time it may take."""
 
     argv: tuple[str, ...]
-    limit: float = 30.0
+    limit: float = 60.0
 
     def within(self, seconds: float) -> Command:
         """Return the same command with another limit."""
@@ -152,14 +152,14 @@ class Scenario:
             check(self, outcome)
         return outcome
 
-    def run(self, *argv: str, limit: float = 30.0) -> Outcome:
+    def run(self, *argv: str, limit: float = 60.0) -> Outcome:
         """Run `orch` to its end."""
         outcome = self.command([str(ORCH), *argv], limit=limit)
         if "ps" not in argv and "status" not in argv:
             self.transcript.append(str(outcome))
         return outcome
 
-    def command(self, argv: Sequence[str], *, limit: float = 30.0) -> Outcome:
+    def command(self, argv: Sequence[str], *, limit: float = 60.0) -> Outcome:
         """Run any program of this world to its end."""
         shown = (Path(argv[0]).name, *argv[1:])
         begin = time.monotonic()

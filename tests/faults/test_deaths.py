@@ -105,7 +105,7 @@ def test_a_death_at_any_moment_of_a_start_starts_nothing_twice(scenario: Scenari
 
 def test_a_death_in_a_backoff_keeps_the_count_and_the_time(scenario: Scenario) -> None:
     """Acceptance 54: two of five, and the third is tried when it was due."""
-    pause = {"initial": "3s", "factor": 1, "jitter": 0}
+    pause = {"initial": "1s", "factor": 8, "jitter": 0}
     argv = bad(*locked(scenario, "web"), "--exit-after", 0.01, "--exit-code", 9)
     scenario.services({"web": {"command": argv, "backoff": pause, "limit": {"failures": 5}}})
     scenario.step("it comes up", orch("up", "-d"), exits(0))

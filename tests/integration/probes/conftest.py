@@ -20,7 +20,7 @@ from orchestrator.daemon.host import PosixHost
 from orchestrator.process import MARKER, Order
 
 KEY = f"probes-{os.getpid()}"
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 async def eventually(check: Callable[[], object]) -> None:

@@ -8,12 +8,13 @@ import resource
 import socket
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator import process as processes
 from orchestrator.daemon import api as apis
 from orchestrator.daemon import main
 from orchestrator.daemon.api import Api, Session
@@ -571,8 +572,11 @@ def test_root_is_served(api: Api) -> None:
 
 
 @pytest.fixture
-def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], list[tuple[int, int]]]:
+def limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[int, int], list[tuple[int, int]]]]:
     """Fake the process's limits of open files; return what was set."""
+    monkeypatch.setattr(processes, "_open_files", processes._OpenFiles())
 
     def fake(soft: int, hard: int) -> list[tuple[int, int]]:
         done: list[tuple[int, int]] = []
@@ -580,7 +584,8 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], list[tuple[i
         monkeypatch.setattr(resource, "setrlimit", lambda _which, pair: done.append(pair))
         return done
 
-    return fake
+    yield fake
+    processes.restore_open_files()
 
 
 def test_enough_descriptors_are_left_alone(
