@@ -113,7 +113,7 @@ def scale(
     settings: Mapping[str, str],
     no_import: bool,
 ) -> int:
-    """Apply the file with these numbers of instances, and the others as they run."""
+    """Apply the file to these components with these numbers of instances; others stay."""
     running = collections.Counter(
         f"{row['service']}.{row['component']}" for row in session.connect().ps()
     )
@@ -121,7 +121,7 @@ def scale(
         session, settings=settings, scale=counts, running=running, imports=not no_import
     )
     topology.warn(session, wanted.locked.warnings)
-    request = _Request(wanted, (), no_deps=False, remove_orphans=False)
+    request = _Request(wanted, tuple(counts), no_deps=False, remove_orphans=False)
     return _detached(session, request, client.ready, wait_timeout, stays=True)
 
 

@@ -83,6 +83,15 @@ def test_scaling_keeps_the_lower_instances(scenario: Scenario) -> None:
     }
 
 
+def test_scaling_one_leaves_the_others_as_they_are(scenario: Scenario) -> None:
+    scenario.services({"web": SLEEP, "idle": SLEEP})
+    scenario.step("it runs", orch("up", "-d", "--wait"), exits(0))
+    scenario.step("one is stopped by hand", orch("stop", "idle"), exits(0))
+    scenario.step("another is scaled", orch("scale", "web=2"), exits(0))
+    scenario.step("and back", orch("scale", "web=1"), exits(0), row("web.web", phase="running"))
+    assert scenario.row("idle.idle")["phase"] == "stopped"
+
+
 def test_a_wrong_scale_changes_nothing(scenario: Scenario) -> None:
     scenario.services({"web": SLEEP})
     scenario.step("it runs", orch("up", "-d"), exits(0))
