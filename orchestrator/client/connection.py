@@ -1,28 +1,19 @@
-"""The typed, synchronous client of a system's daemon.
-
-It speaks the control protocol over the unix socket in the system's runtime directory and
-knows nothing of the daemon's inside. It never polls: every wait follows the watch stream
-and has an end. A connection that breaks because the daemon died is opened anew, for the
-keeper repairs the daemon and no component notices.
-
-Rows stay the plain objects of the protocol (`Row` gives them types): a thousand instances
-send thousands of them while they start, and a copy of each would buy nothing.
-"""
+"""Connections to a daemon, and to living components: requests, answers and streams."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import enum
 import os
 import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Self, TypedDict, cast
+from typing import Any, NoReturn, Self, cast
 
+from orchestrator.client.rows import Condition, Event, Outcome, Row, Step, Waiting, describe
 from orchestrator.errors import DaemonUnreachable, ProtocolError, RequestFailed, WaitTimeout
 from orchestrator.model import names, units
 from orchestrator.model.units import Instant, Seconds
@@ -34,97 +25,7 @@ REQUEST_TIMEOUT: Seconds = 60.0
 REPAIR_TIMEOUT: Seconds = 10.0
 """How long the keeper may take to put a daemon that died back in place."""
 
-LAST_LINES = 20
-"""How many log lines explain a failure."""
-
-_NAMED = 10
-"""How many instances a message names before it counts the rest."""
-
 _CHUNK = 1 << 18
-_ENDED = frozenset({"exited", "stopped", "failed", "disabled"})
-
-
-class Row(TypedDict):
-    """One instance as the daemon reports it."""
-
-    name: str
-    service: str
-    component: str
-    instance: int
-    phase: str
-    ready: bool
-    healthy: bool | None
-    pid: int | None
-    start: str | None
-    """How a handler's process came to be: `zygote`, or `exec` and why; None when not known."""
-    generation: int
-    restarts: int
-    reload: str | None
-    code: int | None
-    """Which code a handler's process runs: 1 at its start, one more with each exchange."""
-    result: str | None
-    exit_code: int | None
-    signal: int | None
-    started_at: str | None
-    wanted: str
-    why: str | None
-    failures: int
-    next_start_in: float | None
-    stop_in: float | None
-    stdout: str | None
-    stderr: str | None
-    warning: str | None
-    """What went wrong and stopped nothing: an optional dependency, a stop command."""
-
-
-class Event(TypedDict, total=False):
-    """One item of the watch stream; `kind` is `instance`, `removed` or `system`.
-
-    `seq` counts from the snapshot's on, one by one over all instances of the system.
-    """
-
-    seq: int
-    time: str
-    kind: str
-    row: Row
-    name: str
-    state: str
-    exit_code: int
-    why: str
-
-
-class Step(TypedDict):
-    """One line of a plan: what happens to an instance, and because of what.
-
-    `changed` is where it differs from what runs: the keys to each value, outermost first.
-    """
-
-    name: str
-    action: str
-    cause: str
-    changed: list[list[str]]
-
-
-class Verdict(enum.Enum):
-    """What a condition says of a row."""
-
-    PENDING = enum.auto()
-    DONE = enum.auto()
-    FAILED = enum.auto()
-
-
-Condition = Callable[[Row], Verdict]
-"""A pure function over one row; a wait ends when no row is pending."""
-
-
-class Outcome:
-    """How a wait ended: the last row of every awaited instance, and those that failed."""
-
-    __slots__ = ("failed", "rows")
-
-    def __init__(self, rows: dict[str, Row], failed: tuple[Row, ...]) -> None:
-        self.rows = rows
-        self.failed = failed
 
 
 class Change:
@@ -144,140 +45,6 @@ class Change:
         self.affected = affected
         self.unchanged = unchanged
         self.needed = needed
-
-
-def is_terminal(row: Row) -> bool:
-    """Tell whether nothing more happens to the instance by itself."""
-    return row["phase"] in _ENDED
-
-
-def is_scheduled(row: Row) -> bool:
-    """Tell whether the instance only waits for the time of its schedule."""
-    return row["phase"] == "waiting" and row["next_start_in"] is not None
-
-
-def settled(row: Row) -> Verdict:
-    """Ask that the instance no longer waits: its process was started, or it has ended."""
-    phase = row["phase"]
-    if phase == "failed":
-        return Verdict.FAILED
-    if is_scheduled(row) or (phase == "waiting" and row["failures"]):
-        return Verdict.DONE  # It waits for its time, or has run and waits to be tried again.
-    if phase in ("waiting", "stopping") or (phase == "backoff" and row["generation"] == 0):
-        return Verdict.PENDING
-    if phase == "starting" and row["pid"] is None:
-        return Verdict.PENDING  # Its set-up may yet fail: nothing was executed.
-    return Verdict.DONE
-
-
-def ready(row: Row) -> Verdict:
-    """Ask that the instance is ready, or has ended well."""
-    phase = row["phase"]
-    if phase in ("failed", "stopped"):
-        return Verdict.FAILED
-    if phase in ("exited", "disabled") or (row["ready"] and phase == "running"):
-        return Verdict.DONE
-    if is_scheduled(row):
-        return Verdict.DONE
-    return Verdict.PENDING
-
-
-def serving(row: Row) -> Verdict:
-    """Ask that the instance is ready now; one that has ended can no longer become so."""
-    return Verdict.FAILED if is_terminal(row) else ready(row)
-
-
-def ended(row: Row) -> Verdict:
-    """Ask that the instance has no process and will get none by itself."""
-    return Verdict.DONE if is_terminal(row) else Verdict.PENDING
-
-
-def stopped(row: Row) -> Verdict:
-    """Ask that the instance is down; one that somebody wants again meanwhile will not be."""
-    if not is_terminal(row) and row["wanted"] == "up":
-        return Verdict.FAILED
-    return ended(row)
-
-
-def regenerated(before: Mapping[str, int]) -> Condition:
-    """Ask for a newer process than the one of generation `before`, and that it is ready."""
-
-    def condition(row: Row) -> Verdict:
-        if row["generation"] > before.get(row["name"], 0):
-            return ready(row)
-        # Somebody who stops it meanwhile has the last word.
-        is_over = row["phase"] == "failed" or (is_terminal(row) and row["wanted"] == "down")
-        return Verdict.FAILED if is_over else Verdict.PENDING
-
-    return condition
-
-
-def reason(row: Row) -> str:
-    """Return in a few words why the instance is as it is; empty when there is nothing to say."""
-    if row["why"]:
-        return row["why"]
-    if row["signal"] is not None:
-        return f"signal {row['signal']}"
-    if row["exit_code"] is not None:
-        return f"exit {row['exit_code']}"
-    return row["result"] or ""
-
-
-def failure(row: Row, lines: int = LAST_LINES) -> str:
-    """Return the text that explains a failed instance: its reason and its last log lines."""
-    why = reason(row)
-    head = f"{row['name']} {row['phase']}" + (f": {why}" if why else "")
-    if row["result"] == "dependency":
-        return head  # It was not started, so what its log ends with is of another day.
-    for path in (row["stderr"], row["stdout"]):
-        tail = last_lines(path, lines) if path else []
-        if tail:
-            return "\n".join((f"{head}; the end of {path}:", *(f"    {line}" for line in tail)))
-    return head
-
-
-def last_lines(path: str | Path, count: int) -> list[str]:
-    """Return up to `count` last lines of a log; none when it cannot be read.
-
-    At most a megabyte is read, and the zero bytes of a punched head are no line.
-    """
-    blocks: list[bytes] = []
-    newlines = 0
-    try:
-        with Path(path).open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            lowest = max(0, end - (1 << 20))
-            while end > lowest and newlines <= count:
-                begin = max(lowest, end - (1 << 16))
-                file.seek(begin)
-                block = file.read(end - begin)
-                blocks.append(block)
-                newlines += block.count(b"\n")
-                end = begin
-    except OSError:
-        return []
-    text = b"".join(reversed(blocks)).lstrip(b"\0")
-    lines = text.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.decode(errors="replace").rstrip("\r") for line in lines[-count:]]
-
-
-def describe(rows: Collection[Row]) -> str:
-    """Return the instances with what they are doing: `market.engine (starting, pid 12)`."""
-    texts = [_describe(row) for row, _ in zip(rows, range(_NAMED), strict=False)]
-    more = len(rows) - len(texts)
-    return ", ".join(texts) + (f" and {more} more" if more else "")
-
-
-def _describe(row: Row) -> str:
-    if row["why"]:
-        detail = row["why"]
-    elif row["pid"] is not None:
-        detail = f"{row['phase']}, pid {row['pid']}"
-    else:
-        detail = row["phase"]
-    return f"{row['name']} ({detail})"
 
 
 def connect(
@@ -688,7 +455,7 @@ class Client:
             DaemonUnreachable: The daemon ended and did not come back.
         """
         deadline = time.monotonic() + timeout
-        waiting = _Waiting(condition, seen)
+        waiting = Waiting(condition, seen)
         watch = self.watch(names)
         waiting.begin(watch.rows)
         while waiting.pending and not (at_first_failure and waiting.failed):
@@ -758,53 +525,6 @@ class Watch:
         """Yield events until the daemon closes the stream; this is the one wait without end."""
         while not self.at_end:
             yield from self.wait(3600.0)
-
-
-class _Waiting:
-    """Who is still awaited: each event costs one look at one row."""
-
-    __slots__ = ("_condition", "_seen", "failed", "is_over", "pending", "rows")
-
-    def __init__(self, condition: Condition, seen: Callable[[Row], None] | None) -> None:
-        self._condition = condition
-        self._seen = seen
-        self.rows: dict[str, Row] = {}
-        self.pending: dict[str, Row] = {}
-        self.failed: dict[str, Row] = {}
-        self.is_over = False
-
-    def begin(self, rows: Sequence[Row]) -> None:
-        self.rows.clear()
-        self.pending.clear()
-        self.failed.clear()
-        for row in rows:
-            self._look(row)
-
-    def take(self, event: Event) -> None:
-        kind = event["kind"]
-        if kind == "instance":
-            self._look(event["row"])
-        elif kind == "removed":
-            self.pending.pop(event["name"], None)
-            self.failed.pop(event["name"], None)
-            self.rows.pop(event["name"], None)
-        elif kind == "system":
-            self.is_over = event["state"] == "stopped"
-
-    def _look(self, row: Row) -> None:
-        name = row["name"]
-        self.rows[name] = row
-        verdict = self._condition(row)
-        if verdict is Verdict.PENDING:
-            self.pending[name] = row
-        else:
-            self.pending.pop(name, None)
-        if verdict is Verdict.FAILED:
-            self.failed[name] = row
-        else:
-            self.failed.pop(name, None)
-        if self._seen is not None:
-            self._seen(row)
 
 
 def _rows(result: Mapping[str, Any]) -> list[Row]:
