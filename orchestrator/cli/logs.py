@@ -102,8 +102,10 @@ def style_of(session: Session, *, prefix: bool, coloured: bool) -> Style:
 def _live(daemon: Client, follower: Follower, names: Sequence[str]) -> None:
     """Follow until the system has stopped; a daemon that dies is awaited, its logs go on."""
     watch = daemon.watch(names)
-    _begin(follower, watch.rows)
+    _see(follower, watch.rows)
+    # Before the history is shown, which takes its time: what comes meanwhile is new.
     follower.from_now()
+    follower.show_history()
     is_over = False
     while True:
         _wait(follower, daemon, watch)
@@ -126,11 +128,15 @@ def _live(daemon: Client, follower: Follower, names: Sequence[str]) -> None:
 
 
 def _begin(follower: Follower, rows: Sequence[Row]) -> None:
+    _see(follower, rows)
+    follower.show_history()
+
+
+def _see(follower: Follower, rows: Sequence[Row]) -> None:
     # Before the first line, so that all prefixes are as wide as the widest.
     follower.width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         follower.see(row)
-    follower.show_history()
 
 
 def _wait(follower: Follower, daemon: Client | None = None, watch: Watch | None = None) -> None:
