@@ -208,7 +208,7 @@ def small_disk(scenario: Scenario) -> Iterator[Path]:
 
 
 def test_a_full_disk_for_logs_stops_nobody(scenario: Scenario, small_disk: Path) -> None:
-    """Acceptance 66: components and daemon run on, and space helps again."""
+    """Components and daemon run on, and space helps again."""
     scenario.services({"loud": {"command": bad()}, "web": {"command": bad()}}, base_dir="disk")
     scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
     for name in ("loud.loud", "web.web"):

@@ -31,7 +31,7 @@ def back_again(scenario: Scenario, old: int) -> dict[str, Row]:
 
 
 def test_the_next_daemon_takes_over_every_process(scenario: Scenario) -> None:
-    """Acceptance 46; one has given up, one was stopped by hand, one has children."""
+    """One has given up, one was stopped by hand, one has children."""
     services: dict[str, object] = {f"web{number}": {"command": bad()} for number in range(7)}
     services["moody"] = {
         "command": bad("--exit-after", 0.3, "--exit-code", 1),
@@ -59,7 +59,7 @@ def test_the_next_daemon_takes_over_every_process(scenario: Scenario) -> None:
 
 
 def test_an_end_without_a_daemon_is_known_to_the_next(scenario: Scenario) -> None:
-    """Acceptance 47: exit code 7 while the daemon is dead; the policy is applied, once."""
+    """Exit code 7 while the daemon is dead; the policy is applied, once."""
     trigger = scenario.root / "end"
     argv = bad(
         "--name", "web", "--record", scenario.record_file, "--until", trigger, "--exit-code", 7
@@ -89,7 +89,7 @@ def test_an_end_without_a_daemon_is_known_to_the_next(scenario: Scenario) -> Non
 
 
 def test_no_line_is_lost_while_the_daemon_is_dead(scenario: Scenario) -> None:
-    """Acceptance 48: numbered lines through two deaths, each once, never a broken pipe."""
+    """Numbered lines through two deaths, each once, never a broken pipe."""
     trigger = scenario.root / "enough"
     scenario.services(
         {"web": {"command": bad("--rate", 20_000, "--until", trigger), "restart": "never"}}
@@ -148,7 +148,6 @@ def test_both_may_die_at_once_and_the_next_up_takes_over(scenario: Scenario) -> 
 
 
 def test_a_second_daemon_refuses_and_names_the_first(scenario: Scenario) -> None:
-    """Acceptance 51."""
     scenario.services({"web": {"command": bad()}})
     scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
     facts = scenario.daemon()

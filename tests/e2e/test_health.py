@@ -69,7 +69,6 @@ def pass_time(scenario: Scenario, seconds: float) -> None:
 
 
 def test_what_fails_its_liveness_probe_is_restarted_once(scenario: Scenario) -> None:
-    """Acceptance 41."""
     argv = bad("--name", "web", "--record", scenario.record_file, "--slow-stop", 0.4)
     scenario.services(
         {
@@ -91,7 +90,6 @@ def test_what_fails_its_liveness_probe_is_restarted_once(scenario: Scenario) -> 
 
 
 def test_the_exit_code_of_the_daemon_tells_a_liveness_failure(scenario: Scenario) -> None:
-    """Acceptance 43."""
     scenario.services(
         {
             "web": {
@@ -107,7 +105,7 @@ def test_the_exit_code_of_the_daemon_tells_a_liveness_failure(scenario: Scenario
 
 
 def test_a_readiness_that_is_lost_restarts_nothing(scenario: Scenario) -> None:
-    """Acceptance 9 and 42: those who came stay, those who come late wait."""
+    """Those who came stay, those who come late wait."""
     ready = {"exec": exists(scenario, "well"), "every": "50ms", "failures": 2}
     needs = {"depends_on": ["web"]}
     scenario.services(
@@ -176,7 +174,6 @@ def test_a_start_that_never_ends_is_bounded(scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("how", ["busy", "stopped"])
 def test_a_missed_watchdog_aborts_and_restarts(scenario: Scenario, how: str) -> None:
-    """Acceptance 44."""
     watched(scenario, "500ms")
     pass_time(scenario, 1.2)
     before = scenario.row("web.web")

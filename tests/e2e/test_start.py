@@ -37,7 +37,7 @@ from tests.e2e.scenario import (
 def test_what_cannot_be_started_says_why_at_once(
     scenario: Scenario, component: dict[str, object], hint: str
 ) -> None:
-    """Acceptance 37: a spawn error names stage and reason; there is no storm of restarts."""
+    """A spawn error names stage and reason; there is no storm of restarts."""
     scenario.write("not a program\n", "not-executable")
     scenario.write("#!/no/such/interpreter\n", "lost-interpreter").chmod(0o755)
     scenario.services({"web": component, "other": {"command": bad()}})
@@ -54,7 +54,7 @@ def test_what_cannot_be_started_says_why_at_once(
 
 
 def test_a_folder_that_went_away_is_a_spawn_error(scenario: Scenario) -> None:
-    """Acceptance 37, for what no check before the start can see."""
+    """What no check before the start can see."""
     work = scenario.root / "work"
     work.mkdir()
     scenario.services({"web": {"command": bad(), "working_dir": "work"}})
@@ -72,7 +72,7 @@ def test_a_folder_that_went_away_is_a_spawn_error(scenario: Scenario) -> None:
 
 
 def test_a_process_finds_exactly_what_was_declared(scenario: Scenario) -> None:
-    """Acceptance 98: environment, directory, umask, limits, group and session, descriptors."""
+    """Environment, directory, umask, limits, group and session, descriptors."""
     scenario.write("FROM_FILE=one\n", "variables")
     (scenario.root / "work").mkdir()
     scenario.services(
@@ -116,7 +116,7 @@ def test_a_process_finds_exactly_what_was_declared(scenario: Scenario) -> None:
 
 
 def test_a_process_of_another_user_is_wholly_theirs(scenario: Scenario) -> None:
-    """Acceptance 98: user, group and further groups; only the superuser can change them."""
+    """User, group and further groups; only the superuser can change them."""
     if not is_superuser():
         pytest.skip("needs the superuser")
     scenario.root.chmod(0o755)
@@ -133,7 +133,6 @@ def is_superuser() -> bool:
 
 
 def test_a_dependent_of_what_failed_does_not_start_and_says_so(scenario: Scenario) -> None:
-    """Acceptance 3."""
     scenario.services(
         {
             "database": {
@@ -185,7 +184,7 @@ def test_a_failing_program_is_given_up_after_its_limit(scenario: Scenario) -> No
 
 
 def test_the_end_of_a_component_can_end_the_system(scenario: Scenario) -> None:
-    """Acceptance 43: by failure with exit code 10, by success with 0."""
+    """By failure with exit code 10, by success with 0."""
     for code, expected in ((1, 10), (0, 0)):
         work = bad("--exit-after", 0.2, "--exit-code", code)
         more = {"on_failure": "shutdown"} if code else {"on_exit": "shutdown"}
@@ -196,7 +195,6 @@ def test_the_end_of_a_component_can_end_the_system(scenario: Scenario) -> None:
 
 
 def test_the_exit_code_can_be_that_of_a_component(scenario: Scenario) -> None:
-    """Acceptance 89."""
     scenario.services(
         {
             "work": {"command": bad("--exit-after", 0.2, "--exit-code", 42), "restart": "never"},
@@ -207,7 +205,7 @@ def test_the_exit_code_can_be_that_of_a_component(scenario: Scenario) -> None:
 
 
 def test_the_first_failure_can_end_all(scenario: Scenario) -> None:
-    """Acceptance 89: with its exit code, or with that of one which the abort ended."""
+    """With its exit code, or with that of one which the abort ended."""
     work = {"command": bad("--exit-after", 0.2, "--exit-code", 111), "restart": "never"}
     scenario.services({"work": work, "web": {"command": ["sleep", "1000"]}})
     scenario.step("its code", orch("up", "--abort-on-failure"), exits(111), nothing_runs)
@@ -227,7 +225,7 @@ def test_the_first_failure_can_end_all(scenario: Scenario) -> None:
 
 
 def test_what_ends_well_is_as_good_as_ready(scenario: Scenario) -> None:
-    """Acceptance 88: a wait is over when one has done its work and the others are ready."""
+    """A wait is over when one has done its work and the others are ready."""
     scenario.services(
         {
             "once": {"command": bad("--exit-after", 0.3, "--silent"), "restart": "on-failure"},
@@ -245,7 +243,6 @@ def test_what_ends_well_is_as_good_as_ready(scenario: Scenario) -> None:
 
 
 def test_a_wait_has_an_end(scenario: Scenario) -> None:
-    """Acceptance 88."""
     scenario.services({"web": {"command": bad(), "ready": {"tcp": "127.0.0.1:9"}}})
     scenario.step(
         "never ready",

@@ -7,7 +7,7 @@ from tests.e2e.scenario import Scenario, bad, exits, nothing_runs, orch, row, ta
 
 
 def test_a_stop_reaches_dependents_first(scenario: Scenario) -> None:
-    """Acceptance 1: alpha <- beta <- {gamma, delta}; each is dead before its dependency hears."""
+    """alpha <- beta <- {gamma, delta}; each is dead before its dependency hears."""
 
     def service(name: str, *depends_on: str) -> dict[str, object]:
         argv = bad("--name", name, "--record", scenario.record_file, "--slow-stop", 0.15)
@@ -36,7 +36,6 @@ def test_a_stop_reaches_dependents_first(scenario: Scenario) -> None:
 
 
 def test_a_program_that_stops_in_time_is_not_killed(scenario: Scenario) -> None:
-    """Acceptance 14."""
     argv = bad("--name", "web", "--record", scenario.record_file, "--slow-stop", 0.4)
     scenario.services({"web": {"command": argv, "stop": {"timeout": "3s"}}})
     scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
@@ -53,7 +52,6 @@ def test_a_program_that_stops_in_time_is_not_killed(scenario: Scenario) -> None:
 
 
 def test_a_program_that_ignores_term_is_killed_after_its_time(scenario: Scenario) -> None:
-    """Acceptance 15."""
     scenario.services({"web": {"command": bad("--ignore", "TERM"), "stop": {"timeout": "1s"}}})
     scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
     scenario.until_logged("web.web")
@@ -66,7 +64,7 @@ def test_a_program_that_ignores_term_is_killed_after_its_time(scenario: Scenario
 
 
 def test_a_stop_takes_the_descendants_along(scenario: Scenario) -> None:
-    """Acceptance 16, 17, 19: in our group, in another session, daemonised; all hold the output."""
+    """In our group, in another session, daemonised; all hold the output."""
     argv = bad(
         "--record",
         scenario.record_file,
@@ -108,7 +106,7 @@ def test_what_is_read_at_an_end_does_not_grow_with_the_components(scenario: Scen
 
 
 def test_a_crash_takes_the_leftovers_along_before_the_restart(scenario: Scenario) -> None:
-    """Acceptance 18: the leader crashes while a grandchild elsewhere holds the output."""
+    """The leader crashes while a grandchild elsewhere holds the output."""
     trigger = scenario.root / "crash"
     argv = bad(
         "--name", "web", "--record", scenario.record_file, "--child", "setsid",

@@ -37,7 +37,7 @@ def replace(path: Path, old: str, new: str) -> None:
 def test_under_load_nothing_is_restarted_and_no_line_exit_or_client_is_lost(
     scenario: Scenario,
 ) -> None:
-    """Acceptance 55: writers, crashes and clients at work through one upgrade after another."""
+    """Writers, crashes and clients at work through one upgrade after another."""
     enough = scenario.root / "enough"
     record = ("--record", scenario.record_file)
     crash = {"restart": "always", "backoff": {"initial": "10ms", "max": "10ms"}}

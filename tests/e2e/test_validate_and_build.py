@@ -8,7 +8,6 @@ from tests.e2e.scenario import Scenario, bad, exits, no_traceback, orch, says
 
 
 def test_a_cycle_is_shown_as_a_path(scenario: Scenario) -> None:
-    """Acceptance 6."""
     scenario.write(
         """\
         version: 1
@@ -35,7 +34,6 @@ def test_a_cycle_is_shown_as_a_path(scenario: Scenario) -> None:
 
 
 def test_a_component_cannot_wait_for_itself(scenario: Scenario) -> None:
-    """Acceptance 7."""
     scenario.services({"alpha": {"command": "true", "depends_on": ["alpha"]}})
     scenario.step(
         "refused",
@@ -46,7 +44,6 @@ def test_a_component_cannot_wait_for_itself(scenario: Scenario) -> None:
 
 
 def test_a_wrong_key_is_shown_with_its_place_and_the_right_one(scenario: Scenario) -> None:
-    """Acceptance 67."""
     scenario.write(
         """\
         version: 1
@@ -71,7 +68,7 @@ def test_a_wrong_key_is_shown_with_its_place_and_the_right_one(scenario: Scenari
 
 
 def test_all_mistakes_of_all_files_are_shown_at_once(scenario: Scenario) -> None:
-    """Acceptance 68: five mistakes in two included files; the JSON form says the same."""
+    """Five mistakes in two included files; the JSON form says the same."""
     scenario.write("version: 1\nname: world\ninclude: [one.yaml, two.yaml]\nservices: {}\n")
     scenario.write(
         """\
@@ -124,7 +121,6 @@ def test_a_right_topology_is_valid(scenario: Scenario) -> None:
 
 
 def test_a_second_build_changes_nothing_and_an_edit_is_noticed(scenario: Scenario) -> None:
-    """Acceptance 77."""
     scenario.services(
         {"web": {"command": bad(), "config": {"size": 1}, "environment": {"A": "b"}}}
     )

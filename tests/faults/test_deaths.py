@@ -104,7 +104,7 @@ def test_a_death_at_any_moment_of_a_start_starts_nothing_twice(scenario: Scenari
 
 
 def test_a_death_in_a_backoff_keeps_the_count_and_the_time(scenario: Scenario) -> None:
-    """Acceptance 54: two of five, and the third is tried when it was due."""
+    """Two of five, and the third is tried when it was due."""
     pause = {"initial": "1s", "factor": 8, "jitter": 0}
     argv = bad(*locked(scenario, "web"), "--exit-after", 0.01, "--exit-code", 9)
     scenario.services({"web": {"command": argv, "backoff": pause, "limit": {"failures": 5}}})
@@ -122,7 +122,7 @@ def test_a_death_in_a_backoff_keeps_the_count_and_the_time(scenario: Scenario) -
 def test_a_death_while_one_is_stopped_by_hand_is_followed_by_one_that_goes_on(
     scenario: Scenario,
 ) -> None:
-    """Acceptance 53 too: it stays stopped through the next death, until somebody starts it."""
+    """It stays stopped through the next death, until somebody starts it."""
     argv = bad(*locked(scenario, "web"), "--ignore", "TERM")
     web = {"command": argv, "stop": {"timeout": "1s"}, "restart": "always"}
     scenario.services({"web": web, "calm": {"command": bad()}})
@@ -139,7 +139,7 @@ def test_a_death_while_one_is_stopped_by_hand_is_followed_by_one_that_goes_on(
 
 
 def test_a_process_that_has_the_pid_of_a_record_is_never_signalled(scenario: Scenario) -> None:
-    """Acceptance 49: the journal names a pid that belongs to somebody else by now."""
+    """The journal names a pid that belongs to somebody else by now."""
     scenario.services({"web": {"command": bad(), "restart": "always", "backoff": SOON}})
     scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
     pid = scenario.row("web.web")["pid"]
@@ -161,7 +161,7 @@ def test_a_process_that_has_the_pid_of_a_record_is_never_signalled(scenario: Sce
     "damage", ["garbage", "cut", "older", "foreign", "gone", "a directory is there"]
 )
 def test_no_damage_of_the_journal_stops_a_start(scenario: Scenario, damage: str) -> None:
-    """Acceptance 52: what can be saved is saved, the rest is said, and nothing runs twice."""
+    """What can be saved is saved, the rest is said, and nothing runs twice."""
     path = scenario.base / "journal.db"
     scenario.services({"web": {"command": bad(*locked(scenario, "web"))}})
     scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))

@@ -90,6 +90,5 @@ def test_two_thousand_restarts_leave_nothing(scenario: Scenario) -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(7200)
 def test_a_hundred_thousand_restarts_leave_nothing(scenario: Scenario) -> None:
-    """Acceptance 97."""
     found = soak(scenario, [1_000, 10_000, 50_000, 100_000], within=7000)
     assert all(is_flat(samples[1:], 3 * MEGABYTE) for samples in found.values()), found

@@ -30,7 +30,6 @@ def sleeper() -> tuple[subprocess.Popen[bytes], Process]:
 async def test_an_unreadable_proc_fails_closed(
     host: PosixHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Acceptance 50."""
     child, process = sleeper()
     ends: asyncio.Queue[Exit] = asyncio.Queue()
     with child:

@@ -126,7 +126,6 @@ def descriptors() -> int:
 async def test_a_line_in_two_writes_with_colours_and_no_newline_makes_ready_once(
     system: System,
 ) -> None:
-    """Acceptance 8."""
     code = """
 for piece in ("\\x1b[32mlist", "en\\x1b[0mi", "ng on 80"):
     sys.stdout.write(piece); sys.stdout.flush()
@@ -173,7 +172,6 @@ async def test_a_newline_on_the_descriptor_makes_ready_and_all_is_closed(system:
 
 
 async def test_http_readiness_flaps_and_nothing_restarts(system: System) -> None:
-    """Acceptance 42."""
     server = await Server(b"HTTP/1.0 503 No\r\n\r\n").start()
     ready = Ready(http=f"http://127.0.0.1:{server.port}/", every=0.02, failures=2)
     system.start(ready=ready)

@@ -228,7 +228,6 @@ def test_without_watches_what_is_there_is_shown_but_not_followed(
 def test_a_five_megabyte_line_is_shown_in_marked_pieces(
     orch: Orch, web: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """Acceptance 59."""
     web.write_bytes("€".encode() * 1_700_000 + b"\r\n\0nul \xff\n")
     os.utime(web, (1, 1))
     assert orch("logs") == 0
