@@ -14,6 +14,7 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import IO
 
 from orchestrator.wire import loglayout
 
@@ -28,7 +29,12 @@ class Catalogue:
     """The segments in the directories of logs, listed again only when one has changed."""
 
     def __init__(self) -> None:
-        self._listed: dict[str, tuple[int, dict[str, list[int]]]] = {}
+        self._listed: dict[str, tuple[int, dict[str, dict[int, str]]]] = {}
+        self._opened: tuple[Path, IO[bytes]] | None = None
+
+    def __del__(self) -> None:
+        if self._opened is not None:
+            self._opened[1].close()
 
     def begins(self, log: Path) -> tuple[int, ...]:
         """Return the first offsets of a log's segments, in order."""
@@ -46,13 +52,44 @@ class Catalogue:
             found = listed[1]
         return tuple(found.get(name, ()))
 
+    def segment(self, log: Path, begin: int) -> Path:
+        """Return the segment of a log that begins there, as it was listed."""
+        directory, _, name = str(log).rpartition("/")
+        listed = self._listed.get(directory)
+        names = listed[1].get(name, {}) if listed is not None else {}
+        return log.with_name(names.get(begin) or loglayout.segment_name(name, begin))
+
+    def read(self, segment: Path, limit: int, position: int) -> bytes:
+        """Return bytes of a segment; one that is compressed is unpacked once, into a file.
+
+        Raises:
+            FileNotFoundError: It is not there any more, or in its other form.
+        """
+        if not segment.name.endswith(".gz"):
+            with segment.open("rb", buffering=0) as plain:
+                return os.pread(plain.fileno(), limit, position)
+        if self._opened is None or self._opened[0] != segment:
+            import gzip  # noqa: PLC0415 - few logs are compressed
+            import shutil  # noqa: PLC0415
+            import tempfile  # noqa: PLC0415
+
+            with gzip.open(segment) as packed:
+                unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - kept for the next read
+                shutil.copyfileobj(packed, unpacked, 1 << 20)
+                unpacked.flush()
+            if self._opened is not None:
+                self._opened[1].close()
+            self._opened = segment, unpacked
+        return os.pread(self._opened[1].fileno(), limit, position)
+
     def forget(self, log: Path) -> None:
         """List the log's directory again next time."""
         self._listed.pop(str(log).rpartition("/")[0], None)
 
 
-def _list(directory: str) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+def _list(directory: str) -> dict[str, dict[int, str]]:
+    """Return the names of the segments in a directory, by log and first offset, in order."""
+    found: dict[str, dict[int, str]] = {}
     try:
         names = os.listdir(directory)  # noqa: PTH208 - names are enough, and there may be many
     except OSError:
@@ -60,10 +97,10 @@ def _list(directory: str) -> dict[str, list[int]]:
     for name in names:
         parts = loglayout.split_segment(name)
         if parts is not None:
-            found.setdefault(parts[0], []).append(parts[1])
-    for begins in found.values():
-        begins.sort()
-    return found
+            there = found.setdefault(parts.log, {})
+            if parts.end is None or parts.begin not in there:
+                there[parts.begin] = name
+    return {log: dict(sorted(there.items())) for log, there in found.items()}
 
 
 class LogFile:
@@ -169,12 +206,15 @@ class LogFile:
         return begins
 
     def _segment(self, begin: int) -> Path:
-        return self.path.with_name(loglayout.segment_name(self.path.name, begin))
+        return self._catalogue.segment(self.path, begin)
 
     def _end(self, begin: int) -> int | None:
         """Return the offset behind a segment's last byte; None when it has been removed."""
+        segment = self._segment(begin)
         try:
-            return begin + self._segment(begin).stat().st_size
+            size = segment.stat().st_size
+            parts = loglayout.split_segment(segment.name)
+            return parts.end if parts is not None and parts.end is not None else begin + size
         except FileNotFoundError:
             self._catalogue.forget(self.path)
             return None
@@ -195,11 +235,13 @@ class LogFile:
         if number < 0:
             self.offset = begins[0]
             return None
+        begin = begins[number]
         try:
-            with self._segment(begins[number]).open("rb", buffering=0) as segment:
-                data = os.pread(segment.fileno(), limit, self.offset - begins[number])
+            data = self._catalogue.read(self._segment(begin), limit, self.offset - begin)
         except FileNotFoundError:
             self._catalogue.forget(self.path)
+            if begin in self._segments(fd):
+                return None  # It has been compressed meanwhile, or the other way about.
             data = b""
         if data:
             return data

@@ -232,7 +232,8 @@ def _backoff(value: dict[str, Any]) -> Backoff:
 
 
 def _logs(value: dict[str, Any]) -> Logs:
-    made: dict[str, Any] = {name: value[name] for name in ("capture", "keep") if name in value}
+    as_written = ("capture", "keep", "compress")
+    made: dict[str, Any] = {name: value[name] for name in as_written if name in value}
     if "mode" in value:
         made["mode"] = Capture(value["mode"])
     if "size" in value:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -307,6 +308,10 @@ class LogWatch:
         else:
             self._told.discard(f"rotate {log.path}")
             self._prune(log)
+            segment = done.result()
+            if log.logs.compress and segment is not None:
+                # Not one of the executor's threads: those rotate, and must not be slow.
+                threading.Thread(target=_compress, args=(segment,), daemon=True).start()
 
     def _prune(self, log: _Log) -> None:
         there = rotation.segments(Path(log.path))
@@ -322,3 +327,14 @@ class LogWatch:
         if key not in self._told:
             self._told.add(key)
             logger.warning("%s", text)
+
+
+def _compress(segment: Path) -> None:
+    """Compress a segment when nobody else needs the processor."""
+    with contextlib.suppress(OSError):
+        # A thread has a niceness of its own, setpriority(2).
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    try:
+        rotation.compress(segment)
+    except OSError as error:
+        logger.warning("Cannot compress %s: %s", segment, error)

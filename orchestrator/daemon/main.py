@@ -49,7 +49,7 @@ RELAYED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 TAKEN = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, *RELAYED)
 """All signals that are taken on the loop."""
 
-UNUSED = 30.0
+UNUSED = 15.0
 """After so many seconds a daemon that was never given a system ends."""
 
 DESCRIPTORS_BESIDE = 128

@@ -229,12 +229,16 @@ PROBES = frozenset({"http", "tcp", "exec"})
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """Where output goes: into files (`capture`), rotated at `size`, with `keep` old segments."""
+    """Where output goes: into files (`capture`), rotated at `size`, with `keep` old segments.
+
+    With `compress` the segments are compressed.
+    """
 
     capture: bool = True
     mode: Capture = Capture.FILE
     size: Bytes = 50_000_000
     keep: int = 5
+    compress: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
     logging/web-web.out             what the component appends to; a hole up to the boundary
     logging/web-web.out.0           segments, called after the offset of their first byte
     logging/web-web.out.52428800    the newest; where it ends, the live data begin
+    logging/web-web.out.0-52428800.gz  a segment, compressed: its first offset and its end
     logging/.times/web-web.out      the index: samples of (offset, time)
 
 An offset is a place in everything that was ever written to the file, and stays so for ever.
@@ -62,10 +63,33 @@ def segment_name(log: str, begin: int) -> str:
     return f"{log}.{begin}"
 
 
-def split_segment(name: str) -> tuple[str, int] | None:
-    """Return the log and the first offset that a segment's name tells; None for other files."""
-    log, dot, begin = name.rpartition(".")
-    return (log, int(begin)) if dot and log and begin.isascii() and begin.isdigit() else None
+def compressed_name(log: str, begin: int, end: int) -> str:
+    """Return the name of a compressed segment that holds the bytes from `begin` to `end`."""
+    return f"{log}.{begin}-{end}.gz"
+
+
+class Segment(NamedTuple):
+    """What the name of a segment tells; the end is None where the file's size tells it."""
+
+    log: str
+    begin: int
+    end: int | None
+
+
+def split_segment(name: str) -> Segment | None:
+    """Return what a segment's name tells; None for other files."""
+    rest, is_compressed = name.removesuffix(".gz"), name.endswith(".gz")
+    log, dot, numbers = rest.rpartition(".")
+    begin, dash, end = numbers.partition("-")
+    if not (dot and log) or bool(dash) is not is_compressed or not _is_number(begin):
+        return None
+    if not is_compressed:
+        return Segment(log, int(begin), None)
+    return Segment(log, int(begin), int(end)) if _is_number(end) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def pack(samples: Iterable[Sample]) -> bytes:

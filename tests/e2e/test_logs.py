@@ -151,6 +151,21 @@ def test_only_so_many_segments_are_kept(scenario: Scenario) -> None:
     assert numbers(following.out) == list(range(kept[-1] + 1))
 
 
+def test_compressed_segments_are_read_like_others(scenario: Scenario) -> None:
+    program = bad("--silent", "--rate", 10_000)
+    logs = {"size": "100KB", "keep": 100, "compress": True}
+    scenario.services({"work": {"command": program, "logs": logs}})
+    scenario.step("it comes up", orch("up", "-d"), exits(0))
+    following = scenario.start("logs", "-f", "-n", "all", "--no-prefix", "work")
+    directory = scenario.base / "logging"
+    scenario.until(lambda: len(list(directory.glob("*.gz"))) >= 3, within=60)
+    scenario.step("stop", orch("stop", "work"), exits(0))
+    shown = numbers(scenario.run("logs", "-n", "all", "--no-prefix", "work").out)
+    assert shown == list(range(len(shown)))
+    scenario.until(lambda: following.out_has(f"line {shown[-1]:08d}"))
+    assert numbers(following.out) == shown
+
+
 def test_lines_are_dated_and_merged_in_the_order_of_time(scenario: Scenario) -> None:
     go = scenario.root / "go"
     scenario.services(

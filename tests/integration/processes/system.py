@@ -173,9 +173,9 @@ class RealSystem:
                 ]
         return found
 
-    def gone(self) -> None:
+    def gone(self, within: float = 10.0) -> None:
         """Wait until nothing of the system lives; a look may miss one that forks meanwhile."""
-        eventually(lambda: not self.ours() and not self.ours())
+        eventually(lambda: not self.ours() and not self.ours(), within)
 
     def sweep(self) -> dict[int, str]:
         """Kill what is left, remove the files, and return what was left."""

@@ -227,8 +227,11 @@ def test_the_zygotes_death_neither_loses_nor_doubles_a_start(world: World, seed:
     orders = [world.order() for _ in range(20)]
     outcomes: list[Process | SpawnError] = []
 
+    kills = []
+
     def kill() -> None:
         pid = world.host.zygotes.pid
+        kills.append(pid)
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
 
@@ -236,7 +239,7 @@ def test_the_zygotes_death_neither_loses_nor_doubles_a_start(world: World, seed:
         world.loop.call_later(dice.uniform(0.0, 0.4), kill)
     for order in orders:
         world.host.spawn(order, outcomes.append)
-    world.until(lambda: len(outcomes) == len(orders))
+    world.until(lambda: len(outcomes) == len(orders) and len(kills) == 3)
     for order in orders:
         world.told(order)  # exactly one line, and thus one process
     assert all(isinstance(outcome, Process) for outcome in outcomes)

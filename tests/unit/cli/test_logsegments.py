@@ -37,13 +37,16 @@ def read_all(file: LogFile, limit: int = 10_000) -> bytes:
     return found
 
 
-@pytest.fixture
-def rotated(log: Path) -> bytes:
+@pytest.fixture(params=["plain", "compressed", "some compressed"])
+def rotated(log: Path, request: pytest.FixtureRequest) -> bytes:
     """Make a log of three segments and a live part; return all of it."""
     whole = b""
     for number in range(3):
         whole += append(log, numbered(number * 500, number * 500 + 500))
-        rotation.rotate(log, keep=5)
+        segment = rotation.rotate(log, keep=5)
+        assert segment is not None
+        if request.param == "compressed" or (request.param != "plain" and number == 1):
+            rotation.compress(segment)
     return whole + append(log, numbered(1500, 1600) + b"unfinished")
 
 
@@ -173,8 +176,11 @@ def test_a_hole_is_none_when_its_segment_went_before_it_was_looked_at(
     assert read_all(LogFile(log)) == numbered(20_000, 50_000)
 
 
+@pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("keep", [3, 1000])
-def test_a_reader_beside_a_writer_and_a_rotation_misses_nothing(log: Path, keep: int) -> None:
+def test_a_reader_beside_a_writer_and_a_rotation_misses_nothing(
+    log: Path, keep: int, compress: bool
+) -> None:
     """With all segments kept, every byte; with three, every byte unless it fell too far behind."""
     log.touch()
     done = threading.Event()
@@ -187,7 +193,9 @@ def test_a_reader_beside_a_writer_and_a_rotation_misses_nothing(log: Path, keep:
 
     def rotate() -> None:
         while not done.is_set():
-            rotation.rotate(log, keep)
+            segment = rotation.rotate(log, keep)
+            if compress and segment is not None:
+                rotation.compress(segment)
 
     threads = [threading.Thread(target=target) for target in (write, rotate)]
     for thread in threads:

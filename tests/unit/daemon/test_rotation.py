@@ -1,5 +1,6 @@
 """Rotation of a log that somebody goes on appending to."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -113,3 +114,64 @@ def test_a_flood_keeps_no_more_than_its_segments_may_hold(tmp_path: Path) -> Non
     assert kept.startswith(b"new ")
     assert kept.endswith(b"new 099999\n")
     assert rotation.first_byte(log) == log.stat().st_size
+
+
+def segmented(log: Path, rounds: int = 3, keep: int = 5) -> bytes:
+    """Make a log of compressed segments; return all of it."""
+    whole = b""
+    for number in range(rounds):
+        part = b"".join(b"%d %06d\n" % (number, n) for n in range(5000))
+        with log.open("ab") as file:
+            file.write(part)
+        whole += part
+        segment = rotation.rotate(log, keep)
+        assert segment is not None
+        assert rotation.compress(segment) is not None
+    return whole
+
+
+def test_a_compressed_segment_takes_the_place_of_the_plain_one(tmp_path: Path) -> None:
+    log = tmp_path / "web-web.out"
+    whole = segmented(log)
+    there = rotation.segments(log)
+    third = len(whole) // 3
+    assert [one.name for one in there] == [
+        f"web-web.out.{begin}-{begin + third}.gz" for begin in (0, third, 2 * third)
+    ]
+    assert b"".join(gzip.decompress(one.read_bytes()) for one in there) == whole
+    assert rotation.first_byte(log) == len(whole)
+    assert sum(one.stat().st_size for one in there) < len(whole) / 3
+    assert {one.stat().st_mode & 0o777 for one in there} == {0o640}
+
+
+def test_compressed_segments_are_counted_and_removed_like_others(tmp_path: Path) -> None:
+    log = tmp_path / "web-web.out"
+    segmented(log, rounds=4, keep=2)
+    assert len(rotation.segments(log)) == 2
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_segment_in_both_forms_counts_once(tmp_path: Path) -> None:
+    """As a daemon leaves it that is killed between the rename and the removal."""
+    log = tmp_path / "web-web.out"
+    segmented(log, rounds=1)
+    (packed,) = rotation.segments(log)
+    plain = tmp_path / "web-web.out.0"
+    plain.write_bytes(gzip.decompress(packed.read_bytes()))
+    assert rotation.segments(log) == (plain,)
+    assert rotation.compress(plain) == packed
+    assert rotation.segments(log) == (packed,)
+
+
+def test_what_a_killed_compression_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    log = tmp_path / "web-web.out"
+    left = tmp_path / "web-web.out.0-7.gz.part"
+    left.write_bytes(b"half")
+    segmented(log, rounds=1)
+    assert not left.exists()
+    assert len(rotation.segments(log)) == 1
+
+
+def test_a_segment_that_was_removed_meanwhile_is_not_compressed(tmp_path: Path) -> None:
+    assert rotation.compress(tmp_path / "web-web.out.0") is None
+    assert list(tmp_path.iterdir()) == []

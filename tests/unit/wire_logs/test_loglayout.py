@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.wire import loglayout
-from orchestrator.wire.loglayout import EXACT, MAGIC, Sample, Span, Times, pack
+from orchestrator.wire.loglayout import EXACT, MAGIC, Sample, Segment, Span, Times, pack
 
 THREE = (Sample(10, 100.0), Sample(30, 101.5), Sample(70, 4000.25))
 
@@ -20,11 +20,20 @@ def unpack(packed: bytes) -> list[Sample]:
 
 def test_a_segment_is_called_after_its_log_and_its_first_offset() -> None:
     assert loglayout.segment_name("web-web@2.out", 512) == "web-web@2.out.512"
-    assert loglayout.split_segment("web-web@2.out.512") == ("web-web@2.out", 512)
+    assert loglayout.split_segment("web-web@2.out.512") == Segment("web-web@2.out", 512, None)
+
+
+def test_a_compressed_one_tells_its_end_too() -> None:
+    assert loglayout.compressed_name("web.out", 512, 600) == "web.out.512-600.gz"
+    assert loglayout.split_segment("web.out.512-600.gz") == Segment("web.out", 512, 600)
 
 
 @pytest.mark.parametrize(
-    "name", ["web.out", "web.out.512.old", "512", ".512", "web.out.5x", "a.²"]
+    "name",
+    [
+        *("web.out", "web.out.512.old", "512", ".512", "web.out.5x", "a.²"),
+        *("a.1-2", "a.1.gz", "a.1-.gz", "a.-2.gz", "a.1-2.gz.part", "a.1-2.gz.old", ".1-2.gz"),
+    ],
 )
 def test_other_files_are_no_segments(name: str) -> None:
     assert loglayout.split_segment(name) is None
