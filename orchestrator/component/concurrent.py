@@ -60,7 +60,11 @@ class _Service:
             self._assembly, self._loop.call_soon, is_concurrent=True
         )
         if self._assembly.link is not None:
-            self._assembly.link.methods |= {"reload": self._reload, "code": self._reloader.state}
+            self._assembly.link.methods |= {
+                "reload": self._reload,
+                "code": self._reloader.state,
+                "models": self._reloader.models,
+            }
         observing.offer(
             self._assembly, inbound, lambda end: self._loop.call_soon(self._drain, end)
         )

@@ -23,7 +23,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,7 @@ from orchestrator.component.errors import CannotSwap, SetupError
 from orchestrator.component.handlers import Handler
 from orchestrator.component.loader import Renewal
 from orchestrator.component.states import State
+from orchestrator.wire import shapes
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,10 @@ class Reloader:
         self._gone: list[weakref.ref[ModuleType]] = []
         self._error = ""
 
+    def models(self, _call: Call | None = None) -> Outcome:
+        """Return the models of the connections as plain data, by `side.name`."""
+        return {_label(end): _plain_models(end) for end in self._there.ends}
+
     def state(self, _call: Call | None = None) -> Outcome:
         """Return which code serves."""
         return self._outcome("")
@@ -97,7 +102,8 @@ class Reloader:
 
         Args:
             params: `changed`, the files because of which: when they make no other code, nothing
-                is done. `check` asks for no more than that all files compile.
+                is done. `check` asks for no more than that all files compile. `peers` is what is
+            known of the other ends: a new model that does not agree with theirs is refused.
         """
         begun = time.monotonic()
         code = self._there.handler.code
@@ -105,7 +111,7 @@ class Reloader:
         if changed is not None and code and not self._error and not code.is_touched(changed):
             return self._outcome("unchanged")
         try:
-            await self._take_over(self._prepare(only_check=bool(params.get("check"))))
+            await self._take_over(self._prepare(params))
         except CannotSwap as why:
             self._error = ""
             logger.info("The new code needs a new process: %s", why)
@@ -140,8 +146,9 @@ class Reloader:
 
     # ------------------------------------------------------------- the steps
 
-    def _prepare(self, *, only_check: bool) -> Candidate:
+    def _prepare(self, params: Mapping[str, Any]) -> Candidate:
         there = self._there
+        only_check = bool(params.get("check"))
         code = there.handler.code
         if code is None:
             raise CannotSwap("it was not loaded from files")
@@ -156,6 +163,7 @@ class Reloader:
         try:
             handler = handlers.read(renewal.module, code)
             ends = self._checked(handler)
+            _agree(handler, ends, params.get("peers") or ())
         except BaseException:
             renewal.undo()
             raise
@@ -260,7 +268,9 @@ def offer(there: Assembly, later: Callable[[Callable[[], object]], object] | Non
     """Serve `reload` on the control link of a component whose functions are all plain."""
     if there.link is not None:
         reloader = Reloader(there, later)
-        there.link.methods.update({"reload": reloader.reload, "code": reloader.state})
+        there.link.methods.update(
+            {"reload": reloader.reload, "code": reloader.state, "models": reloader.models}
+        )
 
 
 def _hook(name: str, handler: Handler, function: Callable[..., Any], *arguments: object) -> Any:
@@ -278,6 +288,46 @@ def _failed(name: str, handler: Handler, error: Exception) -> SetupError:
 
 def _key(end: End) -> tuple[str, str]:
     return end.type.side, end.name
+
+
+def _agree(handler: Handler, ends: Sequence[End], peers: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `SetupError` unless the models agree with those at the other ends.
+
+    Args:
+        handler: The new code.
+        ends: Its connections.
+        peers: Each with `end`, one of ours as `side.name`; `peer`, who that is; and the other
+            end's models as `Reloader.models` tells them.
+    """
+    by_label = {_label(end): end for end in ends}
+    mistakes = [
+        f"{handler.origin.place('connection_models', end.type.side, end.name)}: "
+        f"{disagreement} at {peer['peer']}; change both ends and reload them together"
+        for peer in peers
+        if (end := by_label.get(str(peer["end"]))) is not None
+        for disagreement in _disagreements(end, peer)
+    ]
+    if mistakes:
+        raise SetupError(mistakes)
+
+
+def _disagreements(end: End, peer: Mapping[str, Any]) -> Iterator[shapes.Disagreement]:
+    here = _plain_models(end)
+    sender, receiver = (here, peer) if end.type.side == "out" else (peer, here)
+    yield from shapes.disagreements(sender["arguments"], receiver["arguments"], "args")
+    if sender["returns"] is not None and receiver["returns"] is not None:
+        yield from shapes.disagreements(receiver["returns"], sender["returns"], "return_args")
+
+
+def _label(end: End) -> str:
+    return f"{end.type.side}.{end.name}"
+
+
+def _plain_models(end: End) -> dict[str, Any]:
+    return {
+        "arguments": end.arguments.plain(),
+        "returns": None if end.returns is None else end.returns.plain(),
+    }
 
 
 def _plain(states: Sequence[State]) -> list[tuple[str, Any]]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.config import report, shapes
+from orchestrator.config import report
 from orchestrator.config.report import Report
-from orchestrator.config.shapes import Disagreement
 from orchestrator.config.wiring import Model, Plug, Wired
 from orchestrator.errors import Position, Related
+from orchestrator.wire import shapes
+from orchestrator.wire.shapes import Disagreement
 
 Declared = Mapping[str, Any]
 """An end as the inspection of its handler describes it."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import signal
 from collections import deque
-from collections.abc import Collection, Coroutine, Iterable, Mapping
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.daemon import asking
@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 PATIENCE: Seconds = 60.0
 """How long a component may take to finish its message in hand and take on the code."""
+
+PEER_PATIENCE: Seconds = 0.5
+"""How long a peer may take to tell its models; one that is busy is not compared with."""
 
 BESIDE: Seconds = 5.0
 """What a restart may take beyond the limits for stopping and starting."""
@@ -75,8 +78,9 @@ class Reloads:
             base = self._supervisor.slots[slot].instance.component.base
             by_base.setdefault(base, []).append(slot)
         # The first replica is the canary, in whatever order the files that changed were found.
+        together = frozenset(by_base)
         groups = [
-            self._replicas(base, sorted(each, key=self._number), changed)
+            self._replicas(base, sorted(each, key=self._number), changed, together)
             for base, each in by_base.items()
         ]
         found = {each["name"]: each for group in await asyncio.gather(*groups) for each in group}
@@ -159,7 +163,11 @@ class Reloads:
     # ------------------------------------------------------------- one after the other
 
     async def _replicas(
-        self, base: str, slots: list[str], changed: Mapping[str, Collection[str]] | None
+        self,
+        base: str,
+        slots: list[str],
+        changed: Mapping[str, Collection[str]] | None,
+        together: frozenset[str],
     ) -> list[Outcome]:
         outcomes: list[Outcome] = []
         failed = ""
@@ -172,12 +180,14 @@ class Reloads:
                     outcomes.append(self._outcome(slot, "skipped", message))
                     continue
                 files = None if changed is None else changed.get(slot, ())
-                outcomes.append(await self._one(slot, files))
+                outcomes.append(await self._one(slot, files, together))
                 if outcomes[-1]["outcome"] == "failed":
                     failed = self._name(slot)
         return outcomes
 
-    async def _one(self, slot: str, changed: Collection[str] | None) -> Outcome:
+    async def _one(
+        self, slot: str, changed: Collection[str] | None, together: frozenset[str]
+    ) -> Outcome:
         there = self._supervisor.slots[slot]
         component = there.instance.component
         if there.instance.process is None or not there.up or self._supervisor.stopping:
@@ -194,15 +204,25 @@ class Reloads:
             case Reload.RESTART if component.handler is None:
                 return await self._restart(slot, "its topology says `reload: restart`")
             case Reload.RESTART | Reload.HOT:
-                return await self._exchange(slot, component, changed)
+                return await self._exchange(slot, component, changed, together)
 
     async def _exchange(
-        self, slot: str, component: Component, changed: Collection[str] | None
+        self,
+        slot: str,
+        component: Component,
+        changed: Collection[str] | None,
+        together: frozenset[str],
     ) -> Outcome:
-        """Have a handler exchange its code; replace the process where that cannot be."""
+        """Have a handler exchange its code; replace the process where that cannot be.
+
+        The new code must agree with those at the other ends, as they are now; not with those
+        of `together`, which are given new code too.
+        """
         params: dict[str, object] = {} if changed is None else {"changed": sorted(changed)}
         if component.reload is Reload.RESTART:
             params["check"] = True
+        else:
+            params["peers"] = await self._peers(component, together)
         try:
             answer = await self._ask(component, "reload", within=PATIENCE, **params)
         except RequestFailed as error:
@@ -220,6 +240,29 @@ class Reloads:
                 return self._outcome(slot, "unchanged", "its code is the same")
             case _:
                 return self._outcome(slot, "swapped", "")
+
+    async def _peers(
+        self, component: Component, together: frozenset[str]
+    ) -> list[dict[str, object]]:
+        """Return what those at the other ends say of their models; who is silent is left out."""
+        living = {
+            there.instance.component.base: there.instance.component
+            for there in self._supervisor.slots.values()
+            if there.instance.process is not None
+        }
+        found = []
+        for base, peer in living.items():
+            met = [] if base in together or peer.handler is None else list(_met(component, peer))
+            if not met:
+                continue
+            try:
+                models = await self._ask(peer, "models", within=PEER_PATIENCE)
+            except RequestFailed:
+                continue
+            for mine, theirs in met:
+                if theirs in models:
+                    found.append({"end": mine, "peer": f"{base} {theirs}", **models[theirs]})
+        return found
 
     async def _restart(self, slot: str, why: str) -> Outcome:
         """Replace the process and wait until the next one is ready."""
@@ -297,3 +340,25 @@ class Reloads:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("Internal error in a reload", exc_info=task.exception())
+
+
+def _met(one: Component, other: Component) -> Iterator[tuple[str, str]]:
+    """Yield the ends of connections at which two components meet, as each calls its own."""
+    sides = (
+        ("in", one.connections.inward, "out", other.connections.outward),
+        ("out", one.connections.outward, "in", other.connections.inward),
+    )
+    for mine, ends, theirs, others in sides:
+        for name, value in ends.items():
+            endpoints = frozenset(_endpoints(value))
+            for peer, other_value in others.items():
+                if not endpoints.isdisjoint(_endpoints(other_value)):
+                    yield f"{mine}.{name}", f"{theirs}.{peer}"
+
+
+def _endpoints(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, Mapping)):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _endpoints(one)

@@ -219,6 +219,32 @@ def test_broken_code_leaves_the_old_serving_and_says_where(
     )
 
 
+def test_a_model_that_the_other_end_does_not_share_is_refused(scenario: Scenario) -> None:
+    system(scenario)
+    scenario.step("it runs", orch("up", "-d", "--wait"), exits(0))
+    before = scenario.row("shop.web")["pid"]
+    scenario.write(HANDLER.replace('"n": int}', '"n": str}'), "web/__init__.py")
+    scenario.step(
+        "the other end, and the place in the new code, are named",
+        orch("reload", "shop.web"),
+        exits(1),
+        says(r"web/__init__.py:\d+", r"args.n is sent as int, and expected as str at shop.asker"),
+        says(r"return_args.n is sent as str, and expected as int at shop.asker out.ask"),
+        row("shop.web", reload="failed", pid=before),
+    )
+    scenario.step(
+        "the old code answers", orch("call", "shop.web", "ask", '{"n": 1}'), exits(0), says("1")
+    )
+    scenario.write(IDLE.replace('"n": int}', '"n": str}'), "asker.py")
+    scenario.step(
+        "both ends are changed together",
+        orch("reload", "shop"),
+        exits(0),
+        row("shop.web", reload="ok", pid=before, code=2),
+    )
+    scenario.step("new code answers", orch("call", "shop.web", "ask", '{"n": "a"}'), exits(0))
+
+
 @pytest.mark.parametrize(
     ("added", "why"),
     [

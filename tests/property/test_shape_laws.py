@@ -9,8 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orchestrator.component import models
-from orchestrator.config import shapes
-from orchestrator.wire import values
+from orchestrator.wire import shapes, values
 
 # A model and a value that fits it, hand in hand.
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator.component import models
-from orchestrator.config import shapes
+from orchestrator.wire import shapes
 
 
 def found(sent: Any, wanted: Any, *, optional: bool = False) -> list[str]:
