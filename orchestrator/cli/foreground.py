@@ -61,6 +61,7 @@ class Foreground:
         self._owns_all = True
         self._code: int | None = None
         self._ends_by_itself = False
+        self._failed_with = 0
         self._aborts = False
         self._asked = 0
         self._is_over = False
@@ -115,6 +116,8 @@ class Foreground:
             if self._asked:
                 self._stopping.tell(time.monotonic())
         self._follower.drain()
+        if self._failed_with and (self._code is None or self._ends_by_itself):
+            return self._failed_with
         return ExitCode.DONE if self._code is None else self._code
 
     def _sleep(self, daemon: Client, watch: Watch) -> None:
@@ -148,7 +151,10 @@ class Foreground:
             # That all had ended was seen first, maybe; why the system ended says more.
             if self._code is None or (self._ends_by_itself and event.get("exit_code")):
                 self._code = event.get("exit_code", 0)
-        elif not self._asked:
+            return
+        # Should the daemon's last word not arrive, the one before says as much.
+        self._failed_with = event.get("exit_code", 0)
+        if not self._asked:
             why = event.get("why") or "the daemon was told to"
             self._session.screen.note(f"orch: stopping: {why}")
 

@@ -221,8 +221,8 @@ class Reloads:
         params: dict[str, object] = {} if changed is None else {"changed": sorted(changed)}
         if component.reload is Reload.RESTART:
             params["check"] = True
-        else:
-            params["peers"] = await self._peers(component, together)
+        elif peers := await self._peers(component, together):
+            params["peers"] = peers
         try:
             answer = await self._ask(component, "reload", within=PATIENCE, **params)
         except RequestFailed as error:

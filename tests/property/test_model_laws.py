@@ -12,6 +12,7 @@ from orchestrator.model import graph, names, plain, topology, units
 from orchestrator.model.topology import (
     AtEnd,
     Backoff,
+    Capture,
     Component,
     Condition,
     Dependency,
@@ -201,7 +202,14 @@ components: st.SearchStrategy[Component] = st.builds(
     | st.builds(Ready, tcp=words, status=st.tuples(st.integers(100, 599), st.integers(100, 599)))
     | st.builds(Ready, exec=st.lists(words, min_size=1, max_size=2).map(tuple)),
     stop=strategies.stops,
-    logs=st.builds(Logs, st.booleans(), st.integers(0, 10**9), st.integers(0, 9)),
+    logs=st.builds(
+        Logs,
+        capture=st.booleans(),
+        mode=st.sampled_from(Capture),
+        size=st.integers(0, 10**9),
+        keep=st.integers(0, 9),
+        compress=st.booleans(),
+    ),
     on_failure=st.sampled_from(AtEnd),
     on_exit=st.sampled_from(AtEnd),
 )
