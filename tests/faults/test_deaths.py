@@ -65,6 +65,8 @@ def test_what_a_leader_left_is_found_though_keeper_and_daemon_had_died(scenario:
     scenario.step("up takes over", orch("up", "-d"), exits(0))
     scenario.until_row("web.web", phase="running", generation=2)
     assert not processes.is_alive(child)
+    # It is running before it has come to write down that it is.
+    scenario.until(lambda: len(starts(scenario)) >= 2)
     assert len(starts(scenario)) == 2
 
 

@@ -168,7 +168,8 @@ async def test_a_newline_on_the_descriptor_makes_ready_and_all_is_closed(system:
     await system.becomes(phase="running", ready=True)
     system.supervisor.stop([SLOT])
     await system.becomes(phase="stopped")
-    await eventually(lambda: descriptors() == before)
+    # Fewer when what other tests had left open was collected meanwhile.
+    await eventually(lambda: descriptors() <= before)
 
 
 async def test_http_readiness_flaps_and_nothing_restarts(system: System) -> None:
