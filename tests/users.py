@@ -28,6 +28,9 @@ USER = os.environ.get("ORCH_TEST_USER", "nobody")
 HERE = Path(__file__).resolve().parent.parent
 COVERED = ("--cov", "--cov-report=term")
 
+AGAIN = ("--reruns", "1") if os.environ.get("CI") else ()
+"""Where nobody can look at once, a failure is played again, and the summary counts it."""
+
 _CLONE_NEWNS = 0x00020000
 
 
@@ -91,7 +94,7 @@ def open_up(needed: set[Path], aside: Path) -> None:
 
 def pytest(*arguments: str, more: Mapping[str, str], user: pwd.struct_passwd | None = None) -> int:
     """Run pytest, perhaps as somebody else; return its exit code."""
-    argv = [sys.executable, "-m", "pytest", "-q", *arguments]
+    argv = [sys.executable, "-m", "pytest", "-q", *AGAIN, *arguments]
     if user is None:
         return subprocess.run(argv, cwd=HERE, env={**os.environ, **more}, check=False).returncode
     environment = {
