@@ -38,6 +38,8 @@ def _with(base: Fields, field: str, value: Any) -> Fields:
 
 CHANGES: dict[str, tuple[Fields, Fields]] = {
     "handler": ({"handler": "one.py", "mode": "main"}, {"handler": "two.py", "mode": "main"}),
+    "package": ({"package": "one"}, {"package": "two"}),
+    "class": ({"class": "one:Service"}, {"class": "two:Service"}),
     "command": (SLEEP, {"command": ["sleep", "2000"]}),
     "mode": ({"handler": "one.py", "mode": "main"}, {"handler": "one.py", "mode": "service"}),
     "shell": ({"command": "sleep 1000"}, {"command": "sleep 1000", "shell": True}),

@@ -13,10 +13,15 @@ from orchestrator.component.errors import SetupError
 
 FORMAT = 1
 
+KINDS = ("handler", "package", "class")
+"""What our runtime runs, by the key that names it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
     """A component process.
+
+    `handler` is what runs: a handler, or by `kind` the module of a package or `module:Class`.
 
     `expected` says how many subscribers a publisher awaits, and who; `endpoints` the terms of the
     endpoints that have their own. `data` is the file for states that are kept.
@@ -35,6 +40,7 @@ class Instance:
     expected: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     endpoints: Mapping[str, Any] = field(default_factory=dict)
     data: Path = Path("states.sqlite")
+    kind: str = "handler"
 
 
 def from_directory(directory: Path) -> Instance:
@@ -49,14 +55,18 @@ def from_directory(directory: Path) -> Instance:
             f"cannot use {directory}: its format is {info.get('format')!r}, "
             f"this version reads {FORMAT}; build it again"
         )
-    missing = [key for key in ("name", "handler") if not isinstance(info.get(key), str)]
-    if missing:
+    kind = next((one for one in KINDS if isinstance(info.get(one), str)), None)
+    missing = [] if isinstance(info.get("name"), str) else ["name"]
+    if kind is None:
+        missing.append(" or ".join(KINDS))
+    if kind is None or missing:
         raise SetupError(
             f"cannot use {directory}: __info__.json has no {' and no '.join(missing)}"
         )
     return Instance(
         name=info["name"],
-        handler=info["handler"],
+        kind=kind,
+        handler=info[kind],
         main_mode=info.get("mode") == "main",
         addresses=configuration.read_json(directory / "addresses.json", "addresses"),
         config=configuration.read(directory / "config.json"),

@@ -42,6 +42,10 @@ LINGER_AFTER_STOP = 2.0
 """How long it may take after a signal, in seconds: a supervisor waits."""
 
 
+_HOSTS = {"package": "packages", "class": "hosting"}
+"""The modules that run what is no handler, by kind."""
+
+
 def run_directory(conf_dir: Path) -> int:
     """Run the built instance in `conf_dir` until it ends or is stopped; return the exit code."""
     return _run(conf_dir.name, lambda: instance.from_directory(conf_dir))
@@ -119,6 +123,9 @@ def _run(name: str, describe: Callable[[], Instance]) -> int:
         described = describe()
         name = described.name
         logs.configure(name, _level(described.log_level), flow)
+        if described.kind in _HOSTS:
+            host = importlib.import_module(f"{__package__}.{_HOSTS[described.kind]}")
+            return int(host.run(described))
         link = control.open_link()
         ready = assembly.assemble(described, flow)
         ready.link = link

@@ -111,7 +111,7 @@ def _info(component: Component) -> dict[str, Any]:
         "instance": component.instance,
         "working_dir": component.working_dir,
     }
-    if component.handler is None:
+    if not component.has_runtime:
         return {**info, "command": list(component.command)}
     if component.endpoints:
         info["endpoints"] = {
@@ -119,11 +119,19 @@ def _info(component: Component) -> dict[str, Any]:
         }
     return {
         **info,
-        "handler": component.handler,
+        **_kind(component),
         "mode": component.mode.value,
         "python_path": list(component.python_path),
         "expect_subscribers": dict(component.expect_subscribers),
     }
+
+
+def _kind(component: Component) -> dict[str, str]:
+    if component.package is not None:
+        return {"package": component.package}
+    if component.service_class is not None:
+        return {"class": component.service_class}
+    return {"handler": component.handler or ""}
 
 
 def _config(component: Component) -> File:
@@ -134,7 +142,7 @@ def _is_told(component: Component) -> bool:
     """Whether it finds a file with its addresses: a wired program may read where others are."""
     ends = (component.connections, component.states)
     wired = any(wiring.inward or wiring.outward for wiring in ends)
-    return component.handler is not None or wired
+    return component.has_runtime or wired
 
 
 def _addresses(component: Component) -> dict[str, Any]:

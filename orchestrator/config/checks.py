@@ -192,8 +192,12 @@ def effects(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> 
             message = "`ready.log` can never match: `capture: false` keeps no output"
             found.error("ORC241", message, declared.at("ready", "log"))
         _reloading(component, found)
-        if component.handler and "settle" in own:
-            found.warn("ORC109", "`settle` has no effect on a handler", declared.at("settle"))
+        if not component.command and "settle" in own:
+            found.warn(
+                "ORC109",
+                "`settle` has no effect: it tells when it is ready",
+                declared.at("settle"),
+            )
     for setting in loaded.settings.values():
         raw = setting.entry.value
         if isinstance(raw, dict) and "default" in raw:

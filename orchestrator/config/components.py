@@ -33,6 +33,8 @@ class Lowered:
     declared: Declared
     replicas: int
     handler: str | None
+    package: str | None
+    service_class: str | None
     command: tuple[str, ...]
     mode: Mode
     working_dir: str
@@ -64,6 +66,7 @@ class Lowering:
     def lower(self, declared: Declared, replicas: int | None) -> Lowered:
         """Return the component's values; `replicas` overrides the file's."""
         handler = self.handler(declared)
+        code = handler or self.module(declared, "package") or self.module(declared, "class")
         has_command = "command" in declared.own
         mode = Mode(declared.get("mode", "service"))
         variables = self.environment(declared)
@@ -73,22 +76,27 @@ class Lowering:
             declared=declared,
             replicas=replicas if replicas is not None else declared.get("replicas", 1),
             handler=handler,
+            package=declared.own.get("package"),
+            service_class=declared.own.get("class"),
             command=self.command(declared, {**inherited, **variables}) if has_command else (),
             mode=mode,
             working_dir=working_dir,
-            python_path=_python_path(handler, declared.directory) if handler else (),
+            python_path=_python_path(code, declared.directory) if code else (),
             config=_config(declared),
             environment=variables,
             inherited=inherited,
-            options=self.options(declared, handler, mode),
+            options=self.options(declared, handler, mode, is_python=code is not None),
             depends_on={},
             enabled=declared.get("enabled", True),
         )
 
-    def options(self, declared: Declared, handler: str | None, mode: Mode) -> dict[str, Any]:
+    def options(
+        self, declared: Declared, handler: str | None, mode: Mode, *, is_python: bool
+    ) -> dict[str, Any]:
         """Return the fields of the model's Component that are given, or depend on what it is."""
         is_server = handler is not None and mode is Mode.SERVICE
-        made = options.options(declared, is_server=is_server, found=self.found)
+        serves = is_server or (is_python and handler is None)
+        made = options.options(declared, is_server=serves, found=self.found)
         watch = declared.get("watch")
         if made.get("reload") is Reload.HOT and not is_server and "reload" not in declared.own:
             del made["reload"]  # A default for those that can.
@@ -130,6 +138,20 @@ class Lowering:
                 hint=near or f"looked for {path}",
             )
         return str(path)
+
+    def module(self, declared: Declared, field: str) -> str | None:
+        """Return the dotted module that a field names, alone or as `module:Class`."""
+        word = declared.own.get(field)
+        if not isinstance(word, str):
+            return None
+        module, colon, name = word.partition(":")
+        dotted = all(part.isidentifier() for part in module.split("."))
+        if not dotted or bool(colon) != (field == "class") or (colon and not name.isidentifier()):
+            shape = "module:Class" if field == "class" else "a dotted module"
+            message = f"`{field}: {word}` is not {shape}"
+            hint = f"such as {field}: shop.{'cache:CacheService' if field == 'class' else 'api'}"
+            self.found.error("ORC230", message, declared.at(field), hint=hint)
+        return module
 
     def command(self, declared: Declared, variables: Mapping[str, str]) -> tuple[str, ...]:
         """Return the words of the command; the program's path is absolute when it has a slash."""

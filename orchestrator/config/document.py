@@ -163,6 +163,7 @@ _MERGED = {"config": "configs", "environment": "environments"}
 
 _WRITTEN_AS = {
     "python_path": "handler",
+    "service_class": "class",
     "expect_subscribers": "connections",
     "inherited": "inherit_env",
     "secrets": "config",

@@ -139,6 +139,8 @@ class _Resolver:
             instance=number,
             replicas=component.replicas,
             handler=component.handler,
+            package=component.package,
+            service_class=component.service_class,
             command=context.command(component.command),
             mode=component.mode,
             enabled=component.enabled,

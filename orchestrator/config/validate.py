@@ -158,7 +158,7 @@ def _relevant(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
             yield one
 
 
-_IDENTIFYING = {"handler", "command", "components"}
+_IDENTIFYING = {"handler", "package", "class", "command", "components"}
 
 _KINDS = {
     "object": "a map",

@@ -96,7 +96,7 @@ class Guests:
             os.chown(own, uid, user.pw_gid, follow_symlinks=False)
             if uid not in self._open or not path.is_socket():
                 self._bind(path, uid)
-            if component.handler is not None:
+            if component.has_runtime:
                 _lead(Path(link), there, uid)
                 self._open_configuration(component, user.pw_gid)
         except OSError as error:
@@ -108,7 +108,7 @@ class Guests:
     def admit(self, component: Component) -> None:
         """Let another user's handler read its own configuration as it is now, and no more."""
         user = _other(component.user)
-        if user is None or component.handler is None:
+        if user is None or not component.has_runtime:
             return
         try:
             self._open_configuration(component, user.pw_gid)

@@ -129,7 +129,7 @@ class Probes:
     def spoke(self, slot: str) -> None:
         """Take a process's own word that it is ready; before the end of its start it waits."""
         component = self._component(slot)
-        speaks = component.ready.notify if component.ready else component.handler is not None
+        speaks = component.ready.notify if component.ready else component.has_runtime
         if not speaks:
             return
         self._spoken.add(slot)
@@ -178,7 +178,7 @@ class Probes:
             case "log":
                 await self._line(slot, component, ready.log or "" if ready else "")
             case _:
-                speaks = component.handler is not None or ready is not None
+                speaks = component.has_runtime or ready is not None
                 if speaks and slot not in self._spoken:
                     return  # It will: see `spoke`.
         self._supervisor.post(slot, lifecycle.BecameReady())

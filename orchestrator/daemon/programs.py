@@ -81,9 +81,9 @@ def order(
     stdout, stderr = _said(component, place)
     environment = _environment(component, generation, place, secrets)
     speaks = component.ready is not None and component.ready.notify
-    if speaks or component.handler is not None or component.watchdog:
+    if speaks or component.has_runtime or component.watchdog:
         environment["NOTIFY_SOCKET"] = reachable.notify
-    if component.handler is not None:
+    if component.has_runtime:
         environment["ORCH_CONTROL"] = reachable.link
     if component.watchdog:
         environment["WATCHDOG_USEC"] = str(round(component.watchdog * 1_000_000))
@@ -113,7 +113,7 @@ def order(
         umask=component.umask,
         setup=setup or NO_SETUP,
         limits=Limits(component.memory, component.cpu, component.pids),
-        no_zygote=no_zygote(component, environment) if component.handler is not None else None,
+        no_zygote=no_zygote(component, environment) if component.has_runtime else None,
     )
 
 
@@ -121,7 +121,7 @@ _INTERPRETERS = ("PYTHON", "LD_", "MALLOC_", "GLIBC_TUNABLES", "COVERAGE_PROCESS
 
 
 def no_zygote(component: Component, environment: Mapping[str, str]) -> str:
-    """Return why a handler needs a fresh interpreter; empty when it does not.
+    """Return why a Python component needs a fresh interpreter; empty when it does not.
 
     Variables that an interpreter or its C library reads at its start must be there by then.
     """
@@ -171,7 +171,7 @@ def probe_order(
 
 
 def _argv(component: Component, place: Place) -> tuple[str, ...]:
-    if component.handler is None:
+    if not component.has_runtime:
         return component.command
     conf = os.path.join(place.base_dir, "conf", component.stem)  # noqa: PTH118
     # -P: a handler file called statistics.py must not shadow the standard library's.
@@ -187,7 +187,7 @@ def _environment(
             name: _SECRET.sub(lambda found: secrets.get(found[1], found[0]), value)
             for name, value in environment.items()
         }
-        if component.handler is not None:
+        if component.has_runtime:
             for name in component.secrets:
                 environment[f"ORCH_SETTING_{name}"] = secrets.get(name, "")
     environment = {**component.inherited, **environment}

@@ -86,7 +86,7 @@ def edges(lock: Lock) -> Edges:
             Node(
                 base,
                 one.replicas,
-                "command" if one.handler is None else one.mode.value,
+                "command" if not one.has_runtime else one.mode.value,
                 base in senders and base not in reached,
             )
             for base, one in firsts.items()

@@ -293,13 +293,13 @@ class Endpoint:
 class Component:
     """A component as resolved for one of its instances.
 
-    Exactly one of `handler` (absolute path of a file or package, or a dotted module) and
-    `command` (argv) is set. Strings may still hold `${settings.NAME}` for each name in
-    `secrets`, which only the process itself, or the daemon when it starts one, replaces.
-    `endpoints` are the terms of the endpoints in `connections` and `states` that have their own.
-    `environment` is what was declared; it wins over `inherited`, which is of the shell that
-    applied the lock: for the next start, no reason for one, and in no built file. `watch` holds
-    absolute patterns, written as in a .gitignore.
+    Exactly one of `handler` (absolute path of a file or package, or a dotted module), `package`
+    (a dotted module), `service_class` (`module:Class`) and `command` (argv) is set. Strings may
+    still hold `${settings.NAME}` for each name in `secrets`, which only the process itself, or
+    the daemon when it starts one, replaces. `endpoints` are the terms of the endpoints in
+    `connections` and `states` that have their own. `environment` is what was declared; it wins
+    over `inherited`, which is of the shell that applied the lock: for the next start, no reason
+    for one, and in no built file. `watch` holds absolute patterns, written as in a .gitignore.
     """
 
     service: str
@@ -307,6 +307,8 @@ class Component:
     instance: int = 1
     replicas: int = _live(1)
     handler: str | None = _restart(None)
+    package: str | None = _restart(None)
+    service_class: str | None = _restart(None)
     command: tuple[str, ...] = _restart(())
     mode: Mode = _restart(Mode.SERVICE)
     enabled: bool = _live(True)
@@ -376,7 +378,12 @@ class Component:
     @property
     def is_awaited(self) -> bool:
         """Whether it tells or shows that it is ready; what does not merely settles."""
-        return not (self.handler is None and self.ready is None and self.startup is None)
+        return self.has_runtime or self.ready is not None or self.startup is not None
+
+    @property
+    def has_runtime(self) -> bool:
+        """Whether our runtime runs in its process: it speaks of readiness, and can be asked."""
+        return not self.command
 
     @property
     def stem(self) -> str:

@@ -20,6 +20,7 @@ NAMED_OTHERWISE = {
     "shell": "command",
     "env_file": "environment",
     "mode": "mode",
+    "class": "service_class",
 }
 """What the plan calls a field that only files have."""
 
