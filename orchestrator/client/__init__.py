@@ -6,18 +6,16 @@ and has an end. A connection that breaks because the daemon died is opened anew,
 keeper repairs the daemon and no component notices.
 """
 
+from orchestrator.client.components import ask_components, connect_component
 from orchestrator.client.connection import (
-    CONNECT_TIMEOUT,
     REPAIR_TIMEOUT,
     REQUEST_TIMEOUT,
-    SOCKET_NAME,
     Change,
     Client,
     Watch,
-    ask_components,
     connect,
-    connect_component,
 )
+from orchestrator.client.endpoint import CONNECT_TIMEOUT, SOCKET_NAME
 from orchestrator.client.rows import (
     LAST_LINES,
     Condition,

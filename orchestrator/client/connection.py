@@ -1,26 +1,23 @@
-"""Connections to a daemon, and to living components: requests, answers and streams."""
+"""Connections to a daemon: requests, answers and streams."""
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self, cast
 
+from orchestrator.client import endpoint
+from orchestrator.client.conversation import Conversation, Events
+from orchestrator.client.endpoint import CONNECT_TIMEOUT, SOCKET_NAME
 from orchestrator.client.rows import Condition, Event, Outcome, Row, Step, Waiting, describe
 from orchestrator.errors import DaemonUnreachable, ProtocolError, RequestFailed, WaitTimeout
-from orchestrator.model import names, units
+from orchestrator.model import units
 from orchestrator.model.units import Instant, Seconds
-from orchestrator.wire import control
 
-SOCKET_NAME = "control.sock"
-CONNECT_TIMEOUT: Seconds = 5.0
 REQUEST_TIMEOUT: Seconds = 60.0
 REPAIR_TIMEOUT: Seconds = 10.0
 """How long the keeper may take to put a daemon that died back in place."""
@@ -61,116 +58,7 @@ def connect(
         DaemonUnreachable: Nobody listens there.
     """
     path = runtime_dir / SOCKET_NAME
-    return Client(_open(path, timeout, starter), path, starter)
-
-
-def connect_component(runtime_dir: Path, row: Row, timeout: Seconds = CONNECT_TIMEOUT) -> Client:
-    """Return a client of an instance's own control link, for the methods that it serves.
-
-    Raises:
-        RequestFailed: It has none: it does not run, or is no handler.
-    """
-    stem = names.file_stem(row["service"], row["component"], row["instance"])
-    path = Path(names.link_path(os.fspath(runtime_dir), stem))
-    try:
-        # That of another user's component lies elsewhere: a link of that user leads to it.
-        stream = _open(path, timeout, "", path.lstat().st_uid)
-    except (DaemonUnreachable, OSError) as problem:
-        doing = row["phase"] if row["pid"] is None else "no handler, or of another user"
-        message = f"cannot ask {row['name']} itself: it is {doing}"
-        raise RequestFailed("unreachable", message) from problem
-    return Client(stream, path, "", who=row["name"])
-
-
-def ask_components(
-    runtime_dir: Path,
-    rows: Sequence[Row],
-    method: str,
-    params: Mapping[str, Any],
-    timeout: Seconds,
-) -> dict[str, dict[str, Any]]:
-    """Ask living instances themselves, all at once; return the answers by instance name.
-
-    Who has no control link, refuses, or does not answer within `timeout` seconds in all (a
-    function of it may be at work) is left out.
-    """
-    deadline = time.monotonic() + timeout
-    answers: dict[str, dict[str, Any]] = {}
-    living = [row for row in rows if row["pid"] is not None]
-    for begin in range(0, len(living), _AT_ONCE):
-        asked: dict[int, tuple[str, Client]] = {}
-        try:
-            for row in living[begin : begin + _AT_ONCE]:
-                with contextlib.suppress(RequestFailed, WaitTimeout):
-                    one = connect_component(runtime_dir, row, timeout)
-                    one.ask(method, params, timeout)
-                    asked[one.fileno()] = row["name"], one
-            _collect(asked, answers, deadline)
-        finally:
-            for _, one in asked.values():
-                one.close()
-    return answers
-
-
-_AT_ONCE = 256
-"""How many instances are asked at a time: a process has so many descriptors without asking."""
-
-
-def _collect(
-    asked: Mapping[int, tuple[str, Client]],
-    answers: dict[str, dict[str, Any]],
-    deadline: Instant,
-) -> None:
-    poll = select.poll()
-    for descriptor in asked:
-        poll.register(descriptor, select.POLLIN)
-    pending = set(asked)
-    while pending:
-        remaining = max(0.0, deadline - time.monotonic())
-        ready = poll.poll(remaining * 1000)
-        if not ready:
-            return
-        for descriptor, _ in ready:
-            name, one = asked[descriptor]
-            with contextlib.suppress(RequestFailed, ProtocolError):
-                one.receive(0.0)
-                answer = one.answered()
-                if answer is not None:
-                    answers[name] = answer
-                elif not one.at_end:
-                    continue
-            pending.discard(descriptor)
-            poll.unregister(descriptor)
-
-
-def _open(path: Path, timeout: Seconds, starter: str, owner: int | None = None) -> socket.socket:
-    """Connect to the daemon's socket, or where the user `owner` must be the one who listens."""
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        stream.settimeout(timeout)
-        stream.connect(os.fspath(path))
-    except OSError as problem:
-        stream.close()
-        why = problem.strerror or str(problem)
-        raise DaemonUnreachable(
-            f"cannot reach the daemon at {path}: {why}; start it with: {starter}"
-        ) from problem
-    peer = _peer(stream)
-    if peer not in ((os.geteuid(), 0) if owner is None else (owner,)):
-        # It would be given our secrets.
-        stream.close()
-        raise DaemonUnreachable(
-            f"cannot trust the daemon at {path}: it runs as uid {peer}, not as {os.geteuid()}; "
-            "set XDG_RUNTIME_DIR to a directory of your own"
-        )
-    return stream
-
-
-def _peer(stream: socket.socket) -> int:
-    """Return the user at the other end of a unix socket, unix(7)."""
-    given = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    uid: int = struct.unpack("3i", given)[1]
-    return uid
+    return Client(endpoint.connect(path, timeout, starter), path, starter)
 
 
 class Client:
@@ -183,10 +71,8 @@ class Client:
         self._path = path
         self._starter = starter
         self._who = who
-        self._decoder = control.Decoder()
-        self._number = 0
-        self._replies: dict[int, dict[str, Any]] = {}
-        self._streams: dict[int, collections.deque[Event]] = {}
+        self._talk = Conversation()
+        self._asked = 0
         self._at_end = False
 
     def __enter__(self) -> Self:
@@ -219,16 +105,14 @@ class Client:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                self._stream = _open(self._path, CONNECT_TIMEOUT, self._starter)
+                self._stream = endpoint.connect(self._path, CONNECT_TIMEOUT, self._starter)
                 break
             except DaemonUnreachable:
                 # The keeper is at work, and a socket that is not there yet wakes nobody.
                 if time.monotonic() >= deadline:
                     raise
                 select.select([], [], [], 0.02)
-        self._decoder = control.Decoder()
-        self._replies.clear()
-        self._streams.clear()
+        self._talk.restart()
         self._at_end = False
 
     def wait_closed(self, timeout: Seconds) -> bool:
@@ -260,21 +144,18 @@ class Client:
         *,
         is_stream: bool = False,
     ) -> tuple[int, dict[str, Any]]:
-        self._number += 1
-        number = self._number
         deadline = time.monotonic() + timeout
-        if is_stream:
-            self._streams[number] = collections.deque()
-        self._send(control.request(number, method, params), method, timeout)
+        number, line = self._talk.request(method, params, is_stream=is_stream)
+        self._send(line, method, timeout)
         if meanwhile is not None:
             meanwhile()
-        while number not in self._replies:
+        while not self._talk.is_answered(number):
             if self._at_end:
                 self._lost(method)
             if not self.receive(deadline - time.monotonic()) and time.monotonic() >= deadline:
                 limit = units.format_duration(timeout)
                 raise WaitTimeout(f"{self._who} did not answer {method!r} within {limit}")
-        return number, _result(self._replies.pop(number))
+        return number, self._talk.answer(number)
 
     def _send(self, line: bytes, method: str, timeout: Seconds) -> None:
         try:
@@ -291,7 +172,7 @@ class Client:
             self._at_end = True
 
     def _lost(self, method: str) -> NoReturn:
-        self._decoder.finish()
+        self._talk.finish()
         if not self._starter:
             raise RequestFailed("unreachable", f"{self._who} ended before it answered {method!r}")
         raise DaemonUnreachable(
@@ -317,27 +198,13 @@ class Client:
         if not data:
             self._at_end = True
             return False
-        for message in self._decoder.feed(data):
-            self._take(message)
+        self._talk.feed(data)
         return True
-
-    def _take(self, message: dict[str, Any]) -> None:
-        number = message.get("id")
-        event = message.get("event")
-        if isinstance(event, dict) and number in self._streams:
-            self._streams[number].append(cast("Event", event))
-        elif "error" in message and not number:
-            # Without the number of a request: the daemon could not read our line at all.
-            _result(message)
-        elif isinstance(number, int) and ("result" in message or "error" in message):
-            self._replies[number] = message
-        else:
-            raise ProtocolError("cannot understand the daemon: neither reply nor event")
 
     def ask(self, method: str, params: Mapping[str, Any], timeout: Seconds) -> None:
         """Send a request without waiting; `answered` has its result when it has come."""
-        self._number += 1
-        self._send(control.request(self._number, method, params), method, timeout)
+        self._asked, line = self._talk.request(method, params)
+        self._send(line, method, timeout)
 
     def answered(self) -> dict[str, Any] | None:
         """Return the result of what `ask` asked last; None while it has not come.
@@ -345,19 +212,18 @@ class Client:
         Raises:
             RequestFailed: It was refused.
         """
-        message = self._replies.pop(self._number, None)
-        return None if message is None else _result(message)
+        return self._talk.answer(self._asked) if self._talk.is_answered(self._asked) else None
 
     def stream(self, method: str, params: Mapping[str, Any]) -> Watch:
         """Ask for a stream of events; they come when the answer has."""
         number, _ = self._request(method, params, REQUEST_TIMEOUT, is_stream=True)
-        return Watch(self, self._streams[number], [], 0)
+        return Watch(self, self._talk.stream(number), [], 0)
 
     def watch(self, names: Sequence[str] = ()) -> Watch:
         """Follow the instances that `names` select (all when empty), from now on."""
         params = {"names": list(names)}
         number, result = self._request("watch", params, REQUEST_TIMEOUT, is_stream=True)
-        return Watch(self, self._streams[number], _rows(result), int(result.get("seq", 0)))
+        return Watch(self, self._talk.stream(number), _rows(result), int(result.get("seq", 0)))
 
     def ps(self, names: Sequence[str] = ()) -> list[Row]:
         """Return the rows of the instances that `names` select."""
@@ -492,9 +358,7 @@ class Watch:
 
     __slots__ = ("_client", "_events", "rows", "seq")
 
-    def __init__(
-        self, client: Client, events: collections.deque[Event], rows: list[Row], seq: int
-    ) -> None:
+    def __init__(self, client: Client, events: Events, rows: list[Row], seq: int) -> None:
         self._client = client
         self._events = events
         self.rows = rows
@@ -532,14 +396,3 @@ def _rows(result: Mapping[str, Any]) -> list[Row]:
     if not isinstance(rows, list):
         raise ProtocolError("cannot understand the daemon: a reply without 'instances'")
     return rows
-
-
-def _result(message: Mapping[str, Any]) -> dict[str, Any]:
-    error = message.get("error")
-    if isinstance(error, dict):
-        text = str(error.get("message", "no reason was given"))
-        raise RequestFailed(str(error.get("code", "failed")), text)
-    result = message.get("result")
-    if not isinstance(result, dict):
-        raise ProtocolError("cannot understand the daemon: a reply without a result")
-    return result

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator import client
-from orchestrator.client import Client, Verdict, connection
+from orchestrator.client import Client, Verdict, endpoint
 from orchestrator.errors import DaemonUnreachable, ProtocolError, RequestFailed, WaitTimeout
 from tests.unit.cli import fake
 from tests.unit.cli.fake import FAILED, STOPPED, FakeDaemon, make_row
@@ -328,6 +328,6 @@ def test_another_users_daemon_is_not_trusted(
     daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uid = os.geteuid()
-    monkeypatch.setattr(connection, "_peer", lambda _: uid + 4711)
+    monkeypatch.setattr(endpoint, "_peer", lambda _: uid + 4711)
     with pytest.raises(DaemonUnreachable, match=f"it runs as uid {uid + 4711}"):
         client.connect(daemon.path.parent)
