@@ -74,9 +74,9 @@ CODES: dict[str, Code] = {
     ),
     "ORC012": Code(
         "no effect in an included file",
-        "`name`, `base_dir`, `curve`, `start_concurrency` and `restart_rate` are the root "
-        "file's alone. In an included file they are allowed, so that it can be run by itself, "
-        "and ignored.",
+        "`name`, `base_dir`, `curve`, `start_concurrency`, `restart_rate` and "
+        "`job_concurrency` are the root file's alone. In an included file they are allowed, "
+        "so that it can be run by itself, and ignored.",
     ),
     # Interpolation and settings
     "ORC020": Code(
@@ -425,6 +425,36 @@ CODES: dict[str, Code] = {
         "With `mode: main` one function runs from start to end; new code cannot take its "
         "place while it does. `orch reload` restarts such a component, once the new code "
         "compiles.",
+    ),
+    # Jobs
+    "ORC400": Code(
+        "unknown job after `after`",
+        "A job waits for a job that no file declares. Names are those of jobs of the same "
+        "service, or SERVICE.JOB. A component is no job: `depends_on` is for those.",
+    ),
+    "ORC401": Code(
+        "file of a job is missing",
+        "`program`, `service` and `handler` name files, counted from the file that declares "
+        "the job. A class in an installed module is written MODULE:CLASS.",
+    ),
+    "ORC402": Code(
+        "jobs wait in a circle",
+        "Jobs that wait for each other would never run. The message shows the way round.",
+    ),
+    "ORC403": Code(
+        "hook not readable",
+        "`service` and `handler` are FILE.py, whose only class of the kind is taken, "
+        "FILE.py:CLASS, or MODULE:CLASS.",
+    ),
+    "ORC404": Code(
+        "attribute of a template",
+        "An attribute has a value of a type that it cannot have, or is given under two names: "
+        "`input_file` and `g_input_file` are one. Arguments are text, numbers or booleans.",
+    ),
+    "ORC405": Code(
+        "component and job of one name",
+        "A component and a job of one service share a name, and commands could not tell which "
+        "is meant.",
     ),
 }
 

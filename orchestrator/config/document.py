@@ -198,6 +198,7 @@ class Document:
     services: dict[str, Entry] = field(default_factory=dict)
     groups: dict[str, Entry] = field(default_factory=dict)
     components: dict[str, Declared] = field(default_factory=dict)
+    jobs: dict[str, Declared] = field(default_factory=dict)
     templates: list[Templated] = field(default_factory=list)
 
     @property
@@ -244,11 +245,19 @@ def components_of(service: Entry) -> Iterator[tuple[str, Entry]]:
     fields = service.value
     if not isinstance(fields, dict):
         return
-    if "components" not in fields:
+    if "components" not in fields and "jobs" not in fields:
         yield service.key, service
         return
-    for name in fields["components"]:
+    for name in fields.get("components", ()):
         yield name, Entry(service.source, fields["components"], name)
+
+
+def jobs_of(service: Entry) -> Iterator[tuple[str, Entry]]:
+    """Yield the jobs of a service: each one's name and where it is declared."""
+    fields = service.value
+    if isinstance(fields, dict):
+        for name in fields.get("jobs", ()):
+            yield name, Entry(service.source, fields["jobs"], name)
 
 
 def _as_name(folder: str) -> str:

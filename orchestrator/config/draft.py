@@ -13,6 +13,7 @@ from orchestrator.config import (
     bus,
     checks,
     groups,
+    jobs,
     listening,
     load,
     paths,
@@ -48,6 +49,7 @@ class Draft:
     document: Document
     lowered: Mapping[str, Lowered]
     groups: Mapping[str, Group]
+    jobs: Mapping[str, jobs.LoweredJob]
     table: Table
     ends: tuple[wiring.End, ...]
     mentioned: frozenset[str]
@@ -124,6 +126,7 @@ def _read(
     complete = complete and not table.broken and len(found.found) == before
     checks.dependencies(loaded, lowered, found)
     restarted = groups.lower(loaded, lowered, found)
+    ending = jobs.lower(loaded, lowering, found)
     wiring.check_shape(ends, table, mentioned, complete=complete, found=found)
     return Draft(
         warnings=found.finish(loaded.files),
@@ -141,6 +144,7 @@ def _read(
         document=loaded,
         lowered=lowered,
         groups=restarted,
+        jobs=ending,
         table=table,
         ends=tuple(ends),
         mentioned=mentioned,

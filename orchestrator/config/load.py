@@ -20,7 +20,9 @@ from orchestrator.config.report import Place, Report
 from orchestrator.config.source import Container, Source
 from orchestrator.errors import UsageError
 
-_ROOT_ONLY = ("name", "base_dir", "curve", "start_concurrency", "restart_rate")
+_ROOT_ONLY = (
+    "name", "base_dir", "curve", "start_concurrency", "restart_rate", "job_concurrency",
+)  # fmt: skip
 
 
 def load(
@@ -306,13 +308,19 @@ class _Loader:
                     (*_inner((own, *group), "config"), *configs),
                     _inner((own, *group, *defaults), "environment"),
                 )
+            for name, owner in document.jobs_of(entry):
+                own = Layer(owner.source, owner.value if isinstance(owner.value, dict) else {})
+                below = (own, Layer(entry.source, entry.value), *defaults)
+                loaded.jobs[f"{service}.{name}"] = Declared(
+                    service, name, owner, (own, *defaults), (), _inner(below, "environment")
+                )
 
     def templates(self, loaded: Document) -> None:
         """Mark the texts with references that are resolved later, where there can be such."""
         if not self.deferred:
             return
         allowed: dict[int, str] = {}
-        for component in loaded.components.values():
+        for component in (*loaded.components.values(), *loaded.jobs.values()):
             for layer in component.layers:
                 allowed.setdefault(id(layer.fields), "fields")
                 for name in _TEMPLATED:

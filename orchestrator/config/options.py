@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from orchestrator.config import addresses, commands, listening, report
@@ -43,14 +43,19 @@ def options(declared: Declared, *, is_server: bool, found: Report) -> dict[str, 
 
     `is_server` components (handlers that serve) are always restarted unless they say otherwise.
     """
-    made: dict[str, Any] = {}
-    for name, convert in _CONVERTED.items():
-        if (value := declared.get(name)) is not None:
-            made[name] = convert(value)
-    for name, lower in _LOWERED.items():
-        if (value := declared.get(name)) is not None:
-            made[name] = lower(declared, value, found)
+    made = some((*_CONVERTED, *_LOWERED), declared, found)
     made.setdefault("restart", Restart.ALWAYS if is_server else Restart.ON_FAILURE)
+    return made
+
+
+def some(wanted: Iterable[str], declared: Declared, found: Report) -> dict[str, Any]:
+    """Return those of the wanted fields that are given, by name, as the model has them."""
+    made: dict[str, Any] = {}
+    for name in wanted:
+        if (value := declared.get(name)) is None:
+            continue
+        convert = _CONVERTED.get(name)
+        made[name] = convert(value) if convert else _LOWERED[name](declared, value, found)
     return made
 
 
@@ -122,14 +127,23 @@ def _signals(declared: Declared, value: dict[str, str], found: Report) -> dict[s
     return made
 
 
-def _schedule(declared: Declared, value: str, found: Report) -> str:
-    place = declared.at("schedule")
+def schedule(value: str, place: Place, found: Report) -> str:
+    """Return a cron expression; one that cannot be read is reported."""
     try:
         cron.parse(value)
     except ValueError as error:
         hint = "minute hour day month weekday, as in '*/5 8-18 * * mon-fri'"
         found.error("ORC265", f"`schedule`: {error}", place, hint=hint)
         return "@yearly"
+    return value
+
+
+def _schedule(declared: Declared, value: str, found: Report) -> str:
+    place = declared.at("schedule")
+    before = len(found.found)
+    value = schedule(value, place, found)
+    if len(found.found) > before:
+        return value
     if declared.get("restart") == "always":
         message = "`restart: always` leaves nothing to a schedule"
         found.error("ORC264", message, place, hint="write on-failure, or never")
@@ -220,7 +234,8 @@ def _status(value: str | int) -> tuple[int, int]:
     return int(low), int(high or low)
 
 
-def _backoff(value: dict[str, Any]) -> Backoff:
+def backoff(value: dict[str, Any]) -> Backoff:
+    """Return the delays that a map of texts and numbers gives."""
     made: dict[str, float] = {}
     for name in ("factor", "jitter"):
         if name in value:
@@ -294,7 +309,7 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "cpu": float,
     "pids": _same,
     "success_codes": _codes,
-    "backoff": _backoff,
+    "backoff": backoff,
     "limit": _limit,
     "start_timeout": units.parse_duration,
     "settle": units.parse_duration,

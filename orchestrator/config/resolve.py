@@ -12,6 +12,7 @@ from orchestrator.config.components import Lowered
 from orchestrator.config.document import Declared
 from orchestrator.config.draft import Draft
 from orchestrator.config.interpolate import Reference, Template
+from orchestrator.config.jobs import LoweredJob
 from orchestrator.config.report import Report
 from orchestrator.config.wiring import Model, Wired
 from orchestrator.errors import Diagnostic, Position
@@ -20,6 +21,7 @@ from orchestrator.model.topology import (
     Component,
     Dependency,
     Endpoint,
+    Job,
     Lock,
     Probe,
     Ready,
@@ -87,6 +89,8 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         runtime_dir=str(draft.runtime_dir),
         components=components,
         groups=draft.groups,
+        jobs={name: resolver.job(job) for name, job in draft.jobs.items()},
+        job_concurrency=draft.document.top.get("job_concurrency"),
         start_concurrency=draft.document.top.get("start_concurrency", 64),
         restart_rate=float(draft.document.top.get("restart_rate", 20)),
     )
@@ -155,6 +159,20 @@ class _Resolver:
             secrets=tuple(sorted(context.secrets)),
             python_path=component.python_path,
             working_dir=working_dir,
+            **options,
+        )
+
+    def job(self, job: LoweredJob) -> Job:
+        context = _Context(self, job, 1)
+        options = context.options(job.options) if context.is_needed else job.options
+        return Job(
+            parent=job.declared.service,
+            job=job.declared.component,
+            command=context.command(job.command),
+            environment=context.value(job.environment),
+            inherited=job.inherited,
+            secrets=tuple(sorted(context.secrets)),
+            directory=str(job.declared.directory),
             **options,
         )
 
@@ -239,10 +257,11 @@ _USUAL = Endpoint()
 class _Context:
     """What the references in the texts of one instance mean."""
 
-    def __init__(self, resolver: _Resolver, component: Lowered, number: int) -> None:
+    def __init__(self, resolver: _Resolver, component: Lowered | LoweredJob, number: int) -> None:
         self.resolver = resolver
         self.component = component
         self.number = number
+        self.replicas = component.replicas if isinstance(component, Lowered) else 1
         self.secrets: set[str] = set()
         self.is_needed = bool(resolver.draft.document.templates)
 
@@ -258,7 +277,7 @@ class _Context:
                 return self.number
             case "self", "name":
                 return names.instance_name(
-                    declared.service, declared.component, self.number, self.component.replicas
+                    declared.service, declared.component, self.number, self.replicas
                 )
             case "self", "run_dir":
                 return str(self.resolver.draft.runtime_dir)

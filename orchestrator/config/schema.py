@@ -67,8 +67,10 @@ def _chosen(schema: Schema, value: Any) -> Schema:
     """Return the schema with the branch of its `if` that applies to `value` merged in."""
     if "if" not in schema:
         return schema
-    needed = schema["if"].get("required", ())
-    holds = isinstance(value, dict) and all(key in value for key in needed)
+    choices = schema["if"].get("anyOf", (schema["if"],))
+    holds = isinstance(value, dict) and any(
+        all(key in value for key in choice.get("required", ())) for choice in choices
+    )
     branch = resolved(schema["then" if holds else "else"])
     return {
         **branch,

@@ -132,7 +132,7 @@ def _is_named(path: Path) -> bool:
     match path:
         case ("services" | "addresses" | "settings", _):
             return True
-        case ("services", _, "components", _):
+        case ("services", _, "components" | "jobs", _):
             return True
         case _:
             return False
@@ -158,7 +158,7 @@ def _relevant(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
             yield one
 
 
-_IDENTIFYING = {"handler", "package", "class", "command", "components"}
+_IDENTIFYING = {"handler", "package", "class", "command", "components", "jobs", "program"}
 
 _KINDS = {
     "object": "a map",
@@ -205,6 +205,8 @@ def _owner(path: Path) -> str:
             return f"service {name!r}"
         case ("services", str(name), "components", str(component)):
             return f"component '{name}.{component}'"
+        case ("services", str(name), "jobs", str(job)):
+            return f"job '{name}.{job}'"
         case _:
             pass
     return _name(path)
@@ -251,14 +253,15 @@ def _additional(violation: Violation, value: Any) -> Iterator[Verdict]:
         if key in known or any(re.search(pattern, key) for pattern in patterns):
             continue
         path = (*violation.path, key)
-        if is_service and "components" in value and key in component:
-            message = f"`{key}` cannot stand beside `components` in {_owner(violation.path)}"
+        beside = next((name for name in ("components", "jobs") if name in value), None)
+        if is_service and beside and key in component:
+            message = f"`{key}` cannot stand beside `{beside}` in {_owner(violation.path)}"
             hint = f"move `{key}` into a component"
             if key in schema.definition("defaults")["properties"]:
                 hint += ", or into `defaults` for all of them"
             yield Verdict("ORC104", message, path, at_key=True, hint=hint)
             continue
-        names = [*known, "components"] if is_service else list(known)
+        names = [*known, "components", "jobs"] if is_service else list(known)
         hint = report.did_you_mean(key, names) or _also(key, component, names)
         yield Verdict(
             "ORC100",
@@ -302,7 +305,7 @@ def _one_of(violation: Violation, value: Any) -> Iterator[Verdict]:
         yield Verdict("ORC104", message, (*violation.path, given[1]), at_key=True)
         return
     if len(violation.path) == 2 and violation.path[0] == "services":
-        keys = [*keys, "components"]
+        keys = [*keys, "components", "jobs"]
     choices = ", ".join(f"`{key}`" for key in keys[:-1]) + f" or `{keys[-1]}`"
     yield Verdict("ORC103", f"{owner} needs one of {choices}", violation.path, at_key=True)
 

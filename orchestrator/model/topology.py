@@ -124,6 +124,22 @@ class Reload(enum.StrEnum):
     NONE = "none"
 
 
+class RunCondition(enum.StrEnum):
+    """How a run that another waits for must have ended; `completed`: in whatever way."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    COMPLETED = "completed"
+
+
+class Overlap(enum.StrEnum):
+    """What a schedule does when its last run is not over: nothing, queue one more, replace it."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    CANCEL_RUNNING = "cancel-running"
+
+
 def _empty() -> Mapping[str, Any]:
     return types.MappingProxyType({})
 
@@ -397,6 +413,92 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True)
+class After:
+    """What a run waits for: how the run before it must have ended."""
+
+    condition: RunCondition = RunCondition.SUCCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What is kept of runs that are over: the younger than `age`, the last `count`, `size` bytes.
+
+    None sets no limit. What any limit excludes is removed, the oldest first.
+    """
+
+    age: Seconds | None = None
+    count: int | None = None
+    size: Bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a run that failed is tried again, and the delays before."""
+
+    limit: int = 0
+    backoff: Backoff = Backoff()
+
+
+@dataclass(frozen=True, slots=True)
+class JobWatcher:
+    """Whether the callbacks of a run's watcher follow its directory, and how often at least."""
+
+    enabled: bool = True
+    interval: Seconds = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as resolved: what each of its runs is.
+
+    Exactly one of `program` (the absolute path of a file that each run gets a copy of) and
+    `command` (argv) is set. `parent` is the service that it belongs to; `service` and `handler`
+    are the absolute paths of Python files, or `module:Class`. `directory` is where relative
+    paths in `template` count from. `after` is keyed by the names of jobs.
+    """
+
+    parent: str
+    job: str
+    program: str | None = None
+    command: tuple[str, ...] = ()
+    service: str | None = None
+    handler: str | None = None
+    template: Mapping[str, Json] = field(default_factory=_empty)
+    required: tuple[str, ...] = ()
+    watcher: JobWatcher = JobWatcher()
+    after: Mapping[str, After] = field(default_factory=_empty)
+    keep: Keep = Keep()
+    concurrency: int | None = None
+    priority: int = 0
+    timeout: Seconds = 0.0
+    retries: Retries = Retries()
+    schedule: str | None = None
+    overlap: Overlap = Overlap.SKIP
+    directory: str = ""
+    python_path: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=_empty)
+    inherited: Mapping[str, str] = field(default_factory=_empty)
+    secrets: tuple[str, ...] = ()
+    umask: int | None = None
+    user: str | None = None
+    group: str | None = None
+    rlimits: Mapping[str, tuple[int, int]] = field(default_factory=_empty)
+    nice: int | None = None
+    oom_score_adj: int | None = None
+    no_new_privileges: bool = False
+    zygote: bool = True
+    memory: Bytes | None = None
+    cpu: float | None = None
+    pids: int | None = None
+    stop: Stop = Stop()
+
+    @property
+    def name(self) -> str:
+        """The job's name, `service.job`."""
+        return f"{self.parent}.{self.job}"
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Components that are restarted together, as the children of an OTP supervisor.
 
@@ -415,8 +517,10 @@ class Group:
 class Lock:
     """The fully resolved topology of one system: the daemon's only input.
 
-    `components` maps instance names to components, in the file's order. `topology` is the
-    absolute path of the file it came from, `key` names the system's runtime directory.
+    `components` maps instance names to components, `jobs` the names of jobs to jobs, in the
+    file's order. `topology` is the absolute path of the file it came from, `key` names the
+    system's runtime directory. `job_concurrency`: how many runs there are at once; None: as
+    many as the machine has processors.
     """
 
     name: str
@@ -426,6 +530,8 @@ class Lock:
     runtime_dir: str
     components: Mapping[str, Component]
     groups: Mapping[str, Group] = field(default_factory=_empty)
+    jobs: Mapping[str, Job] = field(default_factory=_empty)
+    job_concurrency: int | None = None
     start_concurrency: int = 64
     restart_rate: float = 20.0
     format: int = 1
@@ -450,11 +556,15 @@ def dependencies(lock: Lock) -> dict[str, tuple[str, ...]]:
 
 def declared(lock: Plain) -> Plain:
     """Return a plain lock without what its components inherit: the same for every caller."""
-    components = {
-        name: {key: value for key, value in component.items() if key != "inherited"}
-        for name, component in lock["components"].items()
+    sections: Plain = {
+        section: {
+            name: {key: value for key, value in one.items() if key != "inherited"}
+            for name, one in lock[section].items()
+        }
+        for section in ("components", "jobs")
+        if section in lock
     }
-    return {**lock, "components": components}
+    return {**lock, **sections}
 
 
 def canonical(plain: Json) -> bytes:
