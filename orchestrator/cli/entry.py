@@ -36,6 +36,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(words: list[str]) -> Invocation | int:
+    if words == ["--version"]:
+        words = ["version"]  # What hands type at a program they do not know.
     parsed = quick.parse(words)
     if parsed is not None:
         return parsed

@@ -65,6 +65,7 @@ def read(
         environment=session.environment,
         scale=scale or {},
         running=running or {},
+        keep_going=imports,
     )
     models = _models(draft.handlers) if imports else None
     locked = config.lock(draft, models)

@@ -254,6 +254,15 @@ def check_mode(instance: Instance, handler: Handler, ends: tuple[End | State, ..
             for end in ends
             if end.type.side == "in"
         ]
+    elif (
+        handler.main is not None
+        and handler.init_function is None
+        and not any(end.type.side == "in" for end in ends)
+    ):
+        mistakes.append(
+            f"{handler.origin.file}: nothing reaches it, and its main function is only called in "
+            "mode main: write `mode: main` (orch run: -m)"
+        )
     if mistakes:
         raise SetupError(mistakes)
 

@@ -341,7 +341,10 @@ def _function(
         try:
             function = _resolved(function, origin)
         except (AttributeError, ImportError) as error:
-            wrong(f"cannot find {found[0]!r}: {error}", "required_creation_arguments")
+            reason = (
+                str(error) if "." in function or ":" in function else _unknown(function, origin)
+            )
+            wrong(f"cannot find {function!r}: {reason}", "required_creation_arguments")
             return None
     try:
         calls.adapt(function, calls.MESSAGE if kind.side == "in" else calls.ANY)
@@ -349,6 +352,18 @@ def _function(
         wrong(f"{kind.function!r}: {error}", "required_creation_arguments")
         return None
     return function  # type: ignore[no-any-return]
+
+
+def _unknown(name: str, origin: Origin) -> str:
+    """Say that a handler has no function of a name, and which it has that is near."""
+    import difflib  # noqa: PLC0415 - only for a mistake
+
+    known = [
+        word for word, value in origin.namespace.items() if callable(value) and word[:1] != "_"
+    ]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"the handler has no such function{hint}"
 
 
 def _resolved(dotted: str, origin: Origin) -> Any:

@@ -268,6 +268,12 @@ CODES: dict[str, Code] = {
         "`curve: true` and keys made by `orch init --keys`, or say `insecure: true` when clear "
         "text is intended.",
     ),
+    "ORC225": Code(
+        "address out of reach",
+        "The socket of an `auto` address lies in the system's runtime directory, which is its "
+        "user's alone. A component that runs as another user needs `auto:tcp`, a loopback port, "
+        "or an ipc path that both may use.",
+    ),
     "ORC310": Code(
         "models disagree",
         "The two ends of an edge declare messages that do not fit: the receiver requires what"

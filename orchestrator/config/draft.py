@@ -32,13 +32,14 @@ from orchestrator.model.topology import Group
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A topology without mistakes of its own; `lock` makes a Lock of it.
+    """A topology that was read; `lock` makes a Lock of it.
 
     `handlers` are the requests for the inspection of the handlers' models, one for each
-    handler component; `files` is every file that was read, as it is shown.
+    handler component; `files` is every file that was read, as it is shown. `found` are warnings,
+    and mistakes too where `read` was to keep going; then it may lack what was at fault.
     """
 
-    warnings: tuple[Diagnostic, ...]
+    found: tuple[Diagnostic, ...]
     handlers: tuple[dict[str, Any], ...]
     files: tuple[str, ...]
     name: str
@@ -63,6 +64,7 @@ def read(
     settings: Mapping[str, str] | None = None,
     scale: Mapping[str, int] | None = None,
     running: Mapping[str, int] | None = None,
+    keep_going: bool = False,
 ) -> Draft:
     """Read a topology with its includes and check all that needs no handler code.
 
@@ -74,6 +76,7 @@ def read(
         scale: Numbers of instances by component, over those of the file.
         running: The same by full name, for what `scale` does not name; names that the file
             does not have are passed over.
+        keep_going: Leave the mistakes to `lock`, which raises them with those that it finds.
 
     Raises:
         TopologyError: The topology has mistakes; it carries all of them, and the warnings.
@@ -86,7 +89,10 @@ def read(
         )
     with source.collector_off():
         counts = scale or {}, running or {}
-        return _read(path, dict(environment), project, settings or {}, counts)
+        draft = _read(path, dict(environment), project, settings or {}, counts)
+    if not keep_going:
+        Report(list(draft.found)).finish(draft.files)
+    return draft
 
 
 def _read(
@@ -129,7 +135,7 @@ def _read(
     ending = jobs.lower(loaded, lowering, found)
     wiring.check_shape(ends, table, mentioned, complete=complete, found=found)
     return Draft(
-        warnings=found.finish(loaded.files),
+        found=tuple(found.found),
         handlers=tuple(
             _request(component)
             for component in lowered.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,18 @@ def inherited(caller: Mapping[str, str], which: bool | Iterable[str]) -> dict[st
     if which is False:
         return {}
     return {name: caller[name] for name in which if name in caller}
+
+
+def is_own_user(user: str) -> bool:
+    """Tell whether a name or number means the user that we are; an unknown one may."""
+    import pwd  # noqa: PLC0415 - only for components that name a user
+
+    if user.isdecimal():
+        return int(user) == os.geteuid()
+    try:
+        return pwd.getpwnam(user).pw_uid == os.geteuid()
+    except KeyError:
+        return True
 
 
 def parse_file(text: str) -> tuple[dict[str, str], tuple[BadLine, ...]]:

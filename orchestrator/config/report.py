@@ -71,9 +71,14 @@ class Place:
 
 @dataclass(slots=True)
 class Report:
-    """The diagnostics found so far, in the order of discovery."""
+    """The diagnostics found so far, in the order of discovery.
+
+    Without `whole` some of what is declared was at fault and left out: of nothing can be said
+    that it is missing.
+    """
 
     found: list[Diagnostic] = field(default_factory=list)
+    whole: bool = True
 
     def error(
         self, code: str, message: str, place: Place, *, hint: str = "",
@@ -95,6 +100,11 @@ class Report:
                 code, message, span, severity=warning, hint=hint, related=tuple(related)
             )
         )
+
+    def add(self, other: Report) -> None:
+        """Add what another found, but for places of which a mistake is known already."""
+        known = {one.position for one in self.found if one.severity is Severity.ERROR}
+        self.found.extend(one for one in other.found if one.position not in known)
 
     def has_errors(self) -> bool:
         """Tell whether anything found makes the topology unusable."""

@@ -67,13 +67,15 @@ def lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
 
 
 def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
-    found = Report(list(draft.warnings))
+    found = Report(list(draft.found))
     wired = Wired(list(draft.ends))
     if models is not None:
         models = {**models, **bus.models(draft.lowered)}
-        wiring.check_models(draft.lowered, models, found)
-        wired = wiring.connect(draft.ends, models, draft.table, draft.mentioned, found)
-        agreement.check(wired, models, found)
+        by_models = Report(whole=not found.has_errors())
+        wiring.check_models(draft.lowered, models, by_models)
+        wired = wiring.connect(draft.ends, models, draft.table, draft.mentioned, by_models)
+        agreement.check(wired, models, by_models)
+        found.add(by_models)
     warnings = found.finish(draft.files)
     resolver = _Resolver(draft, wired)
     components = {

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import addresses, report
+from orchestrator.config import addresses, environment, report
 from orchestrator.config.addresses import Address, Table
 from orchestrator.config.components import Lowered
 from orchestrator.config.document import Declared
+from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
 from orchestrator.config.source import Source, Span
 from orchestrator.model.topology import Mode
@@ -222,6 +223,7 @@ def check_shape(
             sides.setdefault(spot, {"in": [], "out": []})[end.direction].append(end)
         for name in {name for name, _ in end.sockets.values()}:
             _check_clear(end, table.declared[name], found)
+            _check_reach(end, table.declared[name], found)
     for name, address in table.declared.items():
         used = [spot for spot in sides if spot[0] == name]
         if not used and name not in mentioned and not address.external and complete:
@@ -251,6 +253,21 @@ def _check_clear(end: End, address: Address, found: Report) -> None:
     )
     where = address.place(next(iter(address.parts))).related("the address")
     found.error("ORC224", message, end.place, hint=hint, related=(where,))
+
+
+def _check_reach(end: End, address: Address, found: Report) -> None:
+    """Report a component of another user at an address in the runtime directory, which is ours."""
+    user = end.component.options.get("user")
+    if user is None or isinstance(user, Template) or environment.is_own_user(user):
+        return
+    if any(meant.scheme == "auto" for meant in address.parts.values()):
+        message = (
+            f"{end.label} runs as {user!r}, who cannot reach the address {address.name!r}: "
+            "its socket lies in the private runtime directory"
+        )
+        where = address.place(next(iter(address.parts))).related("the address")
+        hint = "write the address as auto:tcp, a loopback port"
+        found.error("ORC225", message, end.place, hint=hint, related=(where,))
 
 
 def _report_alone(present: list[End], label: str, found: Report) -> None:
@@ -311,9 +328,21 @@ def check_models(
         if component.mode is Mode.MAIN and not model.get("main"):
             message = f"{component.base!r} is in main mode, but its handler has no function `main`"
             found.error("ORC221", message, component.declared.at("mode"))
+        if component.mode is Mode.SERVICE and model.get("main") and not _is_reached(model):
+            message = (
+                f"nothing reaches {component.base!r}, and its function `main` is only called in "
+                "main mode"
+            )
+            found.warn(
+                "ORC221", message, component.declared.at("handler"), hint="add `mode: main`"
+            )
         for group in ("connections", "states"):
             for direction in ("in", "out"):
                 _check_unwired(component, group, direction, model, found)
+
+
+def _is_reached(model: Model) -> bool:
+    return any(model.get(group, {}).get("in") for group in ("connections", "states"))
 
 
 def _check_unwired(
@@ -327,7 +356,7 @@ def _check_unwired(
                 f"{component.base!r} is in main mode, but its handler declares {group}.in.{name}"
             )
             found.error("ORC221", message, component.declared.at("mode"))
-        elif name not in given and end.get("sockets"):
+        elif name not in given and end.get("sockets") and found.whole:
             line = f", line {end['line']} of its handler" if end.get("line") else ""
             what = f"{group}.{direction}.{name} ({end['type']}{line})"
             message = f"{component.base!r} declares {what}, which is not wired"
@@ -425,7 +454,7 @@ def _check_spot(spot: Spot, plugs: list[Plug], table: Table, *, free: bool, foun
         found.error(
             "ORC215", message, plug.end.place, hint="use an address for each", related=related
         )
-    if not (address.external or free):
+    if found.whole and not (address.external or free):
         if not binders:
             who = report.listed(f"{plug.end.label} ({plug.socket})" for plug in connectors)
             hint = "wire the component that serves it, or mark the address `external: true`"

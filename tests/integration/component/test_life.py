@@ -343,6 +343,10 @@ def test_hooks_run_before_the_component_is_ready(bench: Bench) -> None:
             "def init_function(to_send):\n    1 / 0",
             "init_function failed: {path}:2: ZeroDivisionError: division by zero",
         ),
+        (
+            "def main(to_send, config):\n    pass",
+            "nothing reaches it, and its main function is only called in mode main",
+        ),
     ],
 )
 def test_what_cannot_start_says_why_in_one_line(bench: Bench, code: str, said: str) -> None:

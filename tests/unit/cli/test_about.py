@@ -22,6 +22,8 @@ def test_the_version_is_that_of_the_package(
 ) -> None:
     assert orch("version") == 0
     assert capsys.readouterr().out == f"orch {orchestrator.__version__}\n"
+    assert orch("--version") == 0
+    assert capsys.readouterr().out == f"orch {orchestrator.__version__}\n"
     assert orch("version", "--json") == 0
     assert json.loads(capsys.readouterr().out)["version"] == orchestrator.__version__
 

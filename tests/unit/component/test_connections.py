@@ -178,6 +178,7 @@ def test_every_mistake_is_named_with_its_place() -> None:
         ({"on_new_request": lambda: None}, "must take 1 or 2 or 3 or 4 arguments"),
         ({"on_new_request": 5}, "expected a function"),
         ({"on_new_request": "nowhere.to.be.found"}, "cannot find"),
+        ({"on_new_request": "nothing"}, "the handler has no such function"),
         ({"on_new_request": on_request, "on_orders": on_request}, "given twice"),
     ],
 )

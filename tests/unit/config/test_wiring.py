@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator import config
 from orchestrator.config import addresses
+from orchestrator.errors import Severity, TopologyError
 from orchestrator.wire import keys
 from tests.unit.config.conftest import Workshop, end, marked, model
 
@@ -628,3 +631,64 @@ def test_keys_that_cannot_be_used_are_told(
     one = workshop.only(pair(workshop, address))
     assert (one.code, said in one.message) == (code, True), one
     assert one.hint
+
+
+def test_mistakes_of_the_file_and_of_the_code_are_told_at_once(workshop: Workshop) -> None:
+    text = """
+    addresses: {x: auto, y: auto}
+    services:
+      a: {handler: a.py, connections: {in: {ask: x}, out: {nothing: y}}, restrat: never}
+      b: {handler: b.py, connections: {out: {ask: x}}}
+    """
+    for name in ("a.py", "b.py"):
+        workshop.write(name, "")
+    models = {
+        "a.a": model("a.a", connections={"in": {"ask": end("replyer")}}),
+        "b.b": model("b.b", error={"message": "no", "file": None, "line": None}),
+    }
+    path = workshop.write("topology.yaml", text)
+    draft = config.read(path, environment=workshop.environment, keep_going=True)
+    with pytest.raises(TopologyError) as caught:
+        config.lock(draft, models)
+    assert {one.code for one in caught.value.diagnostics} >= {"ORC100", "ORC217", "ORC222"}
+
+
+def test_nothing_is_called_missing_where_something_was_left_out(workshop: Workshop) -> None:
+    text = """
+    addresses: {x: auto}
+    services:
+      a: {handler: a.py, connections: {in: {ask: x}}}
+      b: {handler: b.py, connections: {oot: {ask: x}}}
+    """
+    for name in ("a.py", "b.py"):
+        workshop.write(name, "")
+    models = {
+        "a.a": model("a.a", connections={"in": {"ask": end("replyer")}}),
+        "b.b": model("b.b", connections={"out": {"ask": end("requester")}}),
+    }
+    path = workshop.write("topology.yaml", text)
+    draft = config.read(path, environment=workshop.environment, keep_going=True)
+    with pytest.raises(TopologyError) as caught:
+        config.lock(draft, models)
+    assert [one.code for one in caught.value.diagnostics] == ["ORC100"]
+
+
+@pytest.mark.parametrize(("address", "codes"), [("auto", ["ORC225"]), ("auto:tcp", [])])
+def test_another_user_cannot_reach_a_socket_in_the_runtime_directory(
+    workshop: Workshop, address: str, codes: list[str]
+) -> None:
+    other = "65534" if os.geteuid() != 65534 else "1"
+    text = f"""
+    addresses: {{x: "{address}"}}
+    services:
+      a: {{handler: a.py, user: "{other}", connections: {{in: {{ask: x}}}}}}
+      b: {{handler: a.py, user: "{os.geteuid()}", connections: {{out: {{ask: x}}}}}}
+    """
+    workshop.write("a.py", "")
+    assert workshop.codes(text) == codes
+
+
+def test_a_main_that_nobody_calls_is_told(workshop: Workshop) -> None:
+    workshop.write("a.py", "")
+    one = workshop.only("services: {a: {handler: a.py}}", {"a.a": model("a.a", main=True)})
+    assert (one.code, one.severity, one.hint) == ("ORC221", Severity.WARNING, "add `mode: main`")
