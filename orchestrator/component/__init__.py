@@ -1,4 +1,4 @@
-"""The runtime of handler components, and what their code may import.
+"""The runtime of components, and what their code may import.
 
 Names resolve when they are used: importing this package loads neither ZeroMQ nor an event loop.
 """
@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from orchestrator.component.confobjects import Configuration, ConfigurationManager
     from orchestrator.component.errors import (
         ComponentError,
+        ConfigurationError,
         ModelMismatch,
         RemoteError,
         RemoteFailure,
@@ -20,13 +22,21 @@ if TYPE_CHECKING:
         SendError,
         SendTimeout,
         SetupError,
+        UnknownField,
         UnknownOutput,
     )
+    from orchestrator.component.fields import ConfField, DirConfField, FileConfField
     from orchestrator.component.logs import get_logger
     from orchestrator.component.signals import add_sigint_handler
 
 __all__ = [
     "ComponentError",
+    "ConfField",
+    "Configuration",
+    "ConfigurationError",
+    "ConfigurationManager",
+    "DirConfField",
+    "FileConfField",
     "ModelMismatch",
     "RemoteError",
     "RemoteFailure",
@@ -36,12 +46,21 @@ __all__ = [
     "SendError",
     "SendTimeout",
     "SetupError",
+    "UnknownField",
     "UnknownOutput",
     "add_sigint_handler",
     "get_logger",
 ]
 
-_HOMES = {"get_logger": "logs", "add_sigint_handler": "signals"}
+_HOMES = {
+    "ConfField": "fields",
+    "Configuration": "confobjects",
+    "ConfigurationManager": "confobjects",
+    "DirConfField": "fields",
+    "FileConfField": "fields",
+    "add_sigint_handler": "signals",
+    "get_logger": "logs",
+}
 
 
 def __getattr__(name: str) -> object:

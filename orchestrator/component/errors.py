@@ -2,6 +2,8 @@
 
 ComponentError
 ├── SetupError             the component cannot start; one line per mistake
+│   └── ConfigurationError … its configuration is declared, written or filled in wrongly
+│       └── UnknownField   … a name is none of its fields (also AttributeError, KeyError)
 ├── CannotSwap             new code is good, but needs a new process
 ├── ModelMismatch          a value breaks its model (also ValueError)
 ├── UnknownOutput          `to_send` names no declared output (also KeyError, ValueError)
@@ -31,6 +33,18 @@ class SetupError(ComponentError):
     def __init__(self, mistakes: str | Sequence[str]) -> None:
         self.mistakes = (mistakes,) if isinstance(mistakes, str) else tuple(mistakes)
         super().__init__("; ".join(self.mistakes))
+
+
+class ConfigurationError(SetupError):
+    """A configuration is declared, written or filled in wrongly. `mistakes` is never empty."""
+
+
+class UnknownField(ConfigurationError, AttributeError, KeyError):
+    """A configuration has no such field."""
+
+    def __str__(self) -> str:
+        # KeyError would show the message in quotes.
+        return "; ".join(self.mistakes)
 
 
 class CannotSwap(ComponentError):
