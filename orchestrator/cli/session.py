@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from orchestrator import client, files
+from orchestrator import client
 from orchestrator.cli.invocation import Options
 from orchestrator.cli.screen import Screen
-from orchestrator.client import Client
+from orchestrator.client import Client, place
+from orchestrator.client.place import Place
 from orchestrator.config import paths
-from orchestrator.errors import DaemonUnreachable, UsageError
+from orchestrator.errors import DaemonUnreachable
 
 
 class Session:
@@ -42,22 +43,16 @@ class Session:
         Raises:
             UsageError: None was named and none is found.
         """
-        if self._file is not None:
-            return Path(self._file).absolute()
-        here = Path.cwd()
-        for directory in (here, *here.parents):
-            for name in paths.DEFAULT_NAMES:
-                if (directory / name).is_file():
-                    return directory / name
-        raise UsageError(
-            f"cannot find {' or '.join(paths.DEFAULT_NAMES)} in {here} or above it; "
-            "name a file with -f FILE"
-        )
+        return self._place.topology
+
+    @property
+    def _place(self) -> Place:
+        return place.find(self._file, self.options.project, self.environment)
 
     @property
     def runtime_dir(self) -> Path:
         """Where the daemon's socket is."""
-        return files.runtime_dir(self.topology, self.options.project, self.environment)
+        return self._place.runtime_dir
 
     @property
     def base_dir(self) -> Path:
@@ -67,9 +62,7 @@ class Session:
     @property
     def starter(self) -> str:
         """The command that starts this system's daemon."""
-        file = f" -f {self._file}" if self._file is not None else ""
-        project = f" -p {self.options.project}" if self.options.project else ""
-        return f"orch{file}{project} up -d"
+        return self._place.starter
 
     def connect(self) -> Client:
         """Return the client of this system's daemon, closed when the command ends.

@@ -219,11 +219,26 @@ class Client:
         number, _ = self._request(method, params, REQUEST_TIMEOUT, is_stream=True)
         return Watch(self, self._talk.stream(number), [], 0)
 
-    def watch(self, names: Sequence[str] = ()) -> Watch:
-        """Follow the instances that `names` select (all when empty), from now on."""
-        params = {"names": list(names)}
+    def watch(self, names: Sequence[str] = (), *, runs: bool = False) -> Watch:
+        """Follow the instances that `names` select (all when empty), from now on.
+
+        With `runs` the runs of jobs come too, without a snapshot.
+        """
+        params: dict[str, Any] = {"names": list(names)}
+        if runs:
+            params["runs"] = True
         number, result = self._request("watch", params, REQUEST_TIMEOUT, is_stream=True)
         return Watch(self, self._talk.stream(number), _rows(result), int(result.get("seq", 0)))
+
+    def watch_runs(self, ids: Sequence[str] = ()) -> Watch:
+        """Follow the runs of these ids, all when empty, and no instances, from now on.
+
+        How they are is asked after it, on this connection: then nothing is missed between.
+        """
+        params = {"names": [], "runs": True, "instances": False}
+        if ids:
+            params["ids"] = list(ids)
+        return self.stream("watch", params)
 
     def ps(self, names: Sequence[str] = ()) -> list[Row]:
         """Return the rows of the instances that `names` select."""

@@ -84,6 +84,10 @@ class Conversation:
         """Tell whether the answer to a request has come."""
         return number in self._replies
 
+    def answered(self) -> list[int]:
+        """Return the numbers of the requests whose answers nobody has taken yet."""
+        return list(self._replies)
+
     def answer(self, number: int) -> dict[str, Any]:
         """Return the result of a request that is answered, once.
 

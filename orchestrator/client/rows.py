@@ -10,7 +10,7 @@ import enum
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 LAST_LINES = 20
 """How many log lines explain a failure."""
@@ -54,8 +54,51 @@ class Row(TypedDict):
     """What went wrong and stopped nothing: an optional dependency, a stop command."""
 
 
+class RunRow(TypedDict):
+    """One run of a job as the daemon reports it; times are ISO 8601 in UTC."""
+
+    id: str
+    name: str
+    """`service.job/id`."""
+    job: str
+    """`service.job`."""
+    service: str
+    state: str
+    """One of `runs.STATES`."""
+    result: str | None
+    """Why it ended, as for instances: `success`, `exit-code`, `signal`, `requested`, …"""
+    exit_code: int | None
+    """Of the program."""
+    message: str | None
+    """What there is to say about its end."""
+    why: str | None
+    """For a queued run, what it waits for."""
+    progress: float | None
+    """From 0 to 1, as a hook of the job has set it."""
+    text: str | None
+    """What a hook says it is doing."""
+    custom: dict[str, Any]
+    """The state that hooks of the job keep for everybody to read."""
+    attempt: int
+    attempts: int
+    priority: int
+    after: list[dict[str, Any]]
+    """The runs that come first: `id`, `condition` and their `state`."""
+    submitted_at: str
+    started_at: str | None
+    ended_at: str | None
+    run_dir: str | None
+    output: str | None
+    """The file with what the program has written; its last line is the exit code."""
+    pid: int | None
+    args: dict[str, str]
+    template: dict[str, Any]
+    position: int | None
+    """How many runs are started before it, for a queued one."""
+
+
 class Event(TypedDict, total=False):
-    """One item of the watch stream; `kind` is `instance`, `removed` or `system`.
+    """One item of the watch stream: `instance`, `removed`, `run`, `run-removed` or `system`.
 
     `seq` counts from the snapshot's on, one by one over all instances of the system.
     """
@@ -64,6 +107,8 @@ class Event(TypedDict, total=False):
     time: str
     kind: str
     row: Row
+    run: RunRow
+    id: str
     name: str
     state: str
     exit_code: int

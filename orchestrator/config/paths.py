@@ -14,6 +14,15 @@ DEFAULT_NAMES = ("topology.yaml", "topology.yml")
 """What a topology file is called when nobody names it."""
 
 
+def nearest(directory: Path) -> Path | None:
+    """Return the topology file in a directory or above it, None when there is none."""
+    for one in (directory, *directory.parents):
+        for name in DEFAULT_NAMES:
+            if (one / name).is_file():
+                return one / name
+    return None
+
+
 def key(topology: Path, project: str | None) -> str:
     """Return what names a system here: a digest of its file's real path and project."""
     real = os.path.realpath(topology)

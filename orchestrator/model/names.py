@@ -17,7 +17,14 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 LONGEST = 48
 
+RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
+"""What the run of a job may be called."""
+
+SALTS = 36**4
+"""How many runs may be named in one millisecond and still be told apart."""
+
 _SOCKET_PATH = 107
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def is_name(text: str) -> bool:
@@ -29,6 +36,24 @@ def instance_name(service: str, component: str, instance: int, replicas: int) ->
     """Return the name of an instance; `@1` is left out when it is the only one."""
     base = f"{service}.{component}"
     return base if replicas == 1 else f"{base}@{instance}"
+
+
+def run_id(milliseconds: int, salt: int) -> str:
+    """Return the name of a run that is submitted now: twelve characters, in the order of time.
+
+    Args:
+        milliseconds: The time of day, since 1970; until 2059 the names sort by it.
+        salt: A random number below `SALTS`.
+    """
+    return f"{_base36(milliseconds):0>8}{_base36(salt):0>4}"
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits
 
 
 def file_stem(service: str, component: str, instance: int) -> str:

@@ -27,6 +27,10 @@ class Refusal(Exception):
         self.code = code
 
 
+class Garbage(Exception):
+    """What an answer raises to answer what the protocol does not allow."""
+
+
 def make_row(name: str, /, **changes: Any) -> dict[str, Any]:
     """Return the row of an instance that runs and is ready, with `changes`."""
     service, component, instance = naming.split(name)
@@ -62,6 +66,70 @@ def make_row(name: str, /, **changes: Any) -> dict[str, Any]:
     return row | changes
 
 
+def make_run(number: str, job: str = "lab.sim", /, **changes: Any) -> dict[str, Any]:
+    """Return the row of a run that is queued, with `changes`."""
+    row: dict[str, Any] = {
+        "id": number,
+        "name": f"{job}/{number}",
+        "job": job,
+        "service": job.partition(".")[0],
+        "state": "queued",
+        "result": None,
+        "exit_code": None,
+        "message": None,
+        "why": None,
+        "progress": None,
+        "text": None,
+        "custom": {},
+        "attempt": 0,
+        "attempts": 1,
+        "priority": 0,
+        "after": [],
+        "submitted_at": "2026-11-22T10:00:00.000Z",
+        "started_at": None,
+        "ended_at": None,
+        "run_dir": None,
+        "output": None,
+        "pid": None,
+        "args": {},
+        "template": {},
+        "position": None,
+    }
+    unknown = changes.keys() - row.keys()
+    assert not unknown, unknown
+    return row | changes
+
+
+def make_job(name: str, /, **changes: Any) -> dict[str, Any]:
+    """Return the row of a job, with `changes`."""
+    service, _, job = name.partition(".")
+    row: dict[str, Any] = {
+        "name": name,
+        "service": service,
+        "job": job,
+        "program": f"/somewhere/{job}.py",
+        "command": None,
+        "handler": None,
+        "attributes": {},
+        "required": [],
+        "concurrency": 0,
+        "priority": 0,
+        "schedule": None,
+        "next_at": None,
+        "queued": 0,
+        "running": 0,
+    }
+    return row | changes
+
+
+SUCCEEDED: dict[str, Any] = {
+    "state": "succeeded",
+    "result": "success",
+    "exit_code": 0,
+    "progress": 1.0,
+    "ended_at": "2026-11-22T10:01:00.000Z",
+}
+
 STOPPED: dict[str, Any] = {
     "phase": "stopped",
     "ready": False,
@@ -87,16 +155,18 @@ class FakeDaemon:
     def __init__(self, runtime_dir: Path) -> None:
         self.path = runtime_dir / "control.sock"
         self.rows: dict[str, dict[str, Any]] = {}
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
         self.signals: dict[str, str] = {}
         self.taken_back = False
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self._lock = threading.RLock()
         self._arrived = threading.Condition(self._lock)
-        self._watchers: list[tuple[socket.socket, int]] = []
+        self._watchers: list[tuple[socket.socket, int, dict[str, Any]]] = []
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._seq = 0
+        self.seq = 0
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
         self._listener.listen()
@@ -112,13 +182,25 @@ class FakeDaemon:
             self.rows[name] = self.rows.get(name, make_row(name)) | changes
             self.publish({"kind": "instance", "row": self.rows[name]})
 
+    def add_job(self, name: str, **changes: Any) -> None:
+        """Add a job."""
+        self.jobs[name] = make_job(name, **changes)
+
+    def change_run(self, number: str, /, **changes: Any) -> None:
+        """Add or change a run and tell the watchers."""
+        with self._lock:
+            self.runs[number] = self.runs.get(number, make_run(number)) | changes
+            self.publish({"kind": "run", "run": self.runs[number]})
+
     def publish(self, event: dict[str, Any]) -> None:
         """Send an event to the watchers."""
         with self._lock:
-            self._seq += 1
-            for stream, number in self._watchers:
+            self.seq += 1
+            for stream, number, params in self._watchers:
+                if not _concerns(event, params):
+                    continue
                 with contextlib.suppress(OSError):
-                    stream.sendall(control.event(number, {"seq": self._seq, **event}))
+                    stream.sendall(control.event(number, {"seq": self.seq, **event}))
 
     def stop(self, exit_code: int = 0) -> None:
         """End as a daemon that has stopped its system does."""
@@ -192,12 +274,15 @@ class FakeDaemon:
                 result = (self.answers.get(method) or _ANSWERS[method])(self, params)
             except UnknownName as error:
                 line = control.error(number, "unknown-name", str(error), near=list(error.near))
+            except Garbage:
+                line = b"{}\n"
             except Refusal as refusal:
                 line = control.error(number, refusal.code, str(refusal))
             else:
                 line = control.result(number, result)
             if method == "watch":
-                self._watchers.append((stream, number))
+                self._watchers = [one for one in self._watchers if one[0] is not stream]
+                self._watchers.append((stream, number, params))
             # What was asked shows only when its effect does: a test that waits sees both.
             self.requests.append((method, params))
             with contextlib.suppress(OSError):
@@ -212,12 +297,23 @@ class FakeDaemon:
         return naming.select(params.get("names") or (), self.rows)
 
 
+def _concerns(event: dict[str, Any], params: dict[str, Any]) -> bool:
+    """Tell whether who watches with `params` gets an event."""
+    if event["kind"] in ("instance", "removed"):
+        return bool(params.get("instances", True))
+    if event["kind"] != "run":
+        return True
+    number = event["run"]["id"]
+    return bool(params.get("runs")) and number in (params.get("ids") or (number,))
+
+
 def _ps(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
     return {"instances": [daemon.rows[name] for name in daemon.select(params)]}
 
 
 def _watch(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
-    return {**_ps(daemon, params), "seq": 0}
+    rows = _ps(daemon, params)["instances"] if params.get("instances", True) else []
+    return {"instances": rows, "seq": daemon.seq}
 
 
 def _status(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
@@ -277,6 +373,69 @@ def _apply(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
     return {"plan": steps, "digest": "sha256:0"}
 
 
+def _chosen_job(daemon: FakeDaemon, word: str) -> str:
+    found = [name for name, row in daemon.jobs.items() if word in (name, row["job"])]
+    if not found:
+        raise UnknownName(word, naming.near(word, daemon.jobs))
+    return found[0]
+
+
+def _submit(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+    job, number = _chosen_job(daemon, params["job"]), params["id"]
+    if number not in daemon.runs:
+        told = {"args": params["args"], "template": params["template"]}
+        daemon.runs[number] = make_run(number, job, priority=params.get("priority", 0), **told)
+        daemon.publish({"kind": "run", "run": daemon.runs[number]})
+    return {"run": daemon.runs[number]}
+
+
+def _known(daemon: FakeDaemon, numbers: list[str]) -> list[str]:
+    for number in numbers:
+        if number not in daemon.runs:
+            raise UnknownName(number, naming.near(number, daemon.runs))
+    return numbers
+
+
+def _runs(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+    ids = _known(daemon, params.get("ids") or list(daemon.runs))
+    jobs = [_chosen_job(daemon, word) for word in params.get("jobs") or daemon.jobs]
+    states = params.get("states") or ()
+    found = [
+        row
+        for number in reversed(ids)
+        if (row := daemon.runs[number])["job"] in jobs or not daemon.jobs
+        if row["state"] in states or not states
+    ]
+    return {"runs": found[: params.get("limit")], "seq": daemon.seq}
+
+
+def _run(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+    (number,) = _known(daemon, [params["id"]])
+    return {
+        "run": daemon.runs[number],
+        "result": None,
+        "errors": [],
+        "record_dir": f"/somewhere/.orch/data/runs/{number}",
+    }
+
+
+def _cancel(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+    ended = ("succeeded", "failed", "cancelled")
+    cancelled, unchanged = [], []
+    for row in _runs(daemon, params)["runs"]:
+        if row["state"] in ended:
+            unchanged.append(row["id"])
+        else:
+            cancelled.append(row["id"])
+            daemon.change_run(row["id"], state="cancelled", result="requested")
+    return {"cancelled": cancelled, "unchanged": unchanged}
+
+
+def _jobs(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+    del params
+    return {"jobs": list(daemon.jobs.values())}
+
+
 def _down(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
     del params
     return {"names": [name for name, row in daemon.rows.items() if row["pid"] is not None]}
@@ -303,7 +462,17 @@ _ANSWERS: dict[str, Answer] = {
     "kill": _kill,
     "apply": _apply,
     "down": _down,
+    "submit": _submit,
+    "runs": _runs,
+    "run": _run,
+    "cancel": _cancel,
+    "jobs": _jobs,
 }
+
+
+def answer(method: str) -> Answer:
+    """Return what answers a method, for an answer that does more."""
+    return _ANSWERS[method]
 
 
 @contextlib.contextmanager
