@@ -28,8 +28,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator import client, files
+from orchestrator import client
 from orchestrator.client import Row
+from orchestrator.config import paths
 
 ORCH = (sys.executable, "-m", "orchestrator")
 PROGRAM = [shutil.which("sleep") or "/bin/sleep", "100000"]
@@ -296,7 +297,7 @@ def timed(argv: list[str], place: Path) -> float:
 
 
 def runtime_dir(place: Path) -> Path:
-    return files.runtime_dir(place / "topology.yaml", None, environment(place))
+    return paths.runtime_dir(place / "topology.yaml", None, environment(place))
 
 
 def rows(place: Path) -> list[Row]:

@@ -10,17 +10,13 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from orchestrator.config import paths
 from orchestrator.errors import OrchestratorError
-
-if TYPE_CHECKING:
-    from orchestrator.config.build import File
 
 MANIFEST = ".orch-build.json"
 """Lists what `write_tree` wrote, so that it can remove what is no longer wanted."""
@@ -38,6 +34,22 @@ _HELP = {
     errno.EEXIST: "a file stands where a directory must be",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+
+
+class File(Protocol):
+    """A file to write: its path within a root, its text and its mode."""
+
+    @property
+    def path(self) -> str:
+        """Where it goes, below the root."""
+
+    @property
+    def text(self) -> str:
+        """What it holds."""
+
+    @property
+    def mode(self) -> int:
+        """Who may do what."""
 
 
 class FileError(OrchestratorError):
@@ -67,11 +79,6 @@ class Difference:
     path: str
     kind: str
     diff: str
-
-
-def runtime_dir(topology: Path, project: str | None, environment: Mapping[str, str]) -> Path:
-    """Return the private directory of a system's sockets; `private_dir` makes it."""
-    return paths.runtime_dir(topology, project, environment)
 
 
 def private_dir(path: Path) -> Path:

@@ -829,6 +829,69 @@ Begun = subprocess.Popen[bytes]
 """A program of ours that `begin` started."""
 
 
+def begin_program(
+    argv: Sequence[str], *, environment: Mapping[str, str], cwd: str, output: int
+) -> Begun:
+    """Start the program of a run in a process group of its own; the caller waits for it.
+
+    It stays in our session, so that it is found as a part of our tree. It reads nothing, and
+    both of its outputs go to the descriptor `output`.
+
+    Raises:
+        SpawnError: It cannot be started.
+    """
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env=environment,
+            process_group=0,
+        )
+    except OSError as error:
+        raise _spawn_error(error, Order(tuple(argv), environment, cwd)) from error
+    except ValueError as error:
+        raise SpawnError(f"execute {argv[0]!r}", errno.EINVAL, str(error)) from error
+
+
+def left_by(group: int, variable: str, value: str) -> tuple[Process, ...]:
+    """Return what lives of a program below us: its group, and who carries its variable.
+
+    Nobody is overlooked by having lost its parent when we are a subreaper.
+    """
+    found = []
+    for pid in descendants(os.getpid()):
+        fields = _stat(pid)
+        if not fields or fields[0] in b"ZX":
+            continue
+        if int(fields[2]) == group or _marker(pid, variable) == value:
+            found.append(Process(pid, int(fields[19])))
+    return tuple(found)
+
+
+def end_all(found: Iterable[Process], patience: Seconds) -> None:
+    """Kill processes and wait until they are dead, so long at most; reap those of ours."""
+    deadline = time.monotonic() + patience
+    opened = [(process, fd) for process in found if (fd := _opened(process)) is not None]
+    for _, fd in opened:
+        signal_process(fd, signal.SIGKILL)
+    for _, fd in opened:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        reap(fd)
+        os.close(fd)
+
+
+def _opened(process: Process) -> int | None:
+    try:
+        return open_pidfd(process)
+    except OSError:
+        return None  # What cannot be verified is not touched.
+
+
 def begin(argv: Sequence[str], *, output: int, passed: Sequence[int] = ()) -> Begun:
     """Start a program of ours in a session of its own; the caller waits for it.
 

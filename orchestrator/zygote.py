@@ -1,4 +1,4 @@
-"""The zygote: a process that has the runtime loaded, and forks handler components.
+"""The zygote: a process that has the runtime loaded, and forks components and workers of runs.
 
 Run as `python -P -m orchestrator.zygote FORMAT ROOM` with the daemon's socket as its standard
 input. Each message on it carries one descriptor, the *channel* of one start, and nothing else.
@@ -37,7 +37,7 @@ from typing import Any
 from orchestrator import launch
 from orchestrator.component import __main__ as program
 from orchestrator.component import concurrent as _concurrent
-from orchestrator.component import loader, rehearsal
+from orchestrator.component import loader, rehearsal, worker
 from orchestrator.component import serving as _serving
 from orchestrator.wire import forking
 
@@ -47,6 +47,9 @@ BATCH = 64
 MARKER = "ORCH_INSTANCE"
 
 _LOADED = (_concurrent, _serving)
+_PROGRAMS = {"orchestrator.component": program, "orchestrator.component.worker": worker}
+"""What a child may become, by the word after `-m`."""
+
 _LAST = 2**31 - 1  # the kernel knows which are open: closing them all is one call
 _PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
 _libc = ctypes.CDLL(None)
@@ -120,7 +123,8 @@ def main(arguments: list[str]) -> int:
     order = _serve(control, known, shown)
     if order is None:
         return 0
-    return program.main(_assume(order))
+    module = _PROGRAMS[order["argv"][-2]]
+    return int(module.main(_assume(order, module)))
 
 
 def _serve(
@@ -262,13 +266,13 @@ def _practise(shown: Shown) -> None:
     shown.decided()
 
 
-def _assume(order: dict[str, Any]) -> list[str]:
+def _assume(order: dict[str, Any], module: ModuleType) -> list[str]:
     """Look like an interpreter that was just started with the order's words; return ours."""
     argv = order["argv"]
     sys.orig_argv[:] = argv
-    sys.argv[:] = [str(program.__file__), argv[-1]]
+    sys.argv[:] = [str(module.__file__), argv[-1]]
     # Ours is kept by the module table of whoever imports us; user code sees the component's.
-    sys.modules["__main__"] = program
+    sys.modules["__main__"] = module
     gc.enable()
     return sys.argv[1:]
 

@@ -13,10 +13,10 @@ from typing import Self
 
 from orchestrator.cli import dating
 from orchestrator.cli.dating import Piece
-from orchestrator.cli.inotify import Notices
 from orchestrator.cli.logfiles import CHUNK, Catalogue, LogFile
 from orchestrator.cli.loglines import Style, Writer
 from orchestrator.client import Row
+from orchestrator.inotify import Notices
 
 _STREAMS = ("stdout", "stderr")
 _ROOM = 1 << 26

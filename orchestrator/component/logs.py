@@ -40,6 +40,13 @@ def configure(component: str, level: str, flow: Flow) -> None:
         root.handlers[:] = [_handler]
 
 
+def line_buffered() -> None:
+    """Let lines of user code reach a log file when they are printed, not when a buffer is full."""
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.line_buffering:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
 class _Formatter(logging.Formatter):
     component = "component"
     flow = Flow()

@@ -28,8 +28,11 @@ def sign() -> bool:
     return send("WATCHDOG=1", patience=0.0)
 
 
-def send(*lines: str, patience: float = _PATIENCE) -> bool:
-    """Send lines such as `READY=1`; False when nobody listens or the message was lost."""
+def send(*lines: str, patience: float = _PATIENCE, quiet: bool = False) -> bool:
+    """Send lines such as `READY=1`; False when nobody listens or the message was lost.
+
+    That is in the log, unless `quiet`.
+    """
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path[:1] not in ("/", "@"):
         return False
@@ -40,6 +43,7 @@ def send(*lines: str, patience: float = _PATIENCE) -> bool:
         try:
             sender.sendto("\n".join(lines).encode(), address)
         except OSError as error:
-            logger.warning("Cannot notify %s: %s", path, error)
+            if not quiet:
+                logger.warning("Cannot notify %s: %s", path, error)
             return False
     return True

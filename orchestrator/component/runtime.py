@@ -89,7 +89,7 @@ def rehearse(conf_dir: Path) -> None:
 
     The process is not the same afterwards: see `component.rehearsal`.
     """
-    line_buffered()
+    logs.line_buffered()
     flow = Flow()
     for known in serving.SIGNALS:
         signal.signal(known, _leave)
@@ -107,16 +107,9 @@ def rehearse(conf_dir: Path) -> None:
     ready.close(0.0)
 
 
-def line_buffered() -> None:
-    """Let lines of user code reach a log file when they are printed, not when a buffer is full."""
-    for stream in (sys.stdout, sys.stderr):
-        if not stream.line_buffering:
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-
-
 def _run(name: str, describe: Callable[[], Instance]) -> int:
     flow = Flow()
-    line_buffered()
+    logs.line_buffered()
     for known in serving.SIGNALS:
         signal.signal(known, _leave)
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import files
+from orchestrator.config import paths
 from orchestrator.config.build import File
 from orchestrator.errors import OrchestratorError
 
@@ -181,9 +182,9 @@ def test_a_directory_within_another_users_is_refused(tmp_path: Path) -> None:
 
 def test_the_runtime_directory_follows_xdg(tmp_path: Path) -> None:
     topology = tmp_path / "topology.yaml"
-    given = files.runtime_dir(topology, None, {"XDG_RUNTIME_DIR": "/run/user/1"})
+    given = paths.runtime_dir(topology, None, {"XDG_RUNTIME_DIR": "/run/user/1"})
     assert str(given).startswith("/run/user/1/orch/")
-    fallback = files.runtime_dir(topology, "p", {})
+    fallback = paths.runtime_dir(topology, "p", {})
     assert str(fallback).startswith(f"/tmp/orch-{os.getuid()}/orch/")
     assert fallback.name != given.name
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import cli, files
+from orchestrator import cli
+from orchestrator.config import paths
 from tests.unit.cli import fake
 from tests.unit.cli.fake import FakeDaemon
 
@@ -33,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def runtime_dir(world: Path) -> Path:
     """Return the runtime directory of the world's system, made."""
-    directory = files.runtime_dir(
+    directory = paths.runtime_dir(
         world / "topology.yaml", None, {"XDG_RUNTIME_DIR": f"{world}/run"}
     )
     directory.mkdir(parents=True, exist_ok=True)

@@ -14,9 +14,9 @@ import pytest
 
 from orchestrator.cli import history
 from orchestrator.cli.history import Choice
-from orchestrator.cli.inotify import Notices
 from orchestrator.cli.logfiles import LogFile
 from orchestrator.cli.loglines import LONGEST, Style, Writer
+from orchestrator.inotify import Notices
 
 PUNCH = 0x1 | 0x2
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import follow as follow_module
-from orchestrator.cli.inotify import Notices
 from orchestrator.daemon.logindex import Index
 from orchestrator.errors import OrchestratorError
+from orchestrator.inotify import Notices
 from orchestrator.wire.loglayout import Sample
 from tests.unit.cli.conftest import Orch
 from tests.unit.cli.fake import STOPPED, FakeDaemon, eventually

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import files
+from orchestrator.config import paths
 from tests.unit.cli import fake
 from tests.unit.cli.conftest import Orch
 from tests.unit.cli.fake import FAILED, STOPPED, FakeDaemon, Refusal, end, eventually, make_row
@@ -123,7 +123,7 @@ def test_detached_applies_the_lock_and_returns_when_nobody_waits(
 
 def test_a_file_may_come_before_the_names(orch: Orch, world: Path) -> None:
     other = (world / "topology.yaml").rename(world / "other.yaml")
-    directory = files.runtime_dir(other, None, {"XDG_RUNTIME_DIR": f"{world}/run"})
+    directory = paths.runtime_dir(other, None, {"XDG_RUNTIME_DIR": f"{world}/run"})
     directory.mkdir(parents=True)
     with fake.running(directory) as daemon:
         daemon.add("web.web")
