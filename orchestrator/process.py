@@ -25,8 +25,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from orchestrator import launch
 from orchestrator.cgroups import NO_LIMITS, Limits
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
@@ -194,6 +195,38 @@ def spawn(order: Order) -> Child:
     # child is not reaped by anybody else, so its entry in /proc is there, zombie or not.
     started = before if before == _ticks() else start_time(pid)
     return Child(Process(pid, started or 0), errors)
+
+
+def replace(order: Order) -> NoReturn:
+    """Become a program, with our standard streams and our place among processes.
+
+    Raises:
+        SpawnError: It cannot be; this process may have the user and limits asked for already.
+    """
+    try:
+        program = _program(order.argv[0], order.environment)
+        if order.umask is not None:
+            os.umask(order.umask)
+        if order.working_dir:
+            os.chdir(order.working_dir)
+        _set_up(order.setup)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)  # The interpreter ignores them.
+        os.execve(program, order.argv, order.environment)  # noqa: S606
+    except OSError as error:
+        raise _spawn_error(error, order) from error
+
+
+def _set_up(setup: Setup) -> None:
+    """Apply a set-up to this process."""
+    if not setup:
+        return
+    stage = ""
+    try:
+        for stage in launch.prepare(_plain(setup)):  # noqa: B007 - told when its step fails
+            pass
+    except launch.FAILURES as error:
+        raise failed_step(launch.failure(stage, error)) from error
 
 
 def _posix_spawn(argv: tuple[str, ...], order: Order, streams: tuple[int, ...]) -> int:

@@ -482,6 +482,23 @@ COMMANDS: tuple[Command, ...] = (
         rest="extra",
     ),
     Command(
+        "exec",
+        "Run a command with the environment, directory, user and limits of a component.",
+        "orchestrator.cli.execute:execute",
+        (
+            Parameter("name", "A component, or one of its instances.", required=True),
+            Parameter(
+                "words",
+                "The command and its arguments; `--` may stand before it.",
+                multiple=True,
+                metavar="COMMAND",
+            ),
+        ),
+        quick=False,
+        shared=False,
+        rest="words",
+    ),
+    Command(
         "doctor",
         "Tell what this machine grants, and which component asks for more.",
         "orchestrator.cli.doctor:doctor",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.cli import invocation
+from orchestrator.cli import execute, invocation
 from orchestrator.cli.session import Session
-from orchestrator.component import runtime
+from orchestrator.component import configuration, runtime
 from orchestrator.errors import UsageError
 
 
@@ -34,7 +34,8 @@ def run(
     if (target / "__info__.json").is_file():
         if words or addresses or config or main_mode:
             raise UsageError(f"cannot give options to {service}: a built instance has its own")
-        return runtime.run_directory(target)
+        info = configuration.read_json(target / "__info__.json", "description of the component")
+        return execute.built(target, info) if "command" in info else runtime.run_directory(target)
     return runtime.run_file(
         target,
         addresses=None if addresses is None else Path(addresses),

@@ -320,6 +320,7 @@ class Chaos:
             assert "Traceback" not in outcome.text, str(outcome)
             if outcome.code == 69 and self._role("keeper.py") is None and argv[0] != "up":
                 self.scenario.start("up", "-d", "--wait-timeout", "60s").wait(PATIENCE)
+                self.wanted = dict.fromkeys(HABITS, True)  # What is declared shall run again.
             outcome = self.scenario.start(*argv).wait(PATIENCE)
 
     def _role(self, word: str) -> int | None:

@@ -1,0 +1,102 @@
+"""`orch exec`: a command in the surroundings of a component, and a built command by `orch run`.
+
+Both become the program: its streams, its signals and its exit code are the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from orchestrator import process
+from orchestrator.cli import topology
+from orchestrator.cli.session import Session
+from orchestrator.errors import OrchestratorError, SpawnError, UsageError
+from orchestrator.model import names
+from orchestrator.model.topology import Component
+from orchestrator.process import Order, Setup
+
+_SECRET = re.compile(r"\$\{settings\.([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def execute(session: Session, *, name: str, words: tuple[str, ...]) -> int:
+    """Become a command with the environment, directory, user and limits of an instance."""
+    if words[:1] == ("--",):
+        words = words[1:]
+    if not words:
+        raise UsageError(f"say what to run as {name}: orch exec {name} COMMAND")
+    wanted = topology.read(session, settings={}, imports=False)
+    component = _one(name, wanted.locked.lock.components)
+    environment = _with_secrets(component.environment, wanted.locked.secrets)
+    _become(
+        Order(
+            argv=words,
+            environment={**_terminal(), **component.inherited, **environment},
+            working_dir=component.working_dir,
+            umask=component.umask,
+            setup=Setup(
+                user=component.user,
+                group=component.group,
+                nice=component.nice,
+                oom_score_adj=component.oom_score_adj,
+                no_new_privileges=component.no_new_privileges,
+                rlimits=component.rlimits,
+            ),
+        )
+    )
+
+
+def built(directory: Path, info: Mapping[str, object]) -> int:
+    """Become the program of a built instance; secrets are in our environment, if anywhere."""
+    try:
+        declared = json.loads((directory / "environment.json").read_bytes())
+        command = [str(word) for word in info["command"]]  # type: ignore[attr-defined]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OrchestratorError(f"cannot use {directory}: {error}; build it again") from error
+    given = {
+        key.removeprefix("ORCH_SETTING_"): value
+        for key, value in os.environ.items()
+        if key.startswith("ORCH_SETTING_")
+    }
+    environment = {**os.environ, **_with_secrets(declared, given)}
+    _become(Order(tuple(command), environment, str(info.get("working_dir") or "")))
+
+
+def _one(word: str, components: Mapping[str, Component]) -> Component:
+    chosen = names.select((word,), components)
+    if len(chosen) > 1:
+        raise UsageError(f"{word} is {len(chosen)} instances; name one of {', '.join(chosen[:8])}")
+    return components[chosen[0]]
+
+
+def _terminal() -> dict[str, str]:
+    """Return what a program needs to speak to the terminal that it is started from."""
+    return {name: os.environ[name] for name in ("TERM", "COLORTERM") if name in os.environ}
+
+
+def _with_secrets(declared: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
+    missing = sorted(
+        name
+        for value in declared.values()
+        for name in _SECRET.findall(value)
+        if name not in secrets
+    )
+    if missing:
+        raise OrchestratorError(
+            f"the setting {missing[0]!r} has no value; give it as ORCH_SETTING_{missing[0]}"
+        )
+    return {
+        name: _SECRET.sub(lambda found: secrets[found[1]], value)
+        for name, value in declared.items()
+    }
+
+
+def _become(order: Order) -> NoReturn:
+    try:
+        process.replace(order)
+    except SpawnError as error:
+        raise OrchestratorError(f"cannot run {order.argv[0]!r}: {error}") from error
