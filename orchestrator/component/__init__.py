@@ -26,10 +26,13 @@ if TYPE_CHECKING:
         UnknownOutput,
     )
     from orchestrator.component.fields import ConfField, DirConfField, FileConfField
+    from orchestrator.component.hooks import Hook
     from orchestrator.component.logs import get_logger
+    from orchestrator.component.service import CommonService, ServiceState
     from orchestrator.component.signals import add_sigint_handler
 
 __all__ = [
+    "CommonService",
     "ComponentError",
     "ConfField",
     "Configuration",
@@ -37,6 +40,7 @@ __all__ = [
     "ConfigurationManager",
     "DirConfField",
     "FileConfField",
+    "Hook",
     "ModelMismatch",
     "RemoteError",
     "RemoteFailure",
@@ -45,6 +49,7 @@ __all__ = [
     "RequestTimeout",
     "SendError",
     "SendTimeout",
+    "ServiceState",
     "SetupError",
     "UnknownField",
     "UnknownOutput",
@@ -58,6 +63,9 @@ _HOMES = {
     "ConfigurationManager": "confobjects",
     "DirConfField": "fields",
     "FileConfField": "fields",
+    "CommonService": "service",
+    "Hook": "hooks",
+    "ServiceState": "service",
     "add_sigint_handler": "signals",
     "get_logger": "logs",
 }

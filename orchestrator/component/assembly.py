@@ -187,11 +187,7 @@ def assemble(instance: Instance, flow: Flow) -> Assembly:
     Raises:
         SetupError: Something is wrong with it; sockets that were open are closed.
     """
-    if instance.working_dir:
-        try:
-            os.chdir(instance.working_dir)
-        except OSError as error:
-            raise SetupError(f"cannot enter {instance.working_dir}: {error.strerror}") from error
+    instance.enter()
     handler = handlers.load(instance.handler, instance.python_path)
     config = configuration.resolve(handler, instance.config, os.environ, instance.arguments)
     tree = dict(instance.addresses)

@@ -15,6 +15,7 @@ comes from the environment as ORCH_SETTING_NAME.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -115,6 +116,22 @@ def resolve(
         ]
     if mistakes:
         raise SetupError([f"configuration: {mistake}" for mistake in mistakes])
+    return config
+
+
+def overlaid(
+    file: Mapping[str, Any], environment: Mapping[str, str], mistakes: list[str]
+) -> dict[str, Any]:
+    """Return a configuration that has no model: secrets in place, the environment's over it.
+
+    A text of the environment is JSON where it can be, unless it stands for a text.
+    """
+    config = replaced(file, environment, mistakes)
+    for name, text in _environment(environment, set(file)).items():
+        config[name] = text
+        if not isinstance(file.get(name), str):
+            with contextlib.suppress(ValueError):
+                config[name] = json.loads(text)
     return config
 
 

@@ -1,13 +1,14 @@
 """What handlers declare, as plain data: `python -m orchestrator.component.inspect`.
 
-Reads one JSON object per line from stdin, `{"name", "handler", "python_path", "mode"}`, and
-answers each with one line on stdout. The handler's code runs here, in a process of its own, so
+Reads one JSON object per line from stdin, `{"name", "handler", "python_path", "mode"}` or `{"name",
+"class", "python_path"}`, and answers each with one line on stdout. The handler's code runs here, in a process of its own, so
 that whoever validates a topology needs not import it. Whatever that code prints goes to stderr,
 and it reads nothing from stdin.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -35,6 +36,9 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
     }
     before, path = set(sys.modules), list(sys.path)
     try:
+        if "class" in request:
+            _service(request)
+            return answer
         handler = handlers.load(request["handler"], tuple(request.get("python_path") or ()))
         answer["file"] = handler.origin.file
         answer["main"] = handler.main is not None
@@ -51,6 +55,14 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         sys.path[:] = path
         sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, loader.SourceFinder)]
     return answer
+
+
+def _service(request: dict[str, Any]) -> None:
+    """Raise `SetupError` unless the request's `module:Class` is a service that can be run."""
+    hosting = importlib.import_module("orchestrator.component.hosting")
+    module, _, name = request["class"].partition(":")
+    code = loader.Code(module, tuple(request.get("python_path") or ()))
+    hosting.check(hosting.service_class(code.module, name))
 
 
 def main() -> int:

@@ -24,7 +24,8 @@ class Instance:
     `handler` is what runs: a handler, or by `kind` the module of a package or `module:Class`.
 
     `expected` says how many subscribers a publisher awaits, and who; `endpoints` the terms of the
-    endpoints that have their own. `data` is the file for states that are kept.
+    endpoints that have their own. `data` is the file for states that are kept. A service is
+    looked after every `keep_alive` seconds; 0 is never.
     """
 
     name: str
@@ -41,6 +42,19 @@ class Instance:
     endpoints: Mapping[str, Any] = field(default_factory=dict)
     data: Path = Path("states.sqlite")
     kind: str = "handler"
+    keep_alive: float = 0.0
+
+    def enter(self) -> None:
+        """Enter the working directory, if there is one.
+
+        Raises:
+            SetupError: It cannot be entered.
+        """
+        if self.working_dir:
+            try:
+                os.chdir(self.working_dir)
+            except OSError as error:
+                raise SetupError(f"cannot enter {self.working_dir}: {error.strerror}") from error
 
 
 def from_directory(directory: Path) -> Instance:
@@ -76,6 +90,7 @@ def from_directory(directory: Path) -> Instance:
         log_level=os.environ.get("ORCH_LOG_LEVEL", "INFO"),
         expected=dict(map(_expectation, (info.get("expect_subscribers") or {}).items())),
         endpoints=dict(info.get("endpoints") or {}),
+        keep_alive=float(info.get("keep_alive", 0.0)),
         # Beside `conf`, which is built anew, and is not.
         data=directory.absolute().parent.parent / "data" / f"{directory.name}.sqlite",
     )

@@ -24,7 +24,7 @@ class Loop:
     def __init__(self) -> None:
         self._readers: dict[int, Callable[[], object]] = {}
         self._soon: deque[Callable[[], object]] = deque()
-        self._stopped = 0
+        self._stopped: int | None = None
         self._every = 0.0
         self._tick: Callable[[], object] | None = None
 
@@ -40,8 +40,15 @@ class Loop:
         """Call `call` every so many seconds, between messages; one such call is known."""
         self._every, self._tick = every, call
 
+    def stop(self) -> None:
+        """End `run` after the turn in hand; to be called from what it calls."""
+        self._stopped = 0
+
     def run(self, signals: tuple[signal.Signals, ...]) -> int:
-        """Run until one of the signals comes, and return it; a second has its default effect."""
+        """Run until one of the signals comes, and return it; a second has its default effect.
+
+        When `stop` was called 0 is returned.
+        """
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         previous = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         poll = select.epoll()
@@ -57,13 +64,13 @@ class Loop:
             signal.set_wakeup_fd(previous)
             os.close(woken)
             os.close(wake)
-        return self._stopped
+        return self._stopped or 0
 
     def _turn(self, poll: select.epoll) -> None:
         readers, soon, wait = self._readers, self._soon, poll.poll
         tick, now = self._tick, time.monotonic
         due = now() + self._every
-        while not self._stopped:
+        while self._stopped is None:
             patience = -1.0 if tick is None else max(0.0, due - now())
             for descriptor, _ in wait(0 if soon else patience):
                 readers[descriptor]()

@@ -159,8 +159,8 @@ def resolve_address(rest: str, text: str, table: Table, instances: int) -> str:
 def _reloading(component: Lowered, found: Report) -> None:
     own, declared = component.declared.own, component.declared
     how = component.options["reload"]
-    if how is Reload.HOT and component.handler is None:
-        message = "`reload: hot` is for handlers: a command's code is its own"
+    if how is Reload.HOT and component.handler is None and component.service_class is None:
+        message = "`reload: hot` is for handlers and classes: a command's code is its own"
         hint = "write restart, or signal if it reads its files anew on one"
         found.error("ORC330", message, declared.at("reload"), hint=hint)
     elif how is Reload.HOT and component.mode is Mode.MAIN:

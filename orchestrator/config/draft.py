@@ -34,8 +34,8 @@ from orchestrator.model.topology import Group
 class Draft:
     """A topology that was read; `lock` makes a Lock of it.
 
-    `handlers` are the requests for the inspection of the handlers' models, one for each
-    handler component; `files` is every file that was read, as it is shown. `found` are warnings,
+    `handlers` are the requests for the inspection of handlers' models and of service classes;
+    `files` is every file that was read, as it is shown. `found` are warnings,
     and mistakes too where `read` was to keep going; then it may lack what was at fault.
     """
 
@@ -139,7 +139,7 @@ def _read(
         handlers=tuple(
             _request(component)
             for component in lowered.values()
-            if component.handler and not component.bus
+            if (component.handler or component.service_class) and not component.bus
         ),
         files=loaded.files,
         name=project or loaded.name,
@@ -158,6 +158,12 @@ def _read(
 
 
 def _request(component: Lowered) -> dict[str, Any]:
+    if component.service_class is not None:
+        return {
+            "name": component.base,
+            "class": component.service_class,
+            "python_path": list(component.python_path),
+        }
     return {
         "name": component.base,
         "handler": component.handler,
