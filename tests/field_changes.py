@@ -74,6 +74,10 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "ready": _on("ready", {"delay": "1ms"}, {"delay": "2ms"}),
     "live": _on("live", None, {"exec": ["true"]}),
     "startup": _on("startup", None, {"exec": ["true"]}),
+    "keep_alive": (
+        {"class": "one:Service"},
+        {"class": "one:Service", "keep_alive": {"interval": "1h"}},
+    ),
     "watchdog": _on("watchdog", None, "1h"),
     "stop": _on("stop", None, {"timeout": "3s"}),
     "logs": _on("logs", None, {"keep": 2}),

@@ -79,10 +79,12 @@ def service_class(module: ModuleType, name: str) -> type[CommonService]:
     ]
     hint = f"its services are {', '.join(there)}" if there else "it has no service"
     if found is None:
-        raise SetupError(f"{_line(module, 1)}there is no class {name!r}; {hint}")
+        raise SetupError(f"{module.__name__} has no class {name!r}; {hint}")
     what = "a class, but no CommonService" if isinstance(found, type) else "no class"
-    lines = positions.Lines(getattr(module, "__file__", None))
-    raise SetupError(f"{_line(module, lines.get((name,), 1))}{name!r} is {what}; {hint}")
+    file = getattr(module, "__file__", None)
+    line = positions.Lines(file).get((name,))
+    place = f"{file}:{line}: " if line else ""
+    raise SetupError(f"{place}{name!r} is {what}; {hint}")
 
 
 def check(cls: type[CommonService]) -> None:
@@ -100,11 +102,6 @@ def check(cls: type[CommonService]) -> None:
             mistakes.append(f"{_defined(method)}{cls.__name__}: {error}")
     if mistakes:
         raise SetupError(mistakes)
-
-
-def _line(module: ModuleType, line: int) -> str:
-    file = getattr(module, "__file__", None)
-    return f"{file}:{line}: " if file else ""
 
 
 def _defined(what: object) -> str:
@@ -173,10 +170,10 @@ class _Host:
             raise SetupError(f"{self._name} cannot be made: {self._place(error)}") from error
         self._service = service
         services.watch(service, self._tell)
-        if trouble := self._trouble(service, "cannot build its settings"):
-            raise SetupError(trouble)
+        if service.error is not None:
+            raise SetupError(self._why(service, "cannot build its settings"))
         service.start(self._hook)
-        if trouble := self._trouble(service, "failed to start"):
+        if trouble := self._trouble(service):
             raise SetupError(trouble)
         self._tell()
 
@@ -190,17 +187,19 @@ class _Host:
             logger.exception("%s: reset failed", self._name)
             return f"{self._name}.reset failed: {self._place(error)}"
         self._tell()
-        return self._trouble(service, "failed to start")
+        return self._trouble(service)
 
-    def _trouble(self, service: CommonService, what: str) -> str:
+    def _trouble(self, service: CommonService) -> str:
         """Return why a service does not run although it should."""
-        if service.error is not None:
-            return f"{self._name} {what}: {self._place(service.error)}"
-        if service.has_failed():
-            return f"{self._name} {what}"
+        if service.error is not None or service.has_failed():
+            return self._why(service, "failed to start")
         if service.enabled and not service.state.is_running():
             return f"{self._name} was started and is {service.state.name}"
         return ""
+
+    def _why(self, service: CommonService, what: str) -> str:
+        said = f": {self._place(service.error)}" if service.error is not None else ""
+        return f"{self._name} {what}{said}"
 
     def _keep_alive(self, stop: threading.Event) -> None:
         """Look after the service: reset it when it does not run, give up when that is in vain."""

@@ -1,7 +1,8 @@
 """What handlers declare, as plain data: `python -m orchestrator.component.inspect`.
 
-Reads one JSON object per line from stdin, `{"name", "handler", "python_path", "mode"}` or `{"name",
-"class", "python_path"}`, and answers each with one line on stdout. The handler's code runs here, in a process of its own, so
+Reads one JSON object per line from stdin, `{"name", "handler", "python_path", "mode"}` or
+`{"name", "class", "python_path"}`, and answers each with one line on stdout. The code runs here,
+in a process of its own, so
 that whoever validates a topology needs not import it. Whatever that code prints goes to stderr,
 and it reads nothing from stdin.
 """

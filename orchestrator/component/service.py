@@ -30,11 +30,14 @@ Hook = Any
 WITH_HOOK: Mapping[int, tuple[int, ...]] = {1: (0,), 0: ()}
 """A method of a life cycle: (hook) or ()."""
 
+_HOOKED: Mapping[int, tuple[int, ...]] = {2: (0, 1), 1: (0,)}
 METHODS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
-    **dict.fromkeys(
-        ("build_kube", "build_manifest", "build_config", "run", "post_run", "reset"),
-        {2: (0, 1), 1: (0,)},
-    ),
+    "build_kube": _HOOKED,
+    "build_manifest": _HOOKED,
+    "build_config": _HOOKED,
+    "run": _HOOKED,
+    "post_run": _HOOKED,
+    "reset": _HOOKED,
     "failed": {1: (0,)},
     "stop": {1: (0,)},
 }

@@ -126,11 +126,12 @@ def _info(component: Component) -> dict[str, Any]:
     }
 
 
-def _kind(component: Component) -> dict[str, str]:
+def _kind(component: Component) -> dict[str, Any]:
     if component.package is not None:
         return {"package": component.package}
     if component.service_class is not None:
-        return {"class": component.service_class}
+        every = component.keep_alive.interval if component.keep_alive else 0.0
+        return {"class": component.service_class, "keep_alive": every}
     return {"handler": component.handler or ""}
 
 

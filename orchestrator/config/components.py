@@ -95,15 +95,11 @@ class Lowering:
     ) -> dict[str, Any]:
         """Return the fields of the model's Component that are given, or depend on what it is."""
         is_server = handler is not None and mode is Mode.SERVICE
-        is_class = "class" in declared.own
+        can_swap = is_server or "class" in declared.own
         serves = is_server or (is_python and handler is None)
         made = options.options(declared, is_server=serves, found=self.found)
         watch = declared.get("watch")
-        if (
-            made.get("reload") is Reload.HOT
-            and not (is_server or is_class)
-            and "reload" not in declared.own
-        ):
+        if made.get("reload") is Reload.HOT and not can_swap and "reload" not in declared.own:
             del made["reload"]  # A default for those that can.
         is_watched = handler is not None or bool(watch)
         other = Reload.RESTART if is_watched else Reload.NONE

@@ -18,6 +18,7 @@ from orchestrator.model.topology import (
     AtEnd,
     Backoff,
     Capture,
+    KeepAlive,
     Kill,
     Limit,
     Logs,
@@ -260,6 +261,10 @@ def _limit(value: dict[str, Any]) -> Limit:
     return Limit(value["failures"]) if "failures" in value else Limit()
 
 
+def _keep_alive(value: dict[str, Any]) -> KeepAlive:
+    return KeepAlive(**{name: units.parse_duration(each) for name, each in value.items()})
+
+
 def _codes(value: list[int]) -> tuple[int, ...]:
     return tuple(sorted({0, *value}))
 
@@ -313,6 +318,7 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "limit": _limit,
     "start_timeout": units.parse_duration,
     "settle": units.parse_duration,
+    "keep_alive": _keep_alive,
     "watchdog": units.parse_duration,
     "logs": _logs,
     "on_failure": AtEnd,

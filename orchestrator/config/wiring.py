@@ -320,10 +320,12 @@ def check_models(
     """Judge each handler by its own model: it imports, has its main, and its ends are wired."""
     for component in lowered.values():
         model = models.get(component.base)
-        if model is None or component.handler is None or component.bus:
+        if model is None or component.bus:
             continue
         if error := model.get("error"):
             _report_import(component, error, found)
+            continue
+        if component.handler is None:
             continue
         if component.mode is Mode.MAIN and not model.get("main"):
             message = f"{component.base!r} is in main mode, but its handler has no function `main`"
@@ -366,10 +368,11 @@ def _check_unwired(
 
 def _report_import(component: Lowered, error: Mapping[str, Any], found: Report) -> None:
     """Report at the line of the handler that failed, where that is known, else at its name."""
-    place = component.declared.at("handler")
+    kind = next(one for one in ("handler", "package", "class") if one in component.declared.own)
+    place = component.declared.at(kind)
     # What comes from the loader begins with these words, and with the file where it knows it.
     said = _LOADING.sub("", str(error.get("message") or "it failed").strip())
-    message = f"cannot load the handler of {component.base!r}: {said}"
+    message = f"cannot load the {kind} of {component.base!r}: {said}"
     file, line = error.get("file"), error.get("line")
     code = _code(str(file)) if file and line else None
     if code is None or not 0 < int(line or 0) <= len(code.starts()):
@@ -378,7 +381,7 @@ def _report_import(component: Lowered, error: Mapping[str, Any], found: Report) 
     text = code.excerpt(int(line or 0))
     start = code.starts()[int(line or 0) - 1] + len(text) - len(text.lstrip())
     span = Span(start, start + len(text.strip()))
-    related = (place.related(f"{component.base!r} names this handler"),)
+    related = (place.related(f"{component.base!r} names this {kind}"),)
     found.found.append(code.diagnostic("ORC222", message, span, related=related))
 
 

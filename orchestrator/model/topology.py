@@ -187,6 +187,13 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """How a service class is looked after: every `interval`."""
+
+    interval: Seconds = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Rung:
     """One step of a stop ladder: send `signal`, wait up to `wait`."""
 
@@ -360,6 +367,7 @@ class Component:
     ready: Ready | None = _restart(None)
     live: Probe | None = _restart(None)
     startup: Probe | None = _restart(None)
+    keep_alive: KeepAlive | None = _restart(None)
     watchdog: Seconds = _restart(0.0)
     stop: Stop = _live(Stop())
     logs: Logs = _restart(Logs())
