@@ -43,6 +43,7 @@ GAP = 0.1
 WRITER = """
 import os, sys, time
 block = b"".join(b"%099d\\n" % number for number in range(640))
+open(sys.argv[3], "rb").read()
 left, begin = int(sys.argv[1]) * 1_000_000, time.monotonic()
 while left > 0:
     left -= os.write(1, block)
@@ -142,19 +143,23 @@ def restarts(count: int, kills: int) -> None:
 
 
 def log_capture(megabytes: int, rounds: int) -> None:
-    """How long a program takes to write its log, by its own clock."""
+    """How long a program takes to write its log, by its own clock, once all else has started."""
     own, captured = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(prefix="orch-bench-") as directory:
             place = Path(directory)
-            argv = [sys.executable, "-I", "-S", "-c", WRITER, str(megabytes), str(place / "took")]
+            argv = writer(megabytes, place)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             log = os.open(place / "log", flags, 0o640)
-            subprocess.run(argv, stdout=log, check=True)
+            writing = subprocess.Popen(argv, stdout=log)
             os.close(log)
+            (place / "go").write_bytes(b"")
+            assert writing.wait() == 0
             own.append(float((place / "took").read_text(encoding="ascii")))
         with system(1, log=megabytes) as place:
             orch(place, "up", "-d", "-q")
+            time.sleep(GAP)
+            (place / "go").write_bytes(b"")
             while not (took := read(place / "took")):
                 time.sleep(0.05)
             captured.append(float(took))
@@ -268,8 +273,11 @@ def system(count: int, *, stubborn: bool = False, log: int = 0) -> Iterator[Path
     if stubborn:
         services["s0000"] = {**options, "command": STUBBORN, "stop": {"timeout": "30s"}}
     if log:
-        argv = [sys.executable, "-I", "-S", "-c", WRITER, str(log), str(place / "took")]
-        services["s0000"] = {"command": argv, "settle": "0s", "logs": {"size": "100GB"}}
+        services["s0000"] = {
+            "command": writer(log, place),
+            "settle": "0s",
+            "logs": {"size": "100GB"},
+        }
     topology = {"version": 1, "name": "bench", "services": services}
     (place / "topology.yaml").write_text(json.dumps(topology), encoding="utf-8")
     try:
@@ -277,6 +285,13 @@ def system(count: int, *, stubborn: bool = False, log: int = 0) -> Iterator[Path
     finally:
         orch(place, "down", "--kill", "-q")
         shutil.rmtree(place, ignore_errors=True)
+
+
+def writer(megabytes: int, place: Path) -> list[str]:
+    """Return a program that writes so much when somebody has written to `go`."""
+    os.mkfifo(place / "go")
+    took, go = str(place / "took"), str(place / "go")
+    return [sys.executable, "-I", "-S", "-c", WRITER, str(megabytes), took, go]
 
 
 def environment(place: Path) -> dict[str, str]:
@@ -363,7 +378,9 @@ def read(path: Path) -> str:
 
 
 def cpu(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+    """Return the processor time of all threads of a process."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text(encoding="ascii").split()[0]) for each in threads) / 1e9
 
 
 def pss(pid: int) -> float:

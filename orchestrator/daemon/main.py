@@ -365,6 +365,7 @@ class Daemon:
 
     def _publish(self, slots: Iterable[str]) -> None:
         changed = tuple(slots)
+        self.api.publish(changed)
         self._watch_logs(changed)
         self.sockets.keep_only(self.supervisor.slots.values())
         self.api.reloads.seen(changed)
@@ -372,7 +373,6 @@ class Daemon:
             there = self.supervisor.slots.get(slot)
             self._watcher.follow(slot, there.instance.component.watch if there else ())
             self.pipes.keep(slot, there.instance.component if there else None)
-        self.api.publish(changed)
 
     def _watch_logs(self, slots: Iterable[str]) -> None:
         """Follow the files that living instances write to, and no others."""

@@ -350,14 +350,23 @@ class Supervisor:
                 if not self._queue:
                     self._act()
             self._write()
-            self.executor.release()
             self._drop_left()
-            if self._transitions:
-                # One record for the turn: a thousand components start in one.
-                logger.info("%s", "\n".join(self._transitions))
-                self._transitions.clear()
         finally:
             self._turning = False
+        # What is written down is told at once; what nobody waits for comes last.
+        self._tell()
+        self.executor.release()
+        if self._transitions:
+            # One record for the turn: a thousand components start in one.
+            logger.info("%s", "\n".join(self._transitions))
+            self._transitions.clear()
+        if self.stopping and not self._over and self._is_down():
+            self._over = True
+            self._remember(stopping="")
+            self._finished()
+
+    def _tell(self) -> None:
+        """Report the slots whose rows may have changed; not yet while there are starts to make."""
         if self._has_room():
             self._soon()
             # What can still be started goes first; who watches is told of all of them together.
@@ -369,10 +378,6 @@ class Supervisor:
         reported, self._reported = self._reported, {}
         if reported:
             self._report(reported)
-        if self.stopping and not self._over and self._is_down():
-            self._over = True
-            self._remember(stopping="")
-            self._finished()
 
     def _instance(self, slot: str) -> Instance | None:
         there = self.slots.get(slot)
