@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.component.hooks import Hook
     from orchestrator.component.logs import get_logger
     from orchestrator.component.service import CommonService, ServiceState
+    from orchestrator.component.settings import SettingsField, SettingsManager
     from orchestrator.component.signals import add_sigint_handler
 
 __all__ = [
@@ -50,6 +51,8 @@ __all__ = [
     "SendError",
     "SendTimeout",
     "ServiceState",
+    "SettingsField",
+    "SettingsManager",
     "SetupError",
     "UnknownField",
     "UnknownOutput",
@@ -66,6 +69,8 @@ _HOMES = {
     "CommonService": "service",
     "Hook": "hooks",
     "ServiceState": "service",
+    "SettingsField": "settings",
+    "SettingsManager": "settings",
     "add_sigint_handler": "signals",
     "get_logger": "logs",
 }

@@ -3,7 +3,8 @@
 Later layers win:
 
     file         config.json, flat or in the groups {"required": {…}, "optional": {…}}
-    environment  ORCH_CONFIG__SYMBOL=… for `symbol`; names are compared without case
+    environment  ORCH_CONFIG__SYMBOL=… for `symbol`, ORCH_CONFIG__DB__HOST=… for `host` in the map
+                 `db`; names are compared without case
     arguments    --symbol … on the command line
     setup_config what the hook returns is merged over the rest
 
@@ -18,31 +19,19 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from orchestrator.component import handlers
 from orchestrator.component.errors import SetupError
 from orchestrator.component.handlers import Handler
+from orchestrator.wire import typed
 
 PREFIX = "ORCH_CONFIG__"
 SETTING_PREFIX = "ORCH_SETTING_"
 
 _SECRET = re.compile(r"\$\{settings\.([A-Za-z_][A-Za-z0-9_]*)\}")
-_TRUTH = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -90,19 +79,22 @@ def resolve(
     """
     mistakes: list[str] = []
     unfit: set[str] = set()
-    types = handler.config_types
+    model = handler.config.plain()
+    types = {**model["required"], **model["optional"]}
     config: dict[str, Any] = {}
+    given = replaced(file, environment, mistakes)
     layers = (
-        ("file", replaced(file, environment, mistakes), _from_json),
-        ("environment", _environment(environment, {*types, *file}), _from_text),
-        ("arguments", arguments, _from_text),
+        ("file", (((key,), value) for key, value in given.items()), typed.from_json),
+        ("environment", variables(environment, {*types, *file}), typed.from_text),
+        ("arguments", (((key,), value) for key, value in arguments.items()), typed.from_text),
     )
     for layer, found, convert in layers:
-        for key, value in found.items():
+        for (key, *steps), value in found:
             try:
-                config[key] = convert(types[key], value) if key in types else value
-            except _Unfit as error:
-                mistakes.append(f"{key!r} from the {layer}: {error}")
+                model, whole = types.get(key, "any"), config.get(key)
+                config[key] = typed.with_below(whole, steps, value, model, convert)
+            except typed.Unfit as error:
+                mistakes.append(f"{'.'.join((key, *steps))!r} from the {layer}: {error}")
                 unfit.add(key)
     if handler.setup_config is not None and not mistakes:
         changed = handlers.hook("setup_config", handler.setup_config, dict(config))
@@ -127,12 +119,27 @@ def overlaid(
     A text of the environment is JSON where it can be, unless it stands for a text.
     """
     config = replaced(file, environment, mistakes)
-    for name, text in _environment(environment, set(file)).items():
-        config[name] = text
-        if not isinstance(file.get(name), str):
+    for (name, *steps), text in variables(environment, file):
+        value: Any = text
+        if not isinstance(_at(file, name, *steps), str):
             with contextlib.suppress(ValueError):
-                config[name] = json.loads(text)
+                value = json.loads(text)
+        try:
+            config[name] = typed.with_below(config.get(name), steps, value, "any", _as_it_is)
+        except typed.Unfit as error:
+            mistakes.append(f"{'.'.join((name, *steps))!r} from the environment: {error}")
     return config
+
+
+def _as_it_is(plain: Any, value: Any) -> Any:
+    del plain
+    return value
+
+
+def _at(found: Any, *steps: str) -> Any:
+    for step in steps:
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found
 
 
 def _flattened(found: dict[str, Any]) -> dict[str, Any]:
@@ -145,13 +152,14 @@ def _flattened(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _environment(environment: Mapping[str, str], known: set[str]) -> dict[str, str]:
-    by_case = {name.lower(): name for name in known}
-    return {
-        by_case.get(key.removeprefix(PREFIX).lower(), key.removeprefix(PREFIX).lower()): value
-        for key, value in environment.items()
-        if key.startswith(PREFIX)
-    }
+def variables(
+    environment: Mapping[str, str], known: Iterable[str]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield where each ORCH_CONFIG__ variable belongs, and its text."""
+    names = list(known)
+    for key, text in environment.items():
+        if key.startswith(PREFIX):
+            yield typed.path_of(key.removeprefix(PREFIX), names), text
 
 
 def replaced(
@@ -178,128 +186,3 @@ def replaced(
         return value
 
     return {key: walk(value) for key, value in found.items()}
-
-
-# --- Conversion
-
-
-class _Unfit(ValueError):
-    """A value cannot become what the model says. It may be a secret: messages do not repeat it."""
-
-
-def _from_text(model: Any, text: str) -> Any:
-    if model is str or model is bytes:
-        return _from_json(model, text)
-    if isinstance(model, type) and model not in (dict, list, tuple, set, frozenset, object):
-        return _from_json(model, text)
-    if model is object:
-        return text
-    try:
-        return _from_json(model, json.loads(text))
-    except json.JSONDecodeError as error:
-        raise _Unfit(f"expected JSON: {error}") from error
-
-
-def _from_json(model: Any, value: Any) -> Any:
-    if isinstance(model, type):
-        convert = _CONVERT.get(model)
-        return value if convert is None else convert(value)
-    if isinstance(model, list) and isinstance(value, list):
-        return [_from_json(model[0], item) for item in value]
-    if isinstance(model, tuple) and isinstance(value, list) and len(value) == len(model):
-        return tuple(_from_json(kind, item) for kind, item in zip(model, value, strict=True))
-    if isinstance(model, (set, frozenset)) and isinstance(value, list):
-        kind = next(iter(model)) if len(model) == 1 else None
-        converted = (
-            value if kind is None or not isinstance(kind, (type, tuple)) else _items(kind, value)
-        )
-        try:
-            return set(converted)
-        except TypeError as error:
-            raise _Unfit(str(error)) from error
-    if isinstance(model, dict) and isinstance(value, dict):
-        return dict(_pairs(model, value))
-    return value
-
-
-def _items(kind: Any, value: list[Any]) -> Iterator[Any]:
-    return (_from_json(kind, item) for item in value)
-
-
-def _pairs(model: dict[Any, Any], value: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    first = next(iter(model), None)
-    if isinstance(first, type):
-        kind = model[first]
-        return ((_from_text(first, key), _from_json(kind, item)) for key, item in value.items())
-    return (
-        (key, _from_json(model[key], item) if key in model else item)
-        for key, item in value.items()
-    )
-
-
-def _decimal(value: Any) -> Any:
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        try:
-            # A float's shortest text is what stood in the file.
-            return Decimal(repr(value) if isinstance(value, float) else value)
-        except InvalidOperation:
-            raise _Unfit('expected a decimal number, such as "1.10"') from None
-    return value
-
-
-def _datetime(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return datetime.fromisoformat(value)
-    except ValueError:
-        raise _Unfit('expected a time, such as "2026-01-02T03:04:05+00:00"') from None
-
-
-def _uuid(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return UUID(value)
-    except ValueError:
-        raise _Unfit("expected a UUID") from None
-
-
-def _int(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return int(value)
-    except ValueError:
-        raise _Unfit("expected a whole number") from None
-
-
-def _float(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise _Unfit("expected a number") from None
-
-
-def _bool(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value.lower() in _TRUTH:
-        return _TRUTH[value.lower()]
-    raise _Unfit("expected true or false")
-
-
-_CONVERT: Mapping[type, Callable[[Any], Any]] = {
-    Decimal: _decimal,
-    datetime: _datetime,
-    UUID: _uuid,
-    int: _int,
-    float: _float,
-    bool: _bool,
-    bytes: lambda value: value.encode() if isinstance(value, str) else value,
-    tuple: lambda value: tuple(value) if isinstance(value, list) else value,
-    set: lambda value: set(value) if isinstance(value, list) else value,
-    frozenset: lambda value: frozenset(value) if isinstance(value, list) else value,
-}

@@ -24,9 +24,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from orchestrator.component import exactjson
+from orchestrator.component import configuration
 from orchestrator.component.errors import ConfigurationError, UnknownField
 from orchestrator.component.fields import CATEGORIES, ConfField, DirConfField, FileConfField
+from orchestrator.wire import exactjson, typed
 
 TYPES = ("package", "service", "component")
 """What a configuration can belong to."""
@@ -433,24 +434,47 @@ def _calling_module(manager: ConfigurationManager) -> str:
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return `{"fullname", "conf"}` of a file, the values with their types."""
+    """Return `{"fullname", "conf"}` of a file, the values with their types.
+
+    A built file says by `secrets` which settings it leaves to the environment; what names one
+    is a text until then, which becomes what its field is.
+    """
     place = os.fspath(path)
     try:
         found = json.loads(Path(path).read_bytes())
-        if not isinstance(found, dict) or not isinstance(found.get("fullname"), str):
-            raise ConfigurationError(f"cannot use {place}: it is no file of a configuration")
-        if not isinstance(found.get("conf"), dict):
-            raise ConfigurationError(f"cannot use {place}: its `conf` is no map")
-        return {
-            "fullname": found["fullname"],
-            "conf": {name: exactjson.load(value) for name, value in found["conf"].items()},
-        }
     except OSError as error:
         raise ConfigurationError(f"cannot read {place}: {error.strerror}") from error
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"{place}:{error.lineno}:{error.colno}: {error.msg}") from error
     except ValueError as error:
         raise ConfigurationError(f"cannot use {place}: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("fullname"), str):
+        raise ConfigurationError(f"cannot use {place}: it is no file of a configuration")
+    if not isinstance(found.get("conf"), dict):
+        raise ConfigurationError(f"cannot use {place}: its `conf` is no map")
+    raw = found["conf"]
+    mistakes: list[str] = []
+    filled = configuration.replaced(raw, os.environ, mistakes) if found.get("secrets") else raw
+    values: dict[str, Any] = {}
+    for name, value in filled.items():
+        try:
+            values[name] = exactjson.load(value)
+            if value != raw[name]:
+                values[name] = _revealed(found["fullname"], name, values[name])
+        except ValueError as error:
+            mistakes.append(f"{name!r}: {error}")
+    if mistakes:
+        raise ConfigurationError([f"cannot use {place}: {mistake}" for mistake in mistakes])
+    return {"fullname": found["fullname"], "conf": values}
+
+
+def _revealed(fullname: str, name: str, value: Any) -> Any:
+    """Return what a secret, a text, is for its field."""
+    conf = load_object(fullname)
+    field = conf.manager.fields.get(name) if isinstance(conf, Configuration) else None
+    if field is None or not isinstance(value, str):
+        return value
+    return typed.from_text(field.plain, value)
 
 
 def _fill(conf: Configuration, values: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

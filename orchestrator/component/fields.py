@@ -60,6 +60,14 @@ class ConfField:
             return self.type
         return object if self._value is None else self._value.__class__
 
+    @property
+    def plain(self) -> Any:
+        """The same as plain data, see `orchestrator.wire.shapes`."""
+        try:
+            return kinds.compile_type(self.model, wire=False).plain
+        except NotAModel:
+            return "any"
+
     def default(self) -> Any:
         """Return the default, a copy of one's own."""
         value = self._value

@@ -37,7 +37,6 @@ class Handler:
     module: ModuleType
     code: Code | None
     origin: Origin
-    config_types: Mapping[str, Any]
     config: Arguments
     has_config_model: bool
     connection_models: Any
@@ -125,7 +124,7 @@ def read(module: ModuleType, code: Code | None = None) -> Handler:
     file = namespace.get("__file__")
     origin = Origin(namespace, file, positions.Lines(file, loader.compiled_source(file)))
     mistakes: list[str] = []
-    config_types, config = _config(namespace, origin, mistakes)
+    config = _config(namespace, origin, mistakes)
     hooks = {
         "setup_config": _hook(
             namespace, ("setup_config", "setup_configs"), calls.CONFIG, origin, mistakes
@@ -158,7 +157,6 @@ def read(module: ModuleType, code: Code | None = None) -> Handler:
         module=module,
         code=code,
         origin=origin,
-        config_types=config_types,
         config=config,
         has_config_model=namespace.get("config_model") is not None,
         connection_models=namespace.get("connection_models") or {},
@@ -196,24 +194,21 @@ def _creation(
     return creation
 
 
-def _config(
-    namespace: Mapping[str, Any], origin: Origin, mistakes: list[str]
-) -> tuple[Mapping[str, Any], Arguments]:
+def _config(namespace: Mapping[str, Any], origin: Origin, mistakes: list[str]) -> Arguments:
     model = namespace.get("config_model")
     nothing = models.arguments(None, None)
     if model is None:
-        return {}, nothing
+        return nothing
     place = origin.place("config_model")
     if not isinstance(model, Mapping) or model.keys() - {"required", "optional"}:
         mistakes.append(f"{place}: expected a dict with 'required' and 'optional'")
-        return {}, nothing
+        return nothing
     required, optional = model.get("required") or {}, model.get("optional") or {}
     try:
-        compiled = models.arguments(required, optional, wire=False)
+        return models.arguments(required, optional, wire=False)
     except NotAModel as error:
         mistakes.append(f"{place}: {error}")
-        return {}, nothing
-    return {**required, **optional}, compiled
+        return nothing
 
 
 def _hook(

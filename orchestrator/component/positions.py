@@ -57,6 +57,28 @@ def read(path: str | None, source: bytes | None = None) -> Mapping[Key, int]:
     return lines
 
 
+def of_class(path: str, qualname: str, source: bytes | None = None) -> Iterator[tuple[str, int]]:
+    """Yield the names that a class assigns in its body, with their lines."""
+    try:
+        body = ast.parse(Path(path).read_bytes() if source is None else source).body
+    except (OSError, SyntaxError, ValueError):
+        return
+    for part in qualname.split("."):
+        if part == "<locals>":
+            continue
+        body = next(
+            (
+                node.body
+                for node in body
+                if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == part
+            ),
+            [],
+        )
+    for node in body:
+        for name, _ in _assigned(node):
+            yield name, node.lineno
+
+
 def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
     match node:
         case ast.Assign(targets=targets, value=value):

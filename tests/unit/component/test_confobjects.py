@@ -29,9 +29,9 @@ from orchestrator.component import (
     FileConfField,
     UnknownField,
     confobjects,
-    exactjson,
 )
 from orchestrator.component.errors import SetupError
+from orchestrator.wire import exactjson
 
 
 @pytest.fixture
