@@ -9,6 +9,7 @@
     ├── DaemonRunning          1   another daemon owns the system; carries its pid
     ├── ProtocolError          1   a peer sent what the protocol does not allow
     ├── RequestFailed          1   the daemon refused or failed a request
+    ├── JournalError           1   what must outlive the daemon cannot be written
     └── WaitTimeout            1   a wait ended without what it waited for
 
 Errors are raised with data and formatted at the edge. This module imports nothing of ours.
@@ -152,6 +153,10 @@ class RequestFailed(OrchestratorError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class JournalError(OrchestratorError):
+    """What must outlive the daemon cannot be written."""
 
 
 class WaitTimeout(OrchestratorError):

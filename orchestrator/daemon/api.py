@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.daemon import explain as causes
-from orchestrator.daemon import grouping, rows
+from orchestrator.daemon import grouping, rows, runrows
 from orchestrator.daemon.reloads import Reloads
+from orchestrator.daemon.runcalls import RunCalls
+from orchestrator.daemon.runner import Runner
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.daemon.upgrade import Handed
 from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed, UnknownName
@@ -29,6 +31,7 @@ from orchestrator.model import graph, names, plain, topology
 from orchestrator.model.phase import Phase
 from orchestrator.model.topology import Lock
 from orchestrator.supervision import changes
+from orchestrator.supervision.runs import Run
 from orchestrator.wire import control
 
 logger = logging.getLogger(__name__)
@@ -48,8 +51,10 @@ Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]
 class Api:
     """What all sessions of clients share."""
 
-    def __init__(self, supervisor: Supervisor, about: Mapping[str, Any]) -> None:
+    def __init__(self, supervisor: Supervisor, runner: Runner, about: Mapping[str, Any]) -> None:
         self.supervisor = supervisor
+        self.runner = runner
+        self.run_calls = RunCalls(runner, lambda: self.sequence)
         self.reloads = Reloads(supervisor)
         supervisor.reload = self.reloads.begin
         self.about = about
@@ -87,8 +92,31 @@ class Api:
                 value = {"kind": "removed", "name": name}
             self._send(watching, value, slot)
 
+    def publish_runs(self, runs: Iterable[Run]) -> None:
+        """Send the rows of changed runs to the streams that asked for them."""
+        watching = [s for s in self.sessions if s.stream is not None and s.wants_runs]
+        for run in runs:
+            self.sequence += 1
+            wanting = [session for session in watching if session.wants(run.id)]
+            if wanting:
+                value = {"kind": "run", "run": runrows.row(self.runner, run)}
+                self._tell(wanting, value, None)
+
+    def publish_removed_runs(self, run_ids: Iterable[str]) -> None:
+        """Tell the streams that runs are kept no longer."""
+        watching = [s for s in self.sessions if s.stream is not None and s.wants_runs]
+        for run_id in run_ids:
+            self.sequence += 1
+            wanting = [session for session in watching if session.wants(run_id)]
+            self._tell(wanting, {"kind": "run-removed", "id": run_id}, None)
+
     def catch_up(self, session: Session) -> None:
         """Send a stream every row, whatever it knows."""
+        for run in self.runner.runs.unfinished.values():
+            if session.wants(run.id):
+                self.sequence += 1
+                value = {"kind": "run", "run": runrows.row(self.runner, run)}
+                self._tell([session], value, None)
         for slot in self.supervisor.slots:
             value = {"kind": "instance", "row": rows.row(self.supervisor, slot)}
             self._send([session], value, slot)
@@ -106,8 +134,10 @@ class Api:
 
     def _send(self, watching: list[Session], value: dict[str, Any], slot: str | None) -> None:
         self.sequence += 1
-        if not watching:
-            return
+        if watching:
+            self._tell(watching, value, slot)
+
+    def _tell(self, watching: list[Session], value: dict[str, Any], slot: str | None) -> None:
         time_of_day = time.time()  # noqa: TID251 - shown to people
         value = {"seq": self.sequence, "time": rows.timestamp(time_of_day), **value}
         for session in watching:
@@ -165,6 +195,8 @@ class Api:
             remove_orphans=bool(params.get("remove_orphans")),
             dry=dry,
         )
+        if not dry:
+            self.runner.apply(lock.jobs, lock.job_concurrency)
         digest = topology.digest(topology.declared(params["lock"]))
         return {"plan": [_operation(o) for o in plan], "digest": digest}
 
@@ -226,6 +258,7 @@ class Api:
     def begin_shutdown(self, *, kill: bool = False, exit_code: int = 0, why: str = "") -> None:
         """Begin the end of the system and say so to the streams."""
         fresh = not self.supervisor.stopping
+        self.runner.shutdown(kill=kill)
         self.supervisor.shutdown(kill=kill, exit_code=exit_code, why=why)
         if fresh:
             self.publish_system("stopping")
@@ -263,8 +296,13 @@ class Api:
                 "stopping", "the system is being stopped; try again when it is down"
             )
 
-    def _remember(self, lock: Lock, secrets: Mapping[str, str]) -> None:
+    def use_secrets(self, secrets: Mapping[str, str]) -> None:
+        """Give these to what is started from now on."""
         self.supervisor.executor.secrets = dict(secrets)
+        self.runner.executor.secrets = dict(secrets)
+
+    def _remember(self, lock: Lock, secrets: Mapping[str, str]) -> None:
+        self.use_secrets(secrets)
         self.supervisor.start_concurrency = lock.start_concurrency
         self.supervisor.turnstile.set_rate(lock.restart_rate)
         self.supervisor.groups.declared = lock.groups
@@ -284,6 +322,23 @@ class Api:
         self.reloads.resume(slots)
         return self._reloaded(slots)
 
+    def submit(self, params: Params) -> Answer:
+        """Accept a run of a job."""
+        self.refuse_when_stopping()
+        return self.run_calls.submit(params)
+
+    def runs(self, params: Params) -> Answer:
+        """Return the rows of runs, the newest first."""
+        return self.run_calls.runs(params)
+
+    def run(self, params: Params) -> Answer:
+        """Return all that is known of one run."""
+        return self.run_calls.run(params)
+
+    def cancel(self, params: Params) -> Answer:
+        """Cancel runs."""
+        return self.run_calls.cancel(params)
+
     async def _reloaded(self, slots: tuple[str, ...]) -> dict[str, Any]:
         return {"reloads": await self.reloads.reload(slots)}
 
@@ -299,6 +354,10 @@ METHODS: Mapping[str, Callable[[Api, Params], Answer]] = {
     "reset": Api.reset,
     "reload": Api.reload,
     "kill": Api.kill,
+    "submit": Api.submit,
+    "runs": Api.runs,
+    "run": Api.run,
+    "cancel": Api.cancel,
     "down": Api.down,
 }
 
@@ -310,6 +369,8 @@ class Session(asyncio.Protocol):
         self.api = api
         self.stream: int | None = None
         self.only: tuple[str, ...] = ()
+        self.runs: tuple[str, ...] | None = None
+        """The runs that its stream is about, all when empty; None when it is about none."""
         self._decoder = control.Decoder()
         self._transport: asyncio.Transport | None = None
 
@@ -396,11 +457,28 @@ class Session(asyncio.Protocol):
                 self._write(control.error(number, "internal", f"internal error: {error!r}"))
 
     def _watch(self, number: int, params: Params) -> None:
-        slots = self.api._slots(params)  # noqa: SLF001 - a session is a part of the API
-        self.only = slots if params.get("names") else ()
+        slots: tuple[str, ...] = ()
+        wanted = params.get("runs")
+        if wanted and params.get("instances") is False:
+            self.only = _NOBODY
+        else:
+            slots = self.api._slots(params)  # noqa: SLF001 - a session is a part of the API
+            self.only = slots if params.get("names") else ()
+        if wanted:
+            ids = wanted if isinstance(wanted, list) else ()
+            self.runs = tuple(str(word).rpartition("/")[2] for word in ids)
         self.stream = number
         instances = [rows.row(self.api.supervisor, slot) for slot in slots]
         self._write(control.result(number, {"instances": instances, "seq": self.api.sequence}))
+
+    @property
+    def wants_runs(self) -> bool:
+        """Whether its stream is about runs at all."""
+        return self.runs is not None
+
+    def wants(self, run_id: str) -> bool:
+        """Tell whether its stream is about a run."""
+        return self.runs is not None and (not self.runs or run_id in self.runs)
 
     def stream_item(self, value: Mapping[str, Any], slot: str | None) -> None:
         """Send an item of the stream, unless it is about what the client did not ask for."""
@@ -433,11 +511,11 @@ class Session(asyncio.Protocol):
             return None
         fd = self._transport.get_extra_info("socket").fileno()
         received = self._decoder.rest.decode("latin-1")
-        return Handed(fd, self.stream, self.only, received, asked)
+        return Handed(fd, self.stream, self.only, received, asked, self.runs)
 
     def go_on(self, handed: Handed) -> None:
         """Go on with a connection, once it is made; a stream gets every row as it is now."""
-        self.stream, self.only = handed.stream, handed.only
+        self.stream, self.only, self.runs = handed.stream, handed.only, handed.runs
         if handed.stream is not None:
             self.api.catch_up(self)
         self.data_received(handed.received.encode("latin-1"))
@@ -453,6 +531,10 @@ class Session(asyncio.Protocol):
     def _close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+_NOBODY = ("",)
+"""The slots of a stream that is about no instance."""
 
 
 def _method(name: str) -> Callable[[Api, Params], Answer]:

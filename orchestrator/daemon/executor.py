@@ -20,6 +20,7 @@ from orchestrator.daemon.programs import Place, Reachable
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.topology import Component, Kill
+from orchestrator.process import Order
 from orchestrator.supervision import lifecycle
 from orchestrator.supervision.lifecycle import Instance
 
@@ -82,15 +83,17 @@ class Executor:
         post: Takes an event for a slot.
         settle: Asks for a turn, after which `release` is called.
         instance: Gives a slot's instance as it is now, None when the slot is gone.
+        order: Makes the order to start a process, as `programs.order`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         host: Host,
         place: Place,
         post: Callable[[str, lifecycle.Event], None],
         settle: Callable[[], None],
         instance: Callable[[str], Instance | None],
+        order: Callable[..., Order] = programs.order,
     ) -> None:
         self.host = host
         self.place = place
@@ -103,6 +106,7 @@ class Executor:
         self._post = post
         self._settle = settle
         self._instance = instance
+        self._order = order
         self._ended: dict[str, Process] = {}
         self._leftovers: dict[str, int] = {}
         self._warnings: dict[str, str] = {}
@@ -207,7 +211,7 @@ class Executor:
                 given |= self.sockets.prepare(instance.component)
             paths = self.guests.prepare(instance.component) if self.guests else None
             component = instance.component
-            order = programs.order(
+            order = self._order(
                 component, generation, self.place, self.secrets, given, reachable=paths
             )
             self.host.spawn(order, done)

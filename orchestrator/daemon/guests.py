@@ -80,7 +80,7 @@ class Guests:
         Raises:
             SpawnError: It cannot be made.
         """
-        user = _other(component.user)
+        user = other(component.user)
         if user is None:
             return None
         uid = user.pw_uid
@@ -107,7 +107,7 @@ class Guests:
 
     def admit(self, component: Component) -> None:
         """Let another user's handler read its own configuration as it is now, and no more."""
-        user = _other(component.user)
+        user = other(component.user)
         if user is None or not component.has_runtime:
             return
         try:
@@ -154,7 +154,7 @@ class Guests:
             os.chown(path, -1, gid, follow_symlinks=False)
 
 
-def _other(user: str | None) -> pwd.struct_passwd | None:
+def other(user: str | None) -> pwd.struct_passwd | None:
     """Return the user when it is not the daemon's, which must be root to become it.
 
     One that does not exist is found by the launcher, which says so.

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.daemon import runjournal
+from orchestrator.daemon.runjournal import RunJournal
+from orchestrator.errors import JournalError
 from orchestrator.model import plain
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import Component
@@ -42,10 +44,6 @@ CREATE TABLE IF NOT EXISTS slot (
 _WRITE = "INSERT OR REPLACE INTO slot VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _COLUMNS = _WRITE.count("?")
 _RECORDS = "SELECT component.plain, slot.* FROM component LEFT JOIN slot USING (slot)"
-
-
-class JournalError(OrchestratorError):
-    """What must outlive the daemon cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,7 @@ class Journal:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.runs = RunJournal(connection)
         self._failing = False
         self.is_new = False
         """Whether it was made now: what ran before, if anything did, it does not know."""
@@ -131,6 +130,7 @@ class Journal:
             self.is_new = "boot" not in known
             if known.get("boot", boot) != boot:
                 connection.execute("DELETE FROM meta WHERE key='standings'")
+                connection.execute(runjournal.NEW_BOOT)
                 connection.execute(
                     "UPDATE slot SET pid=NULL, started=NULL, ready=0, spawned_at=0, due=0, "
                     "phase=CASE WHEN phase IN ('exited', 'failed') THEN phase ELSE 'stopped' END"
@@ -305,7 +305,7 @@ def _salvaged(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         known = dict(damaged.execute("SELECT key, value FROM meta"))
         if known.get("format") != FORMAT:
             return {}
-        for table in ("meta", "component", "slot"):
+        for table in ("meta", "component", "slot", *runjournal.TABLES):
             with contextlib.suppress(sqlite3.Error):
                 for values in damaged.execute(f"SELECT * FROM {table}"):  # noqa: S608
                     found.setdefault(table, []).append(values)
@@ -325,7 +325,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=OFF")
-        connection.executescript(_SCHEMA)
+        connection.executescript(_SCHEMA + runjournal.SCHEMA)
     except sqlite3.DatabaseError:
         connection.close()
         raise

@@ -32,14 +32,16 @@ from orchestrator.daemon.logwatch import LogWatch
 from orchestrator.daemon.notifications import Notifications
 from orchestrator.daemon.probes import Probes
 from orchestrator.daemon.programs import Place
+from orchestrator.daemon.runner import Runner
 from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.sockets import Sockets
 from orchestrator.daemon.store import Store
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.daemon.upgrade import Handover
 from orchestrator.daemon.watching import Watcher
-from orchestrator.errors import OrchestratorError, RequestFailed
+from orchestrator.errors import JournalError, OrchestratorError, RequestFailed
 from orchestrator.model.phase import Exit, Phase, Process
+from orchestrator.supervision.runs import Run
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class Daemon:
         groups = cgroups.Groups(cgroups.find(), place.key)
         self.host = PosixHost(loop, given["keeper"], self.link.acknowledge, groups)
         self.supervisor = Supervisor(self.host, journal, place, self._publish, self._finished)
+        self.runner = Runner(self.host, journal, place, self._publish_runs, self._finished)
         self._store = Store(runtime_dir / "store.sock")
         self.sockets = Sockets(self._store)
         self.supervisor.executor.sockets = self.sockets
@@ -89,13 +92,14 @@ class Daemon:
         self.supervisor.executor.pipes = self.pipes
         self.probes = Probes(loop, self.supervisor)
         self.supervisor.executor.probes = self.probes
-        self._notifications = Notifications(loop, self.supervisor, self.probes)
+        self._notifications = Notifications(loop, self.supervisor, self.probes, self.runner)
         listen, leave = self._notifications.listen, self._notifications.leave
         self.guests = Guests(place, self._store, listen, leave)
         self.supervisor.executor.guests = self.guests
         self.probes.take(before.pipes, before.offsets)
-        self.supervisor.executor.secrets = apis.kept_secrets(runtime_dir)
-        self.api = apis.Api(self.supervisor, self._about())
+        self.runner.executor.guests = self.guests
+        self.api = apis.Api(self.supervisor, self.runner, self._about())
+        self.api.use_secrets(apis.kept_secrets(runtime_dir))
         self.api.idle = self._end_if_unused
         self.api.upgrade = self._upgrade
         self.api.sequence = before.sequence
@@ -149,9 +153,15 @@ class Daemon:
         self.supervisor.recover(records, complete=not self._journal.is_new)
         if self.supervisor.strays:
             self._look_outside()
+        self.runner.recover()
         self.host.groups.keep_only(
-            programs.marker(there.instance, self.supervisor.place)
-            for there in self.supervisor.slots.values()
+            (
+                *(
+                    programs.marker(there.instance, self.supervisor.place)
+                    for there in self.supervisor.slots.values()
+                ),
+                *self.runner.markers(),
+            )
         )
         self.host.recovered()
         if remembered.get("stopping") and remembered.get("keeper") == keeper:
@@ -178,7 +188,7 @@ class Daemon:
     def _remember(self, **words: str) -> None:
         try:
             self._journal.remember(**words)
-        except journals.JournalError as error:
+        except JournalError as error:
             logger.warning("%s", error)
 
     async def serve(self) -> None:
@@ -392,8 +402,12 @@ class Daemon:
             self.api.about = {**self.api.about, "logs_lost": times}
         self.supervisor.lose_logs(times)
 
+    def _publish_runs(self, runs: Iterable[Run]) -> None:
+        self.api.publish_runs(runs)
+
     def _finished(self) -> None:
-        self._loop.call_soon(self._done.set)
+        if self.supervisor.is_over and self.runner.is_down:
+            self._loop.call_soon(self._done.set)
 
     def _wait_no_more(self) -> None:
         self.api.is_new = False
@@ -401,7 +415,9 @@ class Daemon:
 
     def _end_if_unused(self) -> None:
         # Another client may come and go before the `up` that has started us applies.
-        is_wanted = self.supervisor.slots or self.api.sessions or self.api.is_new
+        is_wanted = (
+            self.supervisor.slots or self.runner.is_wanted or self.api.sessions or self.api.is_new
+        )
         if not is_wanted and not self.supervisor.stopping:
             self.api.begin_shutdown(why="there is nothing to supervise")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from orchestrator import process as processes
 from orchestrator.daemon import health
 from orchestrator.daemon.probes import Probes
+from orchestrator.daemon.runner import Runner
 from orchestrator.daemon.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -25,11 +26,16 @@ class Notifications:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor, probes: Probes
+        self,
+        loop: asyncio.AbstractEventLoop,
+        supervisor: Supervisor,
+        probes: Probes,
+        runner: Runner,
     ) -> None:
         self._loop = loop
         self._supervisor = supervisor
         self._probes = probes
+        self._runner = runner
 
     def listen(self, notify: socket.socket) -> None:
         """Read a socket from now on."""
@@ -52,6 +58,11 @@ class Notifications:
                     self._take(pid, fields(data))
 
     def _take(self, pid: int, said: Mapping[str, str]) -> None:
+        run = self._runner.run_of(pid)
+        if run is not None:
+            if "X_ORCH_RUN" in said:
+                self._runner.told(run)
+            return
         slot = self._slot(pid)
         if slot is None:
             logger.debug("A notification from pid %d, which belongs to no component", pid)

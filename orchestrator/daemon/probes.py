@@ -16,11 +16,11 @@ import signal
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from orchestrator.daemon import journal as journals
 from orchestrator.daemon import looking, programs
 from orchestrator.daemon.health import Health
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.daemon.watchdog import Watchdogs
+from orchestrator.errors import JournalError
 from orchestrator.model import units
 from orchestrator.model.phase import Phase, Result
 from orchestrator.model.topology import PROBES, Component, Probe, Ready
@@ -292,7 +292,7 @@ class Probes:
         out, err = self._offsets[slot]
         try:
             self._supervisor.journal.remember(**{_CURSOR + slot: f"{out} {err}"})
-        except journals.JournalError as error:
+        except JournalError as error:
             logger.warning("%s; if this daemon dies %s may be seen ready too soon", error, slot)
 
     def _kept_offsets(self, slot: str) -> tuple[int, ...]:

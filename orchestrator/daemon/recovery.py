@@ -58,7 +58,7 @@ def strays(records: Iterable[Record], host: Host, place: Place) -> dict[str, tup
     found: dict[str, tuple[int, Process]] = {}
     for marker, process in host.marked(f"{place.key}/").items():
         _, slot, generation = marker.rsplit("/", 2)
-        if process in known or not generation.isdecimal() or slot.startswith("probe/"):
+        if process in known or not generation.isdecimal() or slot.startswith(("probe/", "run:")):
             continue
         found[slot] = max(found.get(slot, (0, process)), (int(generation), process))
     return found

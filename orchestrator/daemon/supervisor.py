@@ -27,7 +27,7 @@ from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
 from orchestrator.daemon.schedules import Schedules
 from orchestrator.daemon.turnstile import Turnstile
-from orchestrator.errors import ExitCode
+from orchestrator.errors import ExitCode, JournalError
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import AtEnd, Component, OnSignal
 from orchestrator.model.units import Seconds
@@ -274,6 +274,11 @@ class Supervisor:
             if kill:
                 self.post(slot, lifecycle.KillNow())
         self._turn()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a shutdown has brought everything down."""
+        return self._over
 
     def settle(self) -> bool:
         """Have a turn now; tell whether all that must outlive us is written down."""
@@ -709,7 +714,7 @@ class Supervisor:
             self._reported[slot] = None
         try:
             self.journal.components((), gone)
-        except journals.JournalError as error:
+        except JournalError as error:
             logger.warning("Removed instances may come back as orphans: %s", error)
         self._write_leaving()
         self._index()
@@ -724,7 +729,7 @@ class Supervisor:
     def _remember(self, **values: str) -> None:
         try:
             self.journal.remember(**values)
-        except journals.JournalError as error:
+        except JournalError as error:
             logger.warning("A daemon that takes over will not know all: %s", error)
 
     def _want(self, slot: str, *, up: bool, alone: bool = False) -> None:

@@ -58,6 +58,7 @@ class Handed:
     received: str
     asked: int | None = None
     """The number of the request for the upgrade, which the new code answers."""
+    runs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class Handover:
                     tuple(each.get("only", ())),
                     each.get("received", ""),
                     each.get("asked"),
+                    tuple(each["runs"]) if each.get("runs") is not None else None,
                 )
                 for each in known.get("sessions", ())
             ),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.model import names
 from orchestrator.model.units import Seconds
 
 
@@ -64,9 +64,6 @@ ALIASES: Mapping[str, str] = {
 }
 """Short names of attributes, and a spelling that old files have."""
 
-ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
-"""What the id of a run looks like."""
-
 _PATHS = ("g_work_path", "g_input_file", "g_output_file", "g_service_path")
 
 
@@ -86,9 +83,9 @@ def checked(name: str, value: Any) -> Any:
     if name == "s_service_args":
         return arguments(value)
     if name == "g_service_id" and value is not None:
-        if not isinstance(value, str) or not ID.fullmatch(value):
+        if not isinstance(value, str) or not names.RUN_ID.fullmatch(value):
             raise ValueError(
-                f"{value!r} cannot be the id of a run: use at most 48 lower-case letters, "
+                f"{value!r} cannot be the id of a run: use at most 64 lower-case letters, "
                 "digits and inner hyphens"
             )
     elif name == "o_watcher_enabled" and not isinstance(value, bool):

@@ -214,15 +214,15 @@ class Runs:
             run.state = RunState.RUNNING
             self._touch(run)
 
-    def never_began(self, run_id: str) -> None:
-        """A try that was taken was found not to have begun: it waits again."""
+    def never_began(self, run_id: str, due: Instant = 0.0) -> None:
+        """A try that was taken was found not to have begun: it waits again, until `due`."""
         run = self.unfinished[run_id]
         self._leave(run)
         run.attempt -= 1
         if run.intent is Intent.CANCEL:
             self._finish(run, RunState.CANCELLED, End(RunResult.REQUESTED, message="cancelled"))
             return
-        self._queue_again(run, 0.0)
+        self._queue_again(run, due)
 
     def ended(self, run_id: str, end: End, chance: float, now: Instant) -> None:
         """A try has ended: the run is over, or will be tried again."""
@@ -252,12 +252,12 @@ class Runs:
     # ------------------------------------------------------------- what is seen
 
     def position(self, run_id: str) -> int | None:
-        """Return a queued run's place among all queued ones, from 1; None for others."""
+        """Return how many queued runs go before a queued run; None for others."""
         if self._ranks is None:
             queued = [run for run in self.unfinished.values() if run.state is RunState.QUEUED]
             # Those that lack nothing but room go first, whoever else has come before.
             queued.sort(key=lambda run: (not run.is_ready, -run.priority, run.number))
-            self._ranks = {run.id: place for place, run in enumerate(queued, 1)}
+            self._ranks = {run.id: place for place, run in enumerate(queued)}
         return self._ranks.get(run_id)
 
     def waits_for(self, run_ids: Iterable[str]) -> set[str]:

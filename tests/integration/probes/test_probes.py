@@ -19,6 +19,7 @@ from orchestrator.daemon.journal import Journal
 from orchestrator.daemon.notifications import Notifications
 from orchestrator.daemon.probes import Probes
 from orchestrator.daemon.programs import Place
+from orchestrator.daemon.runner import Runner
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.model import topology
 from orchestrator.model.topology import Backoff, Probe, Ready, Rung
@@ -56,7 +57,8 @@ class System:
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.notify.bind(str(directory / "notify.sock"))
-        Notifications(loop, self.supervisor, self.probes).listen(self.notify)
+        runner = Runner(host, self.journal, place, lambda _runs: None)
+        Notifications(loop, self.supervisor, self.probes, runner).listen(self.notify)
 
     def start(self, code: str = SLEEP, **fields: Any) -> None:
         component = fakes.component(

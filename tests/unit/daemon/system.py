@@ -9,12 +9,14 @@ from typing import Any
 
 from orchestrator.daemon import grouping, programs
 from orchestrator.daemon.programs import Place
+from orchestrator.daemon.runner import Runner
 from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.model.phase import Exit, Phase, Process
 from orchestrator.model.topology import Component, Group
 from orchestrator.process import MARKER
 from orchestrator.supervision import lifecycle
 from orchestrator.supervision.lifecycle import End, Instance
+from orchestrator.supervision.runs import Run
 from tests.fakes import FakeHost, FakeProbes, FusedJournal, Program
 
 KEY = "k1"
@@ -29,6 +31,7 @@ class System:
         self.path = directory / "journal.db"
         self.reported: list[str] = []
         self.finished = 0
+        self.runs_reported: list[Run] = []
         self._attach()
 
     def _attach(self) -> None:
@@ -40,6 +43,7 @@ class System:
             self.host, self.journal, self.place, self._report, self._on_finished
         )
         self.supervisor.executor.probes = self.probes
+        self.runner = Runner(self.host, self.journal, self.place, self.runs_reported.extend)
 
     def _report(self, slots: Iterable[str]) -> None:
         self.reported.extend(slots)

@@ -113,7 +113,7 @@ class Client:
 @pytest.fixture
 def api(system: System) -> Api:
     """An API whose supervisor publishes what it reports."""
-    made = Api(system.supervisor, {"pid": 1, "keeper_pid": 2, "version": "0"})
+    made = Api(system.supervisor, system.runner, {"pid": 1, "keeper_pid": 2, "version": "0"})
     system.supervisor._report = made.publish
     Path(system.place.runtime_dir).mkdir(parents=True)
     return made
