@@ -945,3 +945,32 @@ def begin(argv: Sequence[str], *, output: int, passed: Sequence[int] = ()) -> Be
         )
     except OSError as error:
         raise _spawn_error(error, Order(tuple(argv), os.environ, "/")) from error
+
+
+def beside(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    passed: Sequence[int] = (),
+) -> Begun:
+    """Start a program that shares our terminal and outputs; the caller waits for it.
+
+    Raises:
+        SpawnError: It cannot be started.
+    """
+    try:
+        return subprocess.Popen(argv, env=environment, cwd=cwd, pass_fds=passed)
+    except OSError as error:
+        raise _spawn_error(error, Order(tuple(argv), environment or {}, cwd or "")) from error
+
+
+def ended(begun: Begun, timeout: Seconds | None) -> int | None:
+    """Wait for a program's end and return its exit code, negative for a signal.
+
+    None when it takes longer.
+    """
+    try:
+        return begun.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return None

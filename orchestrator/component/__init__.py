@@ -31,10 +31,14 @@ if TYPE_CHECKING:
     from orchestrator.component.service import CommonService, ServiceState
     from orchestrator.component.settings import SettingsField, SettingsManager
     from orchestrator.component.signals import add_sigint_handler
+    from orchestrator.component.starting import ComponentFailed, Started
+    from orchestrator.component.workflow import Component
 
 __all__ = [
     "CommonService",
+    "Component",
     "ComponentError",
+    "ComponentFailed",
     "ConfField",
     "Configuration",
     "ConfigurationError",
@@ -54,6 +58,7 @@ __all__ = [
     "SettingsField",
     "SettingsManager",
     "SetupError",
+    "Started",
     "UnknownField",
     "UnknownOutput",
     "add_sigint_handler",
@@ -61,6 +66,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Component": "workflow",
+    "ComponentFailed": "starting",
     "ConfField": "fields",
     "Configuration": "confobjects",
     "ConfigurationManager": "confobjects",
@@ -71,6 +78,7 @@ _HOMES = {
     "ServiceState": "service",
     "SettingsField": "settings",
     "SettingsManager": "settings",
+    "Started": "starting",
     "add_sigint_handler": "signals",
     "get_logger": "logs",
 }

@@ -264,7 +264,7 @@ class ConfigurationManager:
         Raises:
             ConfigurationError: It cannot be written, or a value cannot be kept.
         """
-        _write(file_path, self.to_text())
+        write_text(file_path, self.to_text())
 
     @classmethod
     def set_conf_from_dict(cls, found: Mapping[str, Any]) -> Configuration:
@@ -339,7 +339,7 @@ class ConfigurationManager:
         for directory in (*(base / one for one in CATEGORIES), path.parent):
             _make_dir(directory)
         self.make_directories()
-        _write(path, self.to_text())
+        write_text(path, self.to_text())
         return str(path)
 
     def make_directories(self) -> None:
@@ -486,7 +486,12 @@ def _fill(conf: Configuration, values: Mapping[str, Any], path: str | os.PathLik
     conf.CONF_PATH = os.fspath(path)
 
 
-def _write(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file so that readers see the old text or the new one.
+
+    Raises:
+        ConfigurationError: It cannot be written.
+    """
     temporary = f"{os.fspath(path)}.{os.getpid()}.new"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)

@@ -43,6 +43,7 @@ class Instance:
     data: Path = Path("states.sqlite")
     kind: str = "handler"
     keep_alive: float = 0.0
+    directory: Path | None = None
 
     def enter(self) -> None:
         """Enter the working directory, if there is one.
@@ -92,6 +93,7 @@ def from_directory(directory: Path) -> Instance:
         endpoints=dict(info.get("endpoints") or {}),
         keep_alive=float(info.get("keep_alive", 0.0)),
         # Beside `conf`, which is built anew, and is not.
+        directory=directory.absolute(),
         data=directory.absolute().parent.parent / "data" / f"{directory.name}.sqlite",
     )
 

@@ -111,7 +111,7 @@ class Code:
         Raises:
             SetupError: A file cannot be compiled; names file and line.
         """
-        with _failures(self.place.root, self.handler):
+        with failures(self.place.root, self.handler):
             for path in self.place.sources():
                 _compiled(str(path))
 
@@ -135,7 +135,7 @@ class Code:
     def _find(self) -> Place:
         if is_path(self.handler):
             return _place_of(Path(self.handler))
-        with _failures(None, self.handler):
+        with failures(None, self.handler):
             # Imports the packages around it.
             spec = importlib.util.find_spec(self.handler)
         if spec is None:
@@ -146,9 +146,9 @@ class Code:
     def _load(self) -> ModuleType:
         place = self.place
         if place.root is not None:
-            _take_over(place.root)
+            take_over(place.root)
         if not is_path(self.handler):
-            with _failures(place.root, self.handler):
+            with failures(place.root, self.handler):
                 return importlib.import_module(self.handler)
         home = str(place.home)
         # Behind all others, so that a neighbour named like a library does not hide it.
@@ -224,7 +224,7 @@ class Place:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[self.name] = module
-        with _failures(self.source.parent, handler):
+        with failures(self.source.parent, handler):
             try:
                 spec.loader.exec_module(module)
             except BaseException:
@@ -324,7 +324,7 @@ def _module_name(stem: str) -> str:
     return name
 
 
-def _take_over(root: Path) -> None:
+def take_over(root: Path) -> None:
     """Have the modules below `root` compiled from their source, once."""
     finder = SourceFinder((root,))
     known = (one.roots for one in sys.meta_path if isinstance(one, SourceFinder))
@@ -431,12 +431,19 @@ def _refuse_what_stays(before: Sequence[threading.Thread], known: set[str]) -> N
             raise CannotSwap(f"the code imports the C extension {name!r}, which is new to it")
 
 
-class _failures:  # noqa: N801 - reads as a statement: with _failures(...)
-    """Turns what user code raises at import into a SetupError with file and line."""
+class failures:  # noqa: N801 - reads as a statement: with failures(...)
+    """Turns what user code raises at import into a SetupError with file and line.
 
-    def __init__(self, root: Path | None, handler: str) -> None:
+    Args:
+        root: Where the user's code lies: the innermost frame below it is told.
+        name: How the code is named, when it has no place.
+        what: What it is.
+    """
+
+    def __init__(self, root: Path | None, name: str, what: str = "handler") -> None:
         self.root = str(root) if root else None
-        self.handler = handler
+        self.name = name
+        self.what = what
 
     def __enter__(self) -> None:
         return None
@@ -446,8 +453,8 @@ class _failures:  # noqa: N801 - reads as a statement: with _failures(...)
             return
         where, words = _located(error, self.root)
         if where:
-            raise SetupError(f"{where}cannot load the handler: {words}") from error
-        raise SetupError(f"cannot load the handler {self.handler}: {words}") from error
+            raise SetupError(f"{where}cannot load the {self.what}: {words}") from error
+        raise SetupError(f"cannot load the {self.what} {self.name}: {words}") from error
 
 
 def place(error: BaseException, root: str | None = None) -> str:

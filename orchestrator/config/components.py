@@ -85,29 +85,29 @@ class Lowering:
             config=_config(declared),
             environment=variables,
             inherited=inherited,
-            options=self.options(declared, handler, mode, is_python=code is not None),
+            options=self.options(declared, handler, mode, code),
             depends_on={},
             enabled=declared.get("enabled", True),
         )
 
     def options(
-        self, declared: Declared, handler: str | None, mode: Mode, *, is_python: bool
+        self, declared: Declared, handler: str | None, mode: Mode, code: str | None
     ) -> dict[str, Any]:
         """Return the fields of the model's Component that are given, or depend on what it is."""
         is_server = handler is not None and mode is Mode.SERVICE
         can_swap = is_server or "class" in declared.own
-        serves = is_server or (is_python and handler is None)
+        serves = is_server or (code is not None and handler is None)
         made = options.options(declared, is_server=serves, found=self.found)
         watch = declared.get("watch")
         if made.get("reload") is Reload.HOT and not can_swap and "reload" not in declared.own:
             del made["reload"]  # A default for those that can.
-        is_watched = handler is not None or bool(watch)
+        is_watched = code is not None or bool(watch)
         other = Reload.RESTART if is_watched else Reload.NONE
         made.setdefault("reload", Reload.HOT if can_swap else other)
         if watch is None:
             watch = made["reload"] is Reload.HOT and is_server
         if watch is True:
-            made["watch"] = _own_files(handler, declared.directory) if handler else ()
+            made["watch"] = _own_files(code, declared.directory) if code else ()
         elif watch:
             made["watch"] = tuple(_pattern(word, declared.directory) for word in watch)
         return made

@@ -74,6 +74,10 @@ OUTPUT_AGAIN, OUTPUT_LOOKS = 0.002, 250
 """How many seconds later, and how often, one looks whether an ended process's output is there."""
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Executor:
     """The hands of the supervisor.
 
@@ -103,6 +107,8 @@ class Executor:
         self.pipes: Pipes | None = None
         self.secrets: Mapping[str, str] = {}
         self.by_pid: dict[int, str] = {}
+        self.hear: Callable[[], None] = _nothing
+        """Takes the notifications that have come; those of a process that ended too."""
         self._post = post
         self._settle = settle
         self._instance = instance
@@ -255,6 +261,7 @@ class Executor:
 
     def _on_exit(self, slot: str, process: Process, exit: Exit) -> None:  # noqa: A002
         self._release.append(process)
+        self.hear()
         self.by_pid.pop(process.pid, None)
         instance = self._instance(slot)
         if instance is None:

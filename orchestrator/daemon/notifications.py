@@ -36,15 +36,25 @@ class Notifications:
         self._supervisor = supervisor
         self._probes = probes
         self._runner = runner
+        self._sockets: list[socket.socket] = []
+        supervisor.executor.hear = self.hear
 
     def listen(self, notify: socket.socket) -> None:
         """Read a socket from now on."""
         notify.setblocking(False)
+        self._sockets.append(notify)
         self._loop.add_reader(notify.fileno(), self._on_readable, notify)
 
     def leave(self, notify: socket.socket) -> None:
         """Read a socket no longer; before it is closed."""
         self._loop.remove_reader(notify.fileno())
+        if notify in self._sockets:
+            self._sockets.remove(notify)
+
+    def hear(self) -> None:
+        """Take what has come; the last words of a process that has just ended."""
+        for notify in tuple(self._sockets):
+            self._on_readable(notify)
 
     def _on_readable(self, notify: socket.socket) -> None:
         while True:
@@ -69,6 +79,8 @@ class Notifications:
             return
         if "STATUS" in said:
             self._probes.found(slot, status=health.shown(said["STATUS"]))
+        if "X_ORCH_ERROR" in said:
+            self._supervisor.facts[slot].last_words = health.shown(said["X_ORCH_ERROR"])
         if said.get("READY") == "1":
             self._probes.spoke(slot)
         if said.get("WATCHDOG") == "1":

@@ -201,7 +201,7 @@ class Reloads:
                 # The process itself: what `signals` makes of it is for those that others send.
                 self._supervisor.host.signal(there.instance.process, number, group=False)
                 return self._outcome(slot, "signalled", f"sent {component.reload_signal}")
-            case Reload.RESTART if component.handler is None:
+            case Reload.RESTART if not component.has_runtime:
                 return await self._restart(slot, "its topology says `reload: restart`")
             case Reload.RESTART | Reload.HOT:
                 return await self._exchange(slot, component, changed, together)

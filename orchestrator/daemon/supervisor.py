@@ -58,6 +58,7 @@ class Facts:
     code: int = 1
     reload_error: str = ""
     unwatched: str = ""
+    last_words: str = ""
 
 
 class Supervisor:
@@ -407,6 +408,8 @@ class Supervisor:
             return
         if isinstance(before.state, lifecycle.Starting) and isinstance(event, lifecycle.Fired):
             after = _explained(after, self.facts[slot].health)
+        if isinstance(event, (lifecycle.Exited, lifecycle.Emptied)):
+            after = _with_last_words(after, self.facts[slot].last_words)
         self.slots[slot] = Slot(after, there.up, there.alone)
         self._effects.extend((slot, effect) for effect in effects)
         self._touch(slot)
@@ -432,7 +435,7 @@ class Supervisor:
             self._hold(slot)
             facts.waits = ""
         if before.process is None and after.process is not None:
-            facts.code, facts.reload_error = 1, ""
+            facts.code, facts.reload_error, facts.last_words = 1, "", ""
         if before.process is not None and after.process is None:
             facts.health = Health()
             if self.executor.probes:
@@ -870,6 +873,15 @@ def _explained(instance: Instance, health: Health) -> Instance:
     if not found:
         return instance
     end = dataclasses.replace(end, message=f"{end.message}: {found}")
+    return dataclasses.replace(instance, end=end)
+
+
+def _with_last_words(instance: Instance, words: str) -> Instance:
+    """The instance whose process has ended, with what that said of its end."""
+    end = instance.end
+    if not words or end is None or instance.process or end.result is Result.REQUESTED:
+        return instance
+    end = dataclasses.replace(end, message=f"{end.message or end.exit}: {words}")
     return dataclasses.replace(instance, end=end)
 
 
