@@ -31,7 +31,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.component import calls, models
 from orchestrator.component.errors import SetupError
@@ -49,6 +49,10 @@ SUBSCRIBERS_TIMEOUT = 10.0
 _LEAST = {"timeout": 0.001, "attempts": 1}
 
 _NUMBER: tuple[type, ...] = (int, float)
+
+
+Declared = TypeVar("Declared")
+"""What is made of an end's model: a connection or a state."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,21 +218,43 @@ def declared(
     Raises:
         SetupError: Names every mistake with its place.
     """
+    return collected("connection", connection_models, origin, creation, _end)
+
+
+def collected(
+    noun: str,
+    written: object,
+    origin: Origin,
+    creation: Mapping[str, Mapping[str, object]] | None,
+    make: Callable[[str, str, Mapping[str, Any], Origin, Mapping[str, object]], Declared],
+) -> tuple[Declared, ...]:
+    """Return what `make` makes of every end of a handler file, in order.
+
+    Args:
+        noun: `connection` or `state`.
+        written: Its models, as they stand in the handler file.
+        origin: The handler, for functions given by name and for the places of mistakes.
+        creation: More creation arguments by name, as a hook gives.
+        make: Takes side, name, model, origin and the creation arguments of one end.
+
+    Raises:
+        SetupError: Names every mistake with its place.
+    """
     mistakes: list[str] = []
-    ends: list[End] = []
+    made: list[Declared] = []
     given = dict(creation or {})
-    for side, name, model in each(connection_models, origin, mistakes, "connection"):
+    for side, name, model in each(written, origin, mistakes, noun):
         try:
-            ends.append(_end(side, name, model, origin, given.pop(name, {})))
+            made.append(make(side, name, model, origin, given.pop(name, {})))
         except SetupError as error:
             mistakes.extend(error.mistakes)
     mistakes.extend(
-        f"setup_connections returned arguments for {name!r}, which is not in connection_models"
+        f"setup_{noun}s returned arguments for {name!r}, which is not in {noun}_models"
         for name in given
     )
     if mistakes:
         raise SetupError(mistakes)
-    return tuple(ends)
+    return tuple(made)
 
 
 def each(

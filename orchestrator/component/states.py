@@ -192,21 +192,7 @@ def declared(
     Raises:
         SetupError: Names every mistake with its place.
     """
-    mistakes: list[str] = []
-    found: list[State] = []
-    given = dict(creation or {})
-    for side, name, model in connections.each(state_models, origin, mistakes, "state"):
-        try:
-            found.append(_state(side, name, model, origin, given.pop(name, {})))
-        except SetupError as error:
-            mistakes.extend(error.mistakes)
-    mistakes.extend(
-        f"setup_states returned arguments for {name!r}, which is not in state_models"
-        for name in given
-    )
-    if mistakes:
-        raise SetupError(mistakes)
-    return tuple(found)
+    return connections.collected("state", state_models, origin, creation, _state)
 
 
 def _state(

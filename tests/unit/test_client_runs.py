@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import files
 from orchestrator.client import AsyncJobs, Jobs, RunRow, runs
 from orchestrator.client.runs import Following
+from orchestrator.config import paths
 from orchestrator.errors import (
     DaemonUnreachable,
     ProtocolError,
@@ -40,7 +40,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def daemon(world: Path) -> Iterator[FakeDaemon]:
-    directory = files.runtime_dir(world / "topology.yaml", None, {"XDG_RUNTIME_DIR": str(world)})
+    directory = paths.runtime_dir(world / "topology.yaml", None, {"XDG_RUNTIME_DIR": str(world)})
     directory.mkdir(parents=True)
     with fake.running(directory) as one:
         one.add_job("lab.sim")

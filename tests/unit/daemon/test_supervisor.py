@@ -7,10 +7,9 @@ import signal
 
 import pytest
 
-from orchestrator.daemon import journal as journals
 from orchestrator.daemon import rows, supervisor
 from orchestrator.daemon.supervisor import STARTS_A_TURN
-from orchestrator.errors import ExitCode, SpawnError
+from orchestrator.errors import ExitCode, JournalError, SpawnError
 from orchestrator.model import topology
 from orchestrator.model.phase import Exit
 from orchestrator.model.topology import (
@@ -700,11 +699,11 @@ def test_an_apply_that_the_journal_cannot_take_changes_nothing(
     before = dict(system.supervisor.slots)
 
     def full(*_: object) -> None:
-        raise journals.JournalError("cannot write the journal: disk is full; free some space")
+        raise JournalError("cannot write the journal: disk is full; free some space")
 
     with monkeypatch.context() as patch:
         patch.setattr(system.journal, "components", full)
-        with pytest.raises(journals.JournalError, match="free some space"):
+        with pytest.raises(JournalError, match="free some space"):
             system.apply(fakes.with_fields(CALM, command=("other",)), DB)
     assert system.supervisor.slots == before
     assert system.mismatches() == []
