@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from orchestrator.component.fields import ConfField, DirConfField, FileConfField
     from orchestrator.component.hooks import Hook
     from orchestrator.component.logs import get_logger
+    from orchestrator.component.runs.inputs import fetch
+    from orchestrator.component.runs.instance import RunInstance
+    from orchestrator.component.runs.templates import (
+        ServiceParamTemplate,
+        ServiceProgramTemplate,
+        WatcherHandler,
+    )
     from orchestrator.component.service import CommonService, ServiceState
     from orchestrator.component.settings import SettingsField, SettingsManager
     from orchestrator.component.signals import add_sigint_handler
@@ -52,8 +59,11 @@ __all__ = [
     "RemoteRefusal",
     "RequestError",
     "RequestTimeout",
+    "RunInstance",
     "SendError",
     "SendTimeout",
+    "ServiceParamTemplate",
+    "ServiceProgramTemplate",
     "ServiceState",
     "SettingsField",
     "SettingsManager",
@@ -61,7 +71,9 @@ __all__ = [
     "Started",
     "UnknownField",
     "UnknownOutput",
+    "WatcherHandler",
     "add_sigint_handler",
+    "fetch",
     "get_logger",
 ]
 
@@ -79,7 +91,12 @@ _HOMES = {
     "SettingsField": "settings",
     "SettingsManager": "settings",
     "Started": "starting",
+    "RunInstance": "runs.instance",
+    "ServiceParamTemplate": "runs.templates",
+    "ServiceProgramTemplate": "runs.templates",
+    "WatcherHandler": "runs.templates",
     "add_sigint_handler": "signals",
+    "fetch": "runs.inputs",
     "get_logger": "logs",
 }
 

@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import re
 import sys
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from orchestrator.component import handlers, loader
+from orchestrator.component import handlers, loader, streams
 from orchestrator.component.errors import SetupError
 from orchestrator.component.handlers import Handler
-
-_PLACE = re.compile(r"(?P<file>/.+?):(?P<line>\d+): (?P<message>.*)", re.DOTALL)
 
 
 def inspect(request: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +42,7 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         answer["connections"] = _connections(handler)
         answer["states"] = _states(handler)
     except SetupError as error:
-        answer["error"] = _error(error)
+        answer["error"] = streams.error(error)
     finally:
         # Two components may have neighbours of the same name.
         for name in set(sys.modules) - before:
@@ -68,7 +63,7 @@ def _service(request: dict[str, Any]) -> None:
 
 def main() -> int:
     """Answer requests until stdin ends."""
-    requests, answers = _private_streams()
+    requests, answers = streams.private()
     with requests, answers:
         for line in requests:
             if line.strip():
@@ -92,25 +87,6 @@ def _states(handler: Handler) -> dict[str, Any]:
         lines = handler.origin.lines_below(*key)
         found[state.type.side][state.name] = {**state.plain(), "lines": lines}
     return found
-
-
-def _error(error: SetupError) -> dict[str, Any]:
-    """Return file, line and message; the mistakes name their places themselves."""
-    match = _PLACE.match(error.mistakes[0])
-    if match is None:
-        return {"file": None, "line": None, "message": str(error)}
-    message = match["message"] if len(error.mistakes) == 1 else str(error)
-    return {"file": match["file"], "line": int(match["line"]), "message": message}
-
-
-def _private_streams() -> tuple[TextIO, TextIO]:
-    """Take stdin and stdout for the protocol; user code reads nothing and prints to stderr."""
-    requests = os.fdopen(os.dup(0), encoding="utf-8")
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    with Path(os.devnull).open(encoding="utf-8") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-    return requests, answers
 
 
 if __name__ == "__main__":

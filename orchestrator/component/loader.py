@@ -313,10 +313,10 @@ def _place_of(path: Path, name: str = "") -> Place:
     if not source.is_file():
         what = "a package without __init__.py" if path.is_dir() else "no such file"
         raise SetupError(f"cannot load the handler {path}: {what}")
-    return Place(name or _module_name(path.stem), source.resolve(), is_package=path.is_dir())
+    return Place(name or module_name(path.stem), source.resolve(), is_package=path.is_dir())
 
 
-def _module_name(stem: str) -> str:
+def module_name(stem: str) -> str:
     """Return the name to import a handler by: its own, unless a library has it."""
     name = "".join(c if c.isalnum() else "_" for c in stem)
     if name in sys.stdlib_module_names or name in sys.modules or not name.isidentifier():

@@ -36,7 +36,7 @@ from orchestrator import files
 from orchestrator.component import logs, notify
 from orchestrator.component.errors import SetupError
 from orchestrator.component.flow import Flow
-from orchestrator.component.runs import directory, progress
+from orchestrator.component.runs import code, directory, progress
 from orchestrator.component.runs import order as orders
 from orchestrator.component.runs.attendant import Attendant, Event
 from orchestrator.component.runs.hooks import Calls, HookFailed, Interrupted
@@ -135,9 +135,11 @@ class Worker:
         directory.make(order.run_dir, order.attempt, again=self._is_known or order.attempt > 1)
         os.chdir(order.run_dir)
         argv = directory.bring(order.program, order.run_dir) if order.program else order.argv
-        template = ServiceParamTemplate.from_plain(order.template)
+        template, found = self._load(order.template)
         self._instance = RunInstance(order, template, self._progress, self._attendant)
-        self._load(self._instance)
+        if found is not None:
+            self._instance.service = self._make(found.service, template)
+            self._handler = self._make(found.handler, template)
         service = self._instance.service
         for name in ("build", "prepare_input_file"):
             if self._attendant.is_stopping:
@@ -154,8 +156,29 @@ class Worker:
         order = dataclasses.replace(order, template={"s_service_args": template.s_service_args})
         return (*argv, *order.words)
 
-    def _load(self, instance: RunInstance) -> None:
-        """Load what users wrote for this job."""
+    def _load(self, given: Mapping[str, Any]) -> tuple[ServiceParamTemplate, code.Code | None]:
+        """Load what users wrote for this job; return the run's template, and the hooks."""
+        order = self._order
+        if not (order.service or order.handler):
+            return ServiceParamTemplate.from_plain(given), None
+        with self._calls.guarded("import"):
+            found, _ = code.load(
+                order.base, order.python_path, order.service, order.handler, order.snapshot
+            )
+        return found.template.from_plain(given), found
+
+    def _make(self, kind: code.Hooks | None, template: ServiceParamTemplate) -> Any:
+        """Return the object with the hooks; None when there is none."""
+        if kind is None:
+            return None
+        with self._calls.guarded(kind.kind.name):
+            made = kind.made(template)
+        if kind.kind is code.SERVICE:
+            given = {"param_template": template, "work_dir": self._order.run_dir}
+            for name, value in (*given.items(), ("run", self._instance)):
+                with contextlib.suppress(AttributeError):  # It has slots, or its own.
+                    setattr(made, name, value)
+        return made
 
     def _start(self, argv: tuple[str, ...]) -> None:
         environment = dict(os.environ)
@@ -175,12 +198,14 @@ class Worker:
             event = attendant.next(max(0.0, due - time.monotonic()) if watches else None)
             if event in (Event.ENDED, Event.STOP):
                 return
+            if not watches or (event is Event.CHANGED and not attendant.has_changed):
+                continue
             due = time.monotonic() + self._order.interval
             with contextlib.suppress(HookFailed):
                 found = directory.listing(self._order.run_dir)
                 if self._call_back("file_change_callback", found, instance) == STOP_WATCHING:
                     watches, self._watch_stopped = False, True
-            if watches and event is Event.CHANGED:
+            if watches:
                 attendant.listen()
 
     def _await_program(self) -> None:

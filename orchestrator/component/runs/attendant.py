@@ -82,6 +82,8 @@ class Attendant:
         """What has gone wrong with the program's end, in words."""
         self.is_stopping = False
         """Whether the run is to stop."""
+        self.has_changed = False
+        """Whether files have changed since `listen` was called."""
         self._run_id = run_id
         self._run_dir = run_dir
         self._stop_signal = stop_signal
@@ -155,7 +157,11 @@ class Attendant:
         return program.pid
 
     def listen(self) -> None:
-        """Tell of the next change of a file: what has changed up to now is known."""
+        """Tell of the next change of a file: what has changed up to now is known.
+
+        So a callback that writes a file is not called again for that.
+        """
+        self.has_changed = False
         self._wants_notices = True
         self.wake()
 
@@ -234,6 +240,7 @@ class Attendant:
             self._written = time.monotonic()
 
     def _tell(self) -> None:
+        self.has_changed = True
         self._events.put(Event.CHANGED)
 
     def _interrupt(self) -> None:
@@ -252,6 +259,7 @@ class Attendant:
         except OrchestratorError as error:
             logger.warning("Changed files are seen at each interval only: %s", error)
             return
+        self._due.pop(self._tell, None)
         self._readers[self._notices.fileno()] = self._noticed
         self._poll.register(self._notices.fileno(), select.POLLIN)
 

@@ -6,6 +6,8 @@ A hook that raises is a fact about the run, told with file and line; it never en
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import logging
 import os
 import time
@@ -13,6 +15,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from orchestrator.component import streams
+from orchestrator.component.errors import SetupError
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +52,11 @@ class Calls:
             Interrupted: The run is to stop.
         """
         with self.guarded(name):
-            return function(*arguments)
+            returned = function(*fitting(function, arguments))
+            if inspect.iscoroutine(returned):
+                # Imported by those who await something.
+                return importlib.import_module("asyncio").run(returned)
+            return returned
 
     @contextlib.contextmanager
     def guarded(self, name: str) -> Iterator[None]:
@@ -70,11 +79,17 @@ class Calls:
 
     def remember(self, name: str, error: BaseException) -> dict[str, Any]:
         """Note a failure; one that is known already is counted."""
+        place, message = where(error), said(error)
+        if not place and isinstance(error, SetupError):
+            # Ours: it may be about a place in what a user wrote, and then says so itself.
+            told = streams.error(error)
+            place = f"{told['file']}:{told['line']}" if told["file"] else ""
+            message = told["message"]
         found = {
             "hook": name,
             "type": type(error).__name__,
-            "message": said(error),
-            "where": where(error),
+            "message": message,
+            "where": place,
             "traceback": "".join(traceback.format_exception(error)),
             "count": 1,
         }
@@ -88,14 +103,25 @@ class Calls:
         return found
 
 
+def fitting(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return as many of the arguments, from the first, as a function takes."""
+    try:
+        asked = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return arguments
+    if any(one.kind is one.VAR_POSITIONAL for one in asked):
+        return arguments
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return arguments[: sum(one.kind in kinds for one in asked)]
+
+
 class HookFailed(Exception):
     """A hook has raised. `error` is what is remembered of it."""
 
     def __init__(self, error: dict[str, Any]) -> None:
-        said = f"{error['hook']}: {error['message']}"
-        if error["where"]:
-            said = f"{error['hook']}: {error['type']}: {error['message']} ({error['where']})"
-        super().__init__(said)
+        kind = "" if error["type"] == SetupError.__name__ else f"{error['type']}: "
+        place = f" ({error['where']})" if error["where"] else ""
+        super().__init__(f"{error['hook']}: {kind}{error['message']}{place}")
         self.error = error
 
 
