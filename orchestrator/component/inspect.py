@@ -1,10 +1,10 @@
 """What handlers declare, as plain data: `python -m orchestrator.component.inspect`.
 
-Reads one JSON object per line from stdin, `{"name", "handler", "python_path", "mode"}` or
-`{"name", "class", "python_path"}`, and answers each with one line on stdout. The code runs here,
-in a process of its own, so
-that whoever validates a topology needs not import it. Whatever that code prints goes to stderr,
-and it reads nothing from stdin.
+Reads one JSON object per line from stdin, `{"name", "handler", "python_path", "mode"}`,
+`{"name", "class", "python_path"}` or `{"name", "package", "python_path"}`, and answers each with
+one line on stdout. The code runs here, in a process of its own, so that whoever validates a
+topology needs not import it. Whatever that code prints goes to stderr, and it reads nothing from
+stdin.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         if "class" in request:
             _service(request)
             return answer
+        if "package" in request:
+            answer.update(inspect_package(request))
+            return answer
         handler = handlers.load(request["handler"], tuple(request.get("python_path") or ()))
         answer["file"] = handler.origin.file
         answer["main"] = handler.main is not None
@@ -59,6 +62,29 @@ def _service(request: dict[str, Any]) -> None:
     module, _, name = request["class"].partition(":")
     code = loader.Code(module, tuple(request.get("python_path") or ()))
     hosting.check(hosting.service_class(code.module, name))
+
+
+def inspect_package(request: dict[str, Any]) -> dict[str, Any]:
+    """Return what a component's package declares.
+
+    Returns:
+        `file`; `declared`, the name that its COMPONENT has in its own code; `exposed`, which of
+        CONF, CONFIGURATION, Client and Mock there are. An `error` has a `fault`: import, wrong,
+        or what is missing.
+    """
+    packages = importlib.import_module("orchestrator.component.packages")
+    try:
+        package = packages.load(request["package"], tuple(request.get("python_path") or ()))
+    except SetupError as error:
+        return {"error": {**streams.error(error), "fault": "import"}}
+    if mistake := package.mistake():
+        fault = "wrong" if package.value is not None else package.wanted
+        return {"error": {**streams.error(SetupError(mistake)), "fault": fault}}
+    return {
+        "file": package.marker.__file__,
+        "declared": package.declared,
+        "exposed": [name for name in packages.EXPOSED if package.exposed(name) is not None],
+    }
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,11 +26,13 @@ from typing import Any
 from orchestrator.component import (
     compatibility,
     configuration,
+    configuring,
     confobjects,
     control,
     exits,
     loader,
     notify,
+    settings,
     workflow,
 )
 from orchestrator.component.control import Call
@@ -76,6 +79,12 @@ class Package:
         return self.exposed(self.wanted)
 
     @property
+    def declared(self) -> str | None:
+        """The name that COMPONENT has in its own code, `service.component`."""
+        value = vars(self.marker).get("COMPONENT")
+        return value.full_name if isinstance(value, Component) else None
+
+    @property
     def confs(self) -> tuple[Any, ...]:
         """The configuration objects that it exposes."""
         conf = self.exposed("CONF")
@@ -108,10 +117,10 @@ class Package:
         """Return the line on which what runs is named first."""
         file = self.marker.__file__
         source = loader.compiled_source(file) or b""
-        for number, line in enumerate(source.splitlines(), 1):
-            if line.startswith(self.wanted.encode()):
-                return number
-        return 1
+        named = re.search(
+            rb"^(?:(?:async )?def |class )?%b\b" % self.wanted.encode(), source, re.MULTILINE
+        )
+        return source.count(b"\n", 0, named.start()) + 1 if named else 1
 
 
 def load(word: str, python_path: Sequence[str] = ()) -> Package:
@@ -201,9 +210,11 @@ def prepared(described: Instance) -> Component:
     Raises:
         SetupError: It cannot be loaded, or its configuration does not fit.
     """
+    assert described.directory is not None, "internal error: a package is run from what was built"
     service, _, name = described.name.partition("@")[0].partition(".")
     # As its directory is named: the first one has no suffix, so that scaling moves no file.
     name = f"{name or service}@{described.number}" if described.number > 1 else name or service
+    settings.provide(settings.read(described.directory, os.environ))
     package = load(described.handler, described.python_path)
     component = package.component(service, name)
     component.conf_dir_path = described.directory
@@ -214,26 +225,22 @@ def prepared(described: Instance) -> Component:
 
 
 def _configure(component: Component, described: Instance) -> None:
+    assert described.directory is not None
     mistakes: list[str] = []
     values = configuration.replaced(described.config, os.environ, mistakes)
-    if described.directory is not None:
-        confobjects.load_directory(described.directory)
+    if mistakes:
+        raise SetupError([f"configuration: {mistake}" for mistake in mistakes])
     base = described.data.parent.parent
     for category in CATEGORIES:
         (base / category).mkdir(mode=confobjects.DIRECTORY_MODE, parents=True, exist_ok=True)
-    for conf in component.confs:
-        conf.standard_configure(base, component.service_name, component.name)
-        conf.manager.make_directories()
-    for key, value in values.items():
-        if not component.confs:
-            mistakes.append(f"{key!r} is given, and the component has no CONF")
-            continue
-        try:
-            setattr(component.conf, key, value)
-        except SetupError as error:
-            mistakes += error.mistakes
-    if mistakes:
-        raise SetupError([f"configuration: {mistake}" for mistake in mistakes])
+    configuring.configure(
+        component.confs,
+        described.directory,
+        base_dir=base,
+        service=component.service_name,
+        component=component.name,
+        values=values,
+    )
 
 
 def _tell(component: Component, error: BaseException) -> None:

@@ -419,6 +419,32 @@ CODES: dict[str, Code] = {
         "KILL, STOP and CONT do what the kernel says, to every process. `signals` can give "
         "others a meaning.",
     ),
+    # Packages
+    "ORC450": Code(
+        "package cannot be loaded",
+        "A component's package is not there, has no module `__component__` (nor `component`), or "
+        "its import failed. The position is in its code where the failure has one. --no-import "
+        "checks the rest.",
+    ),
+    "ORC451": Code(
+        "no COMPONENT",
+        "The module `__component__` of a component's package holds what runs as `COMPONENT`.",
+    ),
+    "ORC452": Code(
+        "no component",
+        "COMPONENT must be a `Component` with a method `run`, a class of such, any object or "
+        "class with a method `run`, or a function.",
+    ),
+    "ORC453": Code(
+        "two components of one name",
+        "Two packages of a service hold components that call themselves the same. The topology's "
+        "names win, but files and administration commands would not tell them apart.",
+    ),
+    "ORC454": Code(
+        "no Mock",
+        "`orch up --mock NAME` runs what the component's package exposes as `Mock` in its place: "
+        "a class, an object or a function, as COMPONENT may be one.",
+    ),
     # Reloads
     "ORC330": Code(
         "command cannot be exchanged in place",

@@ -139,7 +139,8 @@ def _read(
         handlers=tuple(
             _request(component)
             for component in lowered.values()
-            if (component.handler or component.service_class) and not component.bus
+            if (component.handler or component.package or component.service_class)
+            and not component.bus
         ),
         files=loaded.files,
         name=project or loaded.name,
@@ -162,6 +163,12 @@ def _request(component: Lowered) -> dict[str, Any]:
         return {
             "name": component.base,
             "class": component.service_class,
+            "python_path": list(component.python_path),
+        }
+    if component.package is not None:
+        return {
+            "name": component.base,
+            "package": component.package,
             "python_path": list(component.python_path),
         }
     return {

@@ -28,7 +28,10 @@ Model = Mapping[str, Any]
 Spot = tuple[str, str]
 """An address and a part of it ('' for the only one)."""
 
-_LOADING = re.compile(r"^cannot load the handler[^:]*: ")
+_LOADING = re.compile(r"^cannot load the \w+[^:]*: ")
+
+_FAULTS = {"import": "ORC450", "COMPONENT": "ORC451", "wrong": "ORC452", "Mock": "ORC454"}
+"""What is wrong with a package: its import, what is missing in it, or what that is."""
 
 _PAIRS = {
     "replyer": ("requester",),
@@ -318,6 +321,7 @@ def check_models(
     lowered: Mapping[str, Lowered], models: Mapping[str, Model], found: Report
 ) -> None:
     """Judge each handler by its own model: it imports, has its main, and its ends are wired."""
+    _check_names(lowered, models, found)
     for component in lowered.values():
         model = models.get(component.base)
         if model is None or component.bus:
@@ -341,6 +345,24 @@ def check_models(
         for group in ("connections", "states"):
             for direction in ("in", "out"):
                 _check_unwired(component, group, direction, model, found)
+
+
+def _check_names(
+    lowered: Mapping[str, Lowered], models: Mapping[str, Model], found: Report
+) -> None:
+    """Judge the packages: two of one service must not hold components of one name."""
+    first: dict[str, Lowered] = {}
+    for component in lowered.values():
+        declared = models.get(component.base, {}).get("declared")
+        if not declared or component.package is None:
+            continue
+        other = first.setdefault(f"{component.declared.service}/{declared}", component)
+        if other.package != component.package:
+            place, there = component.declared.at("package"), other.declared.at("package")
+            message = f"{component.package} and {other.package} both hold a component {declared!r}"
+            related = (there.related(f"{other.package} is here"),)
+            hint = "give one of them another name in its COMPONENT"
+            found.error("ORC453", message, place, hint=hint, related=related)
 
 
 def _is_reached(model: Model) -> bool:
@@ -373,16 +395,17 @@ def _report_import(component: Lowered, error: Mapping[str, Any], found: Report) 
     # What comes from the loader begins with these words, and with the file where it knows it.
     said = _LOADING.sub("", str(error.get("message") or "it failed").strip())
     message = f"cannot load the {kind} of {component.base!r}: {said}"
+    name = _FAULTS.get(str(error.get("fault")), "ORC222")
     file, line = error.get("file"), error.get("line")
     code = _code(str(file)) if file and line else None
     if code is None or not 0 < int(line or 0) <= len(code.starts()):
-        found.error("ORC222", message, place)
+        found.error(name, message, place)
         return
     text = code.excerpt(int(line or 0))
     start = code.starts()[int(line or 0) - 1] + len(text) - len(text.lstrip())
     span = Span(start, start + len(text.strip()))
     related = (place.related(f"{component.base!r} names this {kind}"),)
-    found.found.append(code.diagnostic("ORC222", message, span, related=related))
+    found.found.append(code.diagnostic(name, message, span, related=related))
 
 
 def _code(file: str) -> Source | None:
