@@ -127,9 +127,16 @@ _NO_IMPORT = _flag("no_import", "--no-import", "Skip the checks that import hand
 _SET = _option(
     "settings",
     "--set",
-    "Give a setting a value.",
+    "Give a setting a value, or by SERVICE.COMPONENT.KEY a configuration.",
     "NAME=VALUE",
     Kind.PAIR,
+    multiple=True,
+)
+_SETTINGS = _option(
+    "settings_files",
+    "--settings",
+    "A file with values of settings: YAML, JSON or Python.",
+    "FILE",
     multiple=True,
 )
 
@@ -184,6 +191,7 @@ COMMANDS: tuple[Command, ...] = (
             ),
             _flag("remove_orphans", "--remove-orphans", "Stop what the file no longer has."),
             _SET,
+            _SETTINGS,
             _NO_IMPORT,
         ),
     ),
@@ -350,6 +358,7 @@ COMMANDS: tuple[Command, ...] = (
                 default=WAIT_TIMEOUT,
             ),
             _SET,
+            _SETTINGS,
             _NO_IMPORT,
         ),
     ),
@@ -395,6 +404,7 @@ COMMANDS: tuple[Command, ...] = (
             _choice("format", "--format", "How to print mistakes.", "text json", "text"),
             _flag("strict", "--strict", "Warnings are mistakes too."),
             _SET,
+            _SETTINGS,
             _NO_IMPORT,
         ),
     ),
@@ -407,6 +417,7 @@ COMMANDS: tuple[Command, ...] = (
             _flag("check", "--check", "Write nothing; exit 1 when files are stale."),
             _flag("diff", "--diff", "Print how files differ."),
             _SET,
+            _SETTINGS,
             _NO_IMPORT,
         ),
     ),
@@ -417,6 +428,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             _choice("format", "--format", "How to print it.", "text dot mermaid json", "text"),
             _SET,
+            _SETTINGS,
             _NO_IMPORT,
         ),
     ),
@@ -502,7 +514,7 @@ COMMANDS: tuple[Command, ...] = (
         "doctor",
         "Tell what this machine grants, and which component asks for more.",
         "orchestrator.cli.doctor:doctor",
-        (_SET,),
+        (_SET, _SETTINGS),
     ),
     Command(
         "upgrade",

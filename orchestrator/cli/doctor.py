@@ -14,13 +14,15 @@ from orchestrator.machine import Complaint, Finding
 from orchestrator.model.topology import Lock
 
 
-def doctor(session: Session, *, settings: Mapping[str, str]) -> int:
+def doctor(
+    session: Session, *, settings: Mapping[str, str], settings_files: tuple[str, ...]
+) -> int:
     """Look at the machine, then at the topology if there is one, then at the daemon's word.
 
     Fails when something is missing without which nothing can be supervised, or when a
     component asks for what cannot be had.
     """
-    lock = _lock(session, settings)
+    lock = _lock(session, settings, settings_files)
     machine = machines.survey(Path(lock.base_dir) if lock else Path.cwd())
     complaints = machines.complaints(machine, lock.components.values()) if lock else ()
     daemon = _daemon(session) if lock else {}
@@ -39,14 +41,18 @@ def doctor(session: Session, *, settings: Mapping[str, str]) -> int:
     return ExitCode.FAILED if lacks or refused else ExitCode.DONE
 
 
-def _lock(session: Session, settings: Mapping[str, str]) -> Lock | None:
+def _lock(
+    session: Session, settings: Mapping[str, str], settings_files: tuple[str, ...]
+) -> Lock | None:
     """The session's topology; None when there is none and none was named."""
     try:
         path = session.topology
     except UsageError:
         return None
     session.choose(str(path))
-    return topology.read(session, settings=settings, imports=False).locked.lock
+    return topology.read(
+        session, settings=settings, settings_files=settings_files, imports=False
+    ).locked.lock
 
 
 def _daemon(session: Session) -> Mapping[str, str]:

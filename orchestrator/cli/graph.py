@@ -17,10 +17,13 @@ def graph(
     *,
     format: str,  # noqa: A002 - named after its option
     settings: Mapping[str, str],
+    settings_files: tuple[str, ...],
     no_import: bool,
 ) -> int:
     """Print who sends to whom and who waits for whom."""
-    wanted = topology.read(session, settings=settings, imports=not no_import)
+    wanted = topology.read(
+        session, settings=settings, settings_files=settings_files, imports=not no_import
+    )
     topology.warn(session, wanted.locked.warnings)
     found = edges(wanted.locked.lock)
     if session.options.json or format == "json":

@@ -175,7 +175,12 @@ def _base_dir(session: Session) -> Path:
     if (session.base_dir / _LOCK).is_file() or not session.topology.is_file():
         return session.base_dir
     from orchestrator import config  # noqa: PLC0415 - reading YAML is slow, and seldom needed
+    from orchestrator.cli import topology  # noqa: PLC0415 - likewise
 
-    project = session.options.project
-    draft = config.read(session.topology, project=project, environment=session.environment)
+    draft = config.read(
+        session.topology,
+        project=session.options.project,
+        environment=session.environment,
+        modules=topology.module_values,
+    )
     return draft.base_dir

@@ -46,6 +46,7 @@ def read(
     session: Session,
     *,
     settings: Mapping[str, str],
+    settings_files: Sequence[str] = (),
     scale: Mapping[str, int] | None = None,
     running: Mapping[str, int] | None = None,
     imports: bool,
@@ -62,6 +63,8 @@ def read(
         _shown(session.topology),
         project=session.options.project,
         settings=settings,
+        settings_files=[Path(file) for file in settings_files],
+        modules=module_values,
         environment=session.environment,
         scale=scale or {},
         running=running or {},
@@ -105,6 +108,16 @@ def _shown(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def module_values(path: Path) -> dict[str, Any]:
+    """Let a child process import a module of values, and return what that answers."""
+    try:
+        answers = _answers([{"name": str(path), "module": str(path)}])
+    except OrchestratorError as problem:
+        return {"error": {"message": str(problem)}}
+    found: dict[str, Any] = answers[str(path)]
+    return found
+
+
 def _models(handlers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Let a child process import the handlers and tell their models, by component."""
     if not handlers:
@@ -114,14 +127,21 @@ def _models(handlers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for handler in handlers:
         alike.setdefault(json.dumps({**handler, "name": ""}), []).append(str(handler["name"]))
     handlers = [{**json.loads(one), "name": names[0]} for one, names in alike.items()]
-    lines = "".join(json.dumps(handler) + "\n" for handler in handlers)
+    answers = _answers(handlers)
+    return {name: answers[names[0]] for names in alike.values() for name in names}
+
+
+def _answers(requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the inspection in a child process answers, by the names of the requests."""
+    lines = "".join(json.dumps(request) + "\n" for request in requests)
     try:
         finished = process.run(_INSPECT, input=lines.encode(), timeout=IMPORT_TIMEOUT)
     except process.Overdue as problem:
         answered = len(problem.stdout.splitlines())
-        slow = handlers[min(answered, len(handlers) - 1)]
+        slow = requests[min(answered, len(requests) - 1)]
+        what = next(slow[key] for key in ("handler", "package", "class", "module") if key in slow)
         raise OrchestratorError(
-            f"cannot read the models of {slow['name']}: the import of {slow['handler']} "
+            f"cannot read the models of {slow['name']}: the import of {what} "
             f"does not end ({units.format_duration(IMPORT_TIMEOUT)}); "
             "--no-import leaves the checks out that need them"
         ) from problem
@@ -133,12 +153,12 @@ def _models(handlers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         except (ValueError, KeyError, TypeError):
             # Handler code may print while it is imported; that is its own affair.
             continue
-    missing = [str(handler["name"]) for handler in handlers if handler["name"] not in answers]
+    missing = [str(request["name"]) for request in requests if request["name"] not in answers]
     if missing:
         said = finished.stderr.decode(errors="replace").strip().splitlines()
         why = said[-1] if said else f"exit {finished.code}"
         raise OrchestratorError(f"cannot read the models of {missing[0]}: {why}")
-    return {name: answers[names[0]] for names in alike.values() for name in names}
+    return answers
 
 
 def validate(
@@ -148,6 +168,7 @@ def validate(
     format: str,  # noqa: A002 - named after its option
     strict: bool,
     settings: Mapping[str, str],
+    settings_files: tuple[str, ...],
     no_import: bool,
 ) -> int:
     """Check topology files and print every mistake; exit 1 when there is one."""
@@ -157,7 +178,9 @@ def validate(
     for file in files or (str(session.topology),):
         session.choose(file)
         try:
-            wanted = read(session, settings=settings, imports=not no_import)
+            wanted = read(
+                session, settings=settings, settings_files=settings_files, imports=not no_import
+            )
         except TopologyError as error:
             mistakes: Sequence[Diagnostic] = error.diagnostics
             is_valid = False
@@ -196,10 +219,11 @@ def build(
     check: bool,
     diff: bool,
     settings: Mapping[str, str],
+    settings_files: tuple[str, ...],
     no_import: bool,
 ) -> int:
     """Write the files of every instance, or tell how the ones that are there differ."""
-    wanted = read(session, settings=settings, imports=not no_import)
+    wanted = read(session, settings=settings, settings_files=settings_files, imports=not no_import)
     warn(session, wanted.locked.warnings)
     lock = wanted.locked.lock
     root = Path(output) if output is not None else base_dir_of(lock)

@@ -76,6 +76,7 @@ def up(
     scale: Mapping[str, int],
     remove_orphans: bool,
     settings: Mapping[str, str],
+    settings_files: tuple[str, ...],
     no_import: bool,
     early: keeping.KeeperStart | None = None,
 ) -> int:
@@ -85,7 +86,13 @@ def up(
     """
     if (detach or wait) and (exit_code_from or abort_on_failure):
         raise UsageError("--exit-code-from and --abort-on-failure need the foreground")
-    wanted = topology.read(session, settings=settings, scale=scale, imports=not no_import)
+    wanted = topology.read(
+        session,
+        settings=settings,
+        settings_files=settings_files,
+        scale=scale,
+        imports=not no_import,
+    )
     lock = wanted.locked.lock
     known = tuple(lock.components)
     naming.select(words, known)
@@ -111,6 +118,7 @@ def scale(
     counts: Mapping[str, int],
     wait_timeout: Seconds,
     settings: Mapping[str, str],
+    settings_files: tuple[str, ...],
     no_import: bool,
 ) -> int:
     """Apply the file to these components with these numbers of instances; others stay."""
@@ -118,7 +126,12 @@ def scale(
         f"{row['service']}.{row['component']}" for row in session.connect().ps()
     )
     wanted = topology.read(
-        session, settings=settings, scale=counts, running=running, imports=not no_import
+        session,
+        settings=settings,
+        settings_files=settings_files,
+        scale=counts,
+        running=running,
+        imports=not no_import,
     )
     topology.warn(session, wanted.locked.warnings)
     request = _Request(wanted, tuple(counts), no_deps=False, remove_orphans=False)

@@ -1,10 +1,14 @@
 """What handlers declare, as plain data: `python -m orchestrator.component.inspect`.
 
-Reads one JSON object per line from stdin, `{"name", "handler", "python_path", "mode"}`,
-`{"name", "class", "python_path"}` or `{"name", "package", "python_path"}`, and answers each with
-one line on stdout. The code runs here, in a process of its own, so that whoever validates a
-topology needs not import it. Whatever that code prints goes to stderr, and it reads nothing from
-stdin.
+Reads one JSON object per line from stdin, and answers each with one line on stdout:
+
+    {"name", "handler", "python_path", "mode"}   a handler
+    {"name", "class", "python_path"}             a service class
+    {"name", "package", "python_path"}           a component's package
+    {"name", "module"}                           a Python file of settings or of a configuration
+
+The code runs here, in a process of its own, so that whoever validates a topology needs not import
+it. Whatever that code prints goes to stderr, and it reads nothing from stdin.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from orchestrator.component import handlers, loader, streams
@@ -32,6 +37,10 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
     }
     before, path = set(sys.modules), list(sys.path)
     try:
+        if "module" in request:
+            configuring = importlib.import_module("orchestrator.component.configuring")
+            answer |= configuring.module_values(Path(request["module"]))
+            return answer
         if "class" in request:
             _service(request)
             return answer

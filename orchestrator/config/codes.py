@@ -105,8 +105,8 @@ CODES: dict[str, Code] = {
     ),
     "ORC025": Code(
         "required setting missing",
-        "A setting is `required` and was given no value. Give it by --set NAME=VALUE or by "
-        "the environment variable ORCH_SETTING_<NAME>; the command line wins.",
+        "A setting is `required` and was given no value. Give it in a file of settings, by "
+        "the environment variable ORCH_SETTING_<NAME>, or by --set NAME=VALUE; the last wins.",
     ),
     "ORC026": Code(
         "setting of the wrong type",
@@ -487,6 +487,29 @@ CODES: dict[str, Code] = {
         "component and job of one name",
         "A component and a job of one service share a name, and commands could not tell which "
         "is meant.",
+    ),
+    # Files of values, configurations
+    "ORC430": Code(
+        "file of values cannot be used",
+        "Settings and configurations may come from files: YAML or JSON with a map, or a Python "
+        "module, by the endings .yaml, .yml, .json and .py. Names count from the file that "
+        "names them; those of --settings from where the command is given.",
+    ),
+    "ORC431": Code(
+        "module of values raises",
+        "A Python file of settings or of configuration is imported in a process of its own, and "
+        "its public names are the values. It raised, does not end, or gives what no file can "
+        "keep; the position is the line of the module where that is known.",
+    ),
+    "ORC432": Code(
+        "value for no setting",
+        "A file of settings gives a value to a name that the topology does not declare. "
+        "Settings are declared under `settings`, or by the SettingsManager of a package.",
+    ),
+    "ORC433": Code(
+        "setting of another type",
+        "A file of settings gives a value that is not of the setting's type: its `type`, or "
+        "else that of its default. A default of 8080 makes a setting a whole number.",
     ),
 }
 

@@ -39,12 +39,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting and its value; None when it has none."""
+    """A setting and its value; None when it has none.
+
+    `entry` is where it is declared: in the topology or, one that is not, in a file of settings.
+    `layer` says what gave the value: `default`, `file`, `environment` or `--set`; `place` where
+    that is, None for what is in no file.
+    """
 
     name: str
     value: Any
     secret: bool
     entry: Entry
+    layer: str = "default"
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from orchestrator.config.addresses import Table
 from orchestrator.config.components import Lowered, Lowering
 from orchestrator.config.document import Document
 from orchestrator.config.report import Report
+from orchestrator.config.settings import Given
+from orchestrator.config.valuesfile import Modules
 from orchestrator.errors import Diagnostic, UsageError
 from orchestrator.model import names
 from orchestrator.model.topology import Group
@@ -62,6 +64,8 @@ def read(
     environment: Mapping[str, str],
     project: str | None = None,
     settings: Mapping[str, str] | None = None,
+    settings_files: Sequence[Path] = (),
+    modules: Modules | None = None,
     scale: Mapping[str, int] | None = None,
     running: Mapping[str, int] | None = None,
     keep_going: bool = False,
@@ -72,7 +76,11 @@ def read(
         path: The topology file; a relative path is shown in diagnostics as it is given.
         environment: The caller's environment: for `${NAME}` and for what components inherit.
         project: Tells systems from the same file apart; names the system, when given.
-        settings: Values of settings, as texts, from the command line.
+        settings: Values of settings, as texts, from the command line; and of configurations,
+            by `service.component.key`.
+        settings_files: Files of settings, over those that the topology names.
+        modules: Tells what Python files of settings and configurations give; without it
+            they are mistakes.
         scale: Numbers of instances by component, over those of the file.
         running: The same by full name, for what `scale` does not name; names that the file
             does not have are passed over.
@@ -89,18 +97,19 @@ def read(
         )
     with source.collector_off():
         counts = scale or {}, running or {}
-        draft = _read(path, dict(environment), project, settings or {}, counts)
+        given = Given(settings or {}, tuple(settings_files), modules)
+        draft = _read(path, dict(environment), project, given, counts)
     if not keep_going:
         Report(list(draft.found)).finish(draft.files)
     return draft
 
 
 def _read(
-    path: Path, environment: Mapping[str, str], project: str | None, settings: Mapping[str, str],
+    path: Path, environment: Mapping[str, str], project: str | None, given: Given,
     counts: tuple[Mapping[str, int], Mapping[str, int]],
 ) -> Draft:  # fmt: skip
     found = Report()
-    loaded = load.load(path, given=settings, environment=environment, found=found)
+    loaded = load.load(path, given=given, environment=environment, found=found)
     complete = not found.has_errors()
     runtime_dir = paths.runtime_dir(path, project, environment)
     table = addresses.table(

@@ -14,6 +14,7 @@ these stay `Template`s until their component is resolved. Any other `$` means it
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,9 +146,11 @@ def references(text: str) -> tuple[Reference, ...]:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as it stands in a text: booleans as YAML writes them."""
+    """Return a value as it stands in a text: booleans as YAML writes them, lists as JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, (list, dict)):
+        return json.dumps(value)
     return str(value)
 
 

@@ -14,20 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import compose, document, interpolate, report, schema, settings, validate
-from orchestrator.config.document import Declared, Document, Entry, Layer, Setting, Templated
+from orchestrator.config.document import Declared, Document, Entry, Layer, Templated
 from orchestrator.config.interpolate import BadReference, Reference, Template
 from orchestrator.config.report import Place, Report
+from orchestrator.config.settings import Given
 from orchestrator.config.source import Container, Source
-from orchestrator.errors import UsageError
 
 _ROOT_ONLY = (
     "name", "base_dir", "curve", "start_concurrency", "restart_rate", "job_concurrency",
+    "settings_file",
 )  # fmt: skip
 
 
-def load(
-    path: Path, *, given: Mapping[str, str], environment: Mapping[str, str], found: Report
-) -> Document:
+def load(path: Path, *, given: Given, environment: Mapping[str, str], found: Report) -> Document:
     """Read a topology and all it includes; report every mistake of form.
 
     Raises:
@@ -121,7 +120,7 @@ class _Loader:
             "ORC028", message, reference.text, "only variables of the environment can"
         )
 
-    def settings_of(self, loaded: Document, given: Mapping[str, str]) -> None:
+    def settings_of(self, loaded: Document, given: Given) -> None:
         """Find the settings of all files and their values."""
         for one in loaded.sources:
             section = one.value.get("settings") if isinstance(one.value, dict) else None
@@ -140,37 +139,19 @@ class _Loader:
                 if name in loaded.settings:
                     self.duplicate("setting", name, entry, loaded.settings[name].entry)
                 else:
-                    loaded.settings[name] = self.setting(entry, given)
-        for name in given:
-            if name not in loaded.settings and not self.unreadable:
-                hint = report.did_you_mean(name, loaded.settings) or "declare it under settings"
-                raise UsageError(f"cannot set {name!r}: the topology has no such setting; {hint}")
-
-    def setting(self, entry: Entry, given: Mapping[str, str]) -> Setting:
-        raw = entry.value
-        described = raw if isinstance(raw, dict) else {"default": raw}
-        default, secret = described.get("default"), described.get("secret") is True
-        name, variable = entry.key, settings.VARIABLE + entry.key
-        text = given.get(name, self.environment.get(variable))
-        if text is not None:
-            try:
-                return Setting(name, settings.as_type_of(default, text), secret, entry)
-            except ValueError as error:
-                origin = f"--set {name}" if name in given else variable
-                shown = "its value" if secret else repr(text)
-                self.found.error(
-                    "ORC026", f"setting {name!r}: {shown} from {origin} is {error}", entry.place
-                )
-                return Setting(name, default, secret, entry)
-        if default is None and described.get("required") is True:
-            hint = f"give it: --set {name}=…, or the environment variable {variable}"
-            self.found.error(
-                "ORC025", f"setting {name!r} is required and has no value", entry.place, hint=hint
-            )
-            return Setting(name, interpolate.LATER, secret, entry)
-        return Setting(
-            name, default if isinstance(default, (str, int, float)) else None, secret, entry
+                    loaded.settings[name] = settings.declared(entry)
+        self.files_of_settings(loaded)
+        settings.resolve(
+            loaded, given, self.environment, whole=not self.unreadable, found=self.found
         )
+
+    def files_of_settings(self, loaded: Document) -> None:
+        """Replace the variables in the names of the files of settings."""
+        named = loaded.top.get("settings_file")
+        inside = {id(named)} if isinstance(named, list) else set()
+        for container, key in list(loaded.root.dollars):
+            if id(container) in inside or (container is loaded.top and key == "settings_file"):
+                self.replace(loaded.root, container, key, self.early)
 
     def replace_all(self, one: Source, loaded: Document) -> set[tuple[int, str | int]]:
         """Replace the references of a file; return the places that could not be replaced."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import addresses, environment, report
+from orchestrator.config import addresses, environment, report, valuesfile
 from orchestrator.config.addresses import Address, Table
 from orchestrator.config.components import Lowered
 from orchestrator.config.document import Declared
 from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
-from orchestrator.config.source import Source, Span
+from orchestrator.config.source import Span
 from orchestrator.model.topology import Mode
 
 Model = Mapping[str, Any]
@@ -397,23 +397,13 @@ def _report_import(component: Lowered, error: Mapping[str, Any], found: Report) 
     message = f"cannot load the {kind} of {component.base!r}: {said}"
     name = _FAULTS.get(str(error.get("fault")), "ORC222")
     file, line = error.get("file"), error.get("line")
-    code = _code(str(file)) if file and line else None
+    code = valuesfile.code(Path(str(file))) if file and line else None
     if code is None or not 0 < int(line or 0) <= len(code.starts()):
         found.error(name, message, place)
         return
-    text = code.excerpt(int(line or 0))
-    start = code.starts()[int(line or 0) - 1] + len(text) - len(text.lstrip())
-    span = Span(start, start + len(text.strip()))
+    span = valuesfile.line_span(code, int(line or 0)) or Span(0, 0)
     related = (place.related(f"{component.base!r} names this {kind}"),)
     found.found.append(code.diagnostic(name, message, span, related=related))
-
-
-def _code(file: str) -> Source | None:
-    path = Path(file)
-    try:
-        return Source(report.shown_path(file), path, path.read_text())
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 def _plugs(end: End, model: Model, table: Table, found: Report) -> list[Plug] | None:
