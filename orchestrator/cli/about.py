@@ -32,29 +32,52 @@ def _flags(command: Command) -> list[str]:
     return [flag for parameter in commands.options(command) for flag in parameter.flags]
 
 
-def _takes_names(command: Command) -> bool:
-    return any(one.name in ("names", "words") for one in commands.arguments(command))
+_INSTANCES = "orch ps -q"
+_JOBS = "orch submit --list -q"
+_RUNS = "orch runs -q"
+_UNFINISHED = f"{_RUNS} --state queued --state building --state running"
+_WORDS = {
+    "submit": _JOBS,
+    "runs": f"{_JOBS}; {_RUNS}; echo show",
+    "cancel": _UNFINISHED,
+    **dict.fromkeys(("logs", "status", "events", "explain"), f"{_INSTANCES}; {_RUNS}"),
+}
+
+
+def _words(command: Command) -> str:
+    """Return the shell's commands that print what may stand after a verb; empty for none."""
+    takes_names = any(one.name in ("names", "words") for one in commands.arguments(command))
+    return _WORDS.get(command.name, _INSTANCES if takes_names else "")
 
 
 def _bash() -> str:
-    verbs = " ".join(command.name for command in commands.COMMANDS)
+    names = " ".join(command.name for command in commands.COMMANDS)
     shared = " ".join(flag for parameter in commands.SHARED for flag in parameter.flags)
     cases = "\n".join(
         f"    {command.name}) options='{' '.join(_flags(command))}' ;;"
         for command in commands.COMMANDS
     )
-    named = "|".join(command.name for command in commands.COMMANDS if _takes_names(command))
+    sources: dict[str, list[str]] = {}
+    for command in commands.COMMANDS:
+        if _words(command):
+            sources.setdefault(_words(command), []).append(command.name)
+    named = "\n".join(
+        f"    {'|'.join(verbs)}) words=$({{ {source}; }} 2>/dev/null) ;;"
+        for source, verbs in sources.items()
+    )
     return f"""# bash completion of orch; use it with: eval "$(orch completion bash)"
 _orch() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} verb= options= words= one
   for one in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-    case " {verbs} " in *" $one "*) verb=$one; break ;; esac
+    case " {names} " in *" $one "*) verb=$one; break ;; esac
   done
   case $verb in
-    '') options='{shared}'; words='{verbs}' ;;
+    '') options='{shared}'; words='{names}' ;;
 {cases}
   esac
-  case $verb in {named}) words=$(orch ps -q 2>/dev/null) ;; esac
+  case $verb in
+{named}
+  esac
   case $word in -*) words=$options ;; esac
   COMPREPLY=($(compgen -W "$words" -- "$word"))
 }}
@@ -77,8 +100,9 @@ def _fish() -> str:
         text = _quoted(command.help)
         lines.append(f"complete -c orch -n __fish_use_subcommand -a {command.name} -d {text}")
         seen = f"'__fish_seen_subcommand_from {command.name}'"
-        if _takes_names(command):
-            lines.append(f"complete -c orch -n {seen} -a '(orch ps -q 2>/dev/null)'")
+        if _words(command):
+            source = _words(command).replace(";", " 2>/dev/null;")
+            lines.append(f"complete -c orch -n {seen} -a '({source} 2>/dev/null)'")
         lines.extend(
             f"complete -c orch -n {seen} {_fish_option(parameter)}"
             for parameter in commands.options(command)

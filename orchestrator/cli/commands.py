@@ -28,6 +28,7 @@ class Kind(enum.Enum):
     PAIR = enum.auto()
     COUNT = enum.auto()
     NUMBER = enum.auto()
+    INTEGER = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ SHARED: tuple[Parameter, ...] = (
     _choice("color", "--color", "When to colour.", "auto always never", "auto"),
 )
 """Before or after the verb; each has a twin in the environment, `ORCH_FILE` for `--file`."""
+
+_STATES = "queued building running succeeded failed cancelled"
 
 _NAMES = Parameter(
     "names",
@@ -225,10 +228,10 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "logs",
-        "Print what instances wrote.",
+        "Print what instances wrote, or runs of jobs.",
         "orchestrator.cli.logs:logs",
         (
-            _NAMES,
+            Parameter("names", f"{_NAMES.help[:-1]}; or runs.", multiple=True, metavar="NAME"),
             _flag("follow", "-f --follow", "Go on with what comes, across restarts."),
             _option(
                 "lines",
@@ -253,9 +256,13 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "events",
-        "Print what happens to instances, as it happens; with --json after a snapshot.",
+        "Print what happens to instances and runs, as it happens; with --json after a snapshot.",
         "orchestrator.cli.events:events",
-        (_NAMES,),
+        (
+            Parameter(
+                "names", f"{_NAMES.help[:-1]}; or jobs or runs.", multiple=True, metavar="NAME"
+            ),
+        ),
     ),
     Command(
         "top",
@@ -314,6 +321,102 @@ COMMANDS: tuple[Command, ...] = (
         "Follow a workflow over the connections that its messages went through.",
         "orchestrator.cli.inside:trace",
         (Parameter("workflow", "A workflow id.", required=True, metavar="WORKFLOW_ID"),),
+    ),
+    Command(
+        "submit",
+        "Run a job, or queue it when there is no room; prints the id of the run.",
+        "orchestrator.cli.submit:submit",
+        (
+            Parameter("job", "The job, as lab.sim.", metavar="NAME"),
+            _flag("listed", "--list", "List the jobs there are, and submit nothing."),
+            _option(
+                "attributes",
+                "-p --param",
+                "An attribute of the template, as input_file=in.dat.",
+                "NAME=VALUE",
+                Kind.PAIR,
+                multiple=True,
+            ),
+            _option(
+                "arguments",
+                "--arg",
+                "A word for the program.",
+                "NAME=VALUE",
+                Kind.PAIR,
+                multiple=True,
+            ),
+            _option("template", "--file", "A YAML file with attributes.", "FILE"),
+            _option("run_id", "--id", "What to call the run; one is made by default.", "ID"),
+            _option(
+                "priority",
+                "--priority",
+                "Runs of a higher one begin first.",
+                "N",
+                Kind.INTEGER,
+            ),
+            _option(
+                "after",
+                "--after",
+                "A run that has to succeed first; or, as ID=failed or ID=completed, to end so.",
+                "ID",
+                multiple=True,
+            ),
+            _flag("last_good", "--last-good", "Use the code that could be imported last."),
+            _flag("wait", "--wait", "Wait for the end; exit 0 when the run succeeded, else 1."),
+            _option(
+                "wait_timeout",
+                "--wait-timeout",
+                "How long to wait; for ever by default.",
+                "DURATION",
+                Kind.DURATION,
+            ),
+        ),
+    ),
+    Command(
+        "runs",
+        "List runs of jobs, the newest first, or show all about some: runs show ID.",
+        "orchestrator.cli.runs:listing",
+        (
+            Parameter(
+                "words",
+                "Jobs or services, all by default; or 'show' and runs.",
+                multiple=True,
+                metavar="NAME|show ID",
+            ),
+            Parameter(
+                "states",
+                "Only runs that are so; may be given several times.",
+                ("--state",),
+                Kind.CHOICE,
+                multiple=True,
+                metavar="STATE",
+                choices=tuple(_STATES.split()),
+            ),
+            _option(
+                "count",
+                "-n --count",
+                "How many, or all (default: 50; all with --json).",
+                "N|all",
+                Kind.LINES,
+            ),
+            _flag("follow", "--follow", "Go on until those that are shown have ended."),
+        ),
+    ),
+    Command(
+        "cancel",
+        "End runs that have not ended, queued ones too.",
+        "orchestrator.cli.runs:cancel",
+        (
+            Parameter(
+                "words",
+                "Runs; with --all jobs or services.",
+                multiple=True,
+                metavar="ID",
+            ),
+            _flag("everything", "--all", "All runs, or all of the named jobs."),
+            _NO_WAIT,
+            _WAIT_TIMEOUT,
+        ),
     ),
     _change("start", "Start instances that do not run."),
     _change("stop", "Stop instances, dependents first."),

@@ -131,6 +131,13 @@ def _number(_: Parameter, text: str) -> int:
     return int(text)
 
 
+def _integer(_: Parameter, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as problem:
+        raise ValueError("write a whole number") from problem
+
+
 def _signal(_: Parameter, text: str) -> str:
     import signal  # noqa: PLC0415 - only `kill` names signals
 
@@ -185,6 +192,7 @@ _CONVERSIONS: Mapping[Kind, Callable[[Parameter, str], object]] = {
     Kind.PAIR: _pair,
     Kind.COUNT: _count,
     Kind.NUMBER: _number,
+    Kind.INTEGER: _integer,
 }
 
 

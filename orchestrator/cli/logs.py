@@ -12,7 +12,7 @@ import re
 import select
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.cli import history, invocation
@@ -20,8 +20,10 @@ from orchestrator.cli.follow import Follower
 from orchestrator.cli.history import Choice
 from orchestrator.cli.logfiles import LogFile
 from orchestrator.cli.loglines import Style
+from orchestrator.cli.runs import among
 from orchestrator.cli.session import Session
-from orchestrator.client import Client, Row, Watch
+from orchestrator.client import Client, Event, Row, RunRow, Watch, runs
+from orchestrator.client.runs import Following
 from orchestrator.errors import ExitCode, OrchestratorError, UsageError
 from orchestrator.model import names as naming
 
@@ -64,10 +66,13 @@ def logs(
             follower.show_history()
             while follow:
                 _wait(follower)
-        elif follow:
-            _live(daemon, follower, names)
         else:
-            _begin(follower, daemon.ps(names))
+            chosen = _Chosen(daemon, names)
+            if follow:
+                _live(daemon, follower, chosen)
+            else:
+                chosen.see(follower)
+                follower.show_history()
         follower.flush()
         problems = follower.problems()
     for problem in problems:
@@ -99,44 +104,86 @@ def style_of(session: Session, *, prefix: bool, coloured: bool) -> Style:
     )
 
 
-def _live(daemon: Client, follower: Follower, names: Sequence[str]) -> None:
-    """Follow until the system has stopped; a daemon that dies is awaited, its logs go on."""
-    watch = daemon.watch(names)
-    _see(follower, watch.rows)
+class _Chosen:
+    """Whose output is shown: instances, and runs of jobs."""
+
+    def __init__(self, daemon: Client, words: Sequence[str]) -> None:
+        self._daemon = daemon
+        self._names, found = among(daemon, words)
+        self._following = Following(row["id"] for row in found)
+        self._following.begin(found, 0)
+        self._only_runs = bool(found) and not self._names
+        self.is_over = False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more is written: the system has stopped, or all runs have ended."""
+        return self.is_over or (self._only_runs and not self._following.pending)
+
+    def see(self, follower: Follower) -> None:
+        """Take in all files there are."""
+        rows = [] if self._only_runs else self._daemon.ps(self._names)
+        self._begin(follower, rows)
+
+    def watch(self, follower: Follower) -> Watch:
+        """Take in all files there are, and follow what becomes of their writers."""
+        ids = list(self._following.rows)
+        if self._only_runs:
+            watch = self._daemon.watch_runs(ids)
+        else:
+            watch = self._daemon.watch(self._names, runs=bool(ids))
+        if ids:
+            found = self._daemon.request("runs", **runs.selection(ids))
+            self._following.begin(found["runs"], found["seq"])
+        self._begin(follower, watch.rows)
+        return watch
+
+    def _begin(self, follower: Follower, rows: Sequence[Row]) -> None:
+        # Before the first line, so that all prefixes are as wide as the widest.
+        known = [*rows, *self._following.rows.values()]
+        follower.width = max((len(row["name"]) for row in known), default=0)
+        for row in rows:
+            follower.see(row)
+        for run in self._following.rows.values():
+            _see_run(follower, run)
+
+    def take(self, follower: Follower, event: Event) -> None:
+        """Take in what became of a writer; all that one has written which is at its end."""
+        if event["kind"] == "instance":
+            row = event["row"]
+            follower.see(row)
+            if row["phase"] not in _ALIVE:
+                follower.finish(row["name"])
+        elif event["kind"] == "system":
+            self.is_over = event["state"] == "stopped"
+        elif (run := self._following.take(event)) is not None:
+            _see_run(follower, run)
+            if runs.is_finished(run):
+                follower.finish(run["name"])
+
+
+def _see_run(follower: Follower, run: RunRow) -> None:
+    if run["output"] is not None:
+        follower.add(run["name"], "stdout", Path(run["output"]))
+
+
+def _live(daemon: Client, follower: Follower, chosen: _Chosen) -> None:
+    """Follow until nothing more comes; a daemon that dies is awaited, its logs go on."""
+    watch = chosen.watch(follower)
     # Before the history is shown, which takes its time: what comes meanwhile is new.
     follower.from_now()
     follower.show_history()
-    is_over = False
-    while True:
+    while not chosen.is_finished:
         _wait(follower, daemon, watch)
         for event in watch.wait(0.0):
-            if event["kind"] == "instance":
-                row = event["row"]
-                follower.see(row)
-                if row["phase"] not in _ALIVE:
-                    follower.finish(row["name"])
-            elif event["kind"] == "system":
-                is_over = event["state"] == "stopped"
+            chosen.take(follower, event)
         if watch.at_end:
             follower.drain()
-            if is_over:
+            if chosen.is_over:
                 return
             daemon.reopen()
-            watch = daemon.watch(names)
-            for row in watch.rows:
-                follower.see(row)
-
-
-def _begin(follower: Follower, rows: Sequence[Row]) -> None:
-    _see(follower, rows)
-    follower.show_history()
-
-
-def _see(follower: Follower, rows: Sequence[Row]) -> None:
-    # Before the first line, so that all prefixes are as wide as the widest.
-    follower.width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        follower.see(row)
+            watch = chosen.watch(follower)
+    follower.drain()
 
 
 def _wait(follower: Follower, daemon: Client | None = None, watch: Watch | None = None) -> None:
@@ -149,8 +196,31 @@ def _wait(follower: Follower, daemon: Client | None = None, watch: Watch | None 
 def _offline(
     session: Session, follower: Follower, words: Sequence[str], streams: Sequence[str]
 ) -> None:
-    """Take in the log files that the last built lock speaks of."""
+    """Take in the files that the last built lock and the records of runs speak of."""
     base_dir = _base_dir(session)
+    outputs = {word: output for word in words if (output := _output(base_dir, word)) is not None}
+    files = [(word, "stdout", output) for word, output in outputs.items()]
+    rest = [word for word in words if word not in outputs]
+    if rest or not words:
+        files.extend(_built(session, base_dir, rest, streams))
+    follower.width = max((len(name) for name, _, _ in files), default=0)
+    for name, stream, path in files:
+        follower.add(name, stream, path)
+
+
+def _output(base_dir: Path, word: str) -> Path | None:
+    """Return the file with the output of a run, when there is one of this name."""
+    record = base_dir / "data" / "runs" / runs.id_of(word) / "order.json"
+    try:
+        return Path(json.loads(record.read_bytes())["run_dir"], "output")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _built(
+    session: Session, base_dir: Path, words: Sequence[str], streams: Sequence[str]
+) -> Iterator[tuple[str, str, Path]]:
+    """Yield name, stream and path of what the components of the last built lock write."""
     path = base_dir / _LOCK
     try:
         document = json.loads(path.read_bytes())
@@ -160,14 +230,12 @@ def _offline(
             f"cannot find the logs of {session.topology}: no daemon runs and {path} "
             f"cannot be read ({problem}); start the system with: {session.starter}"
         ) from problem
-    chosen = naming.select(words, components)
-    follower.width = max(map(len, chosen), default=0)
-    for name in chosen:
+    for name in naming.select(words, components):
         plain = components[name]
         stem = naming.file_stem(plain["service"], plain["component"], plain.get("instance", 1))
         for stream in streams:
             suffix = "out" if stream == "stdout" else "err"
-            follower.add(name, stream, base_dir / "logging" / f"{stem}.{suffix}")
+            yield name, stream, base_dir / "logging" / f"{stem}.{suffix}"
 
 
 def _base_dir(session: Session) -> Path:

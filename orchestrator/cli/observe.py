@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator import client
-from orchestrator.cli import screen
+from orchestrator.cli import runs, screen
 from orchestrator.cli.session import Session
 from orchestrator.client import Row
 from orchestrator.errors import ExitCode, RequestFailed
@@ -44,17 +44,26 @@ def status(session: Session, *, names: tuple[str, ...]) -> int:
     """Tell all about the instances; with names, the exit code tells whether all of them run."""
     daemon = session.connect()
     try:
-        about, rows = daemon.status(names)
+        named, found = runs.among(daemon, names)
+        only_runs = bool(found) and not named
+        about, rows = daemon.status(named)
     except RequestFailed as refusal:
-        if refusal.code != "unknown-name":
+        if refusal.code not in ("unknown-name", "unknown-run"):
             raise
         session.screen.say(f"orch: {refusal}")
         return ExitCode.UNKNOWN
+    if only_runs:
+        rows = []
+    details = [daemon.request("run", id=row["id"]) for row in found]
     if session.options.json:
-        session.screen.json({"daemon": about, "instances": rows})
+        value: dict[str, Any] = {"daemon": about, "instances": rows}
+        session.screen.json(value | {"runs": details} if found else value)
     else:
-        session.screen.data(_report(session, about, rows, with_daemon=not names))
-    if names and any(row["phase"] not in _ALIVE for row in rows):
+        blocks = [_report(session, about, rows, with_daemon=not names)]
+        blocks.extend(runs.block(one, coloured=session.screen.out_coloured) for one in details)
+        session.screen.data("\n\n".join(filter(None, blocks)))
+    is_down = any(row["phase"] not in _ALIVE for row in rows)
+    if names and (is_down or any(not row["pid"] for row in found)):
         return ExitCode.NOT_RUNNING
     return ExitCode.DONE
 

@@ -43,16 +43,17 @@ class Session:
         Raises:
             UsageError: None was named and none is found.
         """
-        return self._place.topology
+        return self.place.topology
 
     @property
-    def _place(self) -> Place:
+    def place(self) -> Place:
+        """Where the system is."""
         return place.find(self._file, self.options.project, self.environment)
 
     @property
     def runtime_dir(self) -> Path:
         """Where the daemon's socket is."""
-        return self._place.runtime_dir
+        return self.place.runtime_dir
 
     @property
     def base_dir(self) -> Path:
@@ -62,7 +63,7 @@ class Session:
     @property
     def starter(self) -> str:
         """The command that starts this system's daemon."""
-        return self._place.starter
+        return self.place.starter
 
     def connect(self) -> Client:
         """Return the client of this system's daemon, closed when the command ends.

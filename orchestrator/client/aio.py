@@ -23,6 +23,7 @@ from orchestrator.client import endpoint, jobs, place, runs
 from orchestrator.client.connection import REPAIR_TIMEOUT, REQUEST_TIMEOUT
 from orchestrator.client.conversation import Conversation, Events
 from orchestrator.client.endpoint import CONNECT_TIMEOUT, SOCKET_NAME
+from orchestrator.client.place import Place
 from orchestrator.client.rows import Event, RunRow
 from orchestrator.client.runs import After, Following, JobRow, RunView, Template
 from orchestrator.errors import DaemonUnreachable, OrchestratorError, WaitTimeout
@@ -74,7 +75,7 @@ class AsyncJobs:
 
     def __init__(
         self,
-        topology: str | os.PathLike[str] | None = None,
+        topology: str | os.PathLike[str] | Place | None = None,
         *,
         project: str | None = None,
         environment: Mapping[str, str] | None = None,

@@ -235,9 +235,7 @@ class Client:
 
         How they are is asked after it, on this connection: then nothing is missed between.
         """
-        params = {"names": [], "runs": True, "instances": False}
-        if ids:
-            params["ids"] = list(ids)
+        params = {"names": [], "runs": list(ids) or True, "instances": False}
         return self.stream("watch", params)
 
     def ps(self, names: Sequence[str] = ()) -> list[Row]:

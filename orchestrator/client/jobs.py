@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar, cast
 
 from orchestrator.client import connection, place, runs
 from orchestrator.client.connection import REPAIR_TIMEOUT, Client, Watch
+from orchestrator.client.place import Place
 from orchestrator.client.rows import RunRow
 from orchestrator.client.runs import After, Following, JobRow, RunView, Template
 from orchestrator.errors import DaemonUnreachable, WaitTimeout
@@ -81,7 +82,7 @@ class Jobs:
 
     def __init__(
         self,
-        topology: str | PathLike[str] | None = None,
+        topology: str | PathLike[str] | Place | None = None,
         *,
         project: str | None = None,
         environment: Mapping[str, str] | None = None,
@@ -136,7 +137,7 @@ class Jobs:
             id: Its name; one is made by default. The same submission again is the same run.
             priority: Runs of a higher one are started first.
             after: Runs that come first, as ids of those that must succeed, or
-                `{id: {"condition": "failed"}}`.
+                `{id: "failed"}`.
             last_good: Use the code of services and handlers that could be imported last,
                 instead of what the files say now.
             attributes: More attributes.

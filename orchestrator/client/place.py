@@ -22,7 +22,7 @@ class Place:
 
 
 def find(
-    topology: str | PathLike[str] | None = None,
+    topology: str | PathLike[str] | Place | None = None,
     project: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Place:
@@ -37,6 +37,8 @@ def find(
     Raises:
         UsageError: No file is named, and none is found.
     """
+    if isinstance(topology, Place):
+        return topology
     environment = os.environ if environment is None else environment
     named = topology or environment.get("ORCH_FILE")
     project = project or environment.get("ORCH_PROJECT") or None

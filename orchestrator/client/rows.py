@@ -64,9 +64,9 @@ class RunRow(TypedDict):
     """`service.job`."""
     service: str
     state: str
-    """One of `runs.STATES`."""
+    """One of `model.jobs.RunState`."""
     result: str | None
-    """Why it ended, as for instances: `success`, `exit-code`, `signal`, `requested`, …"""
+    """Why it ended, one of `model.jobs.RunResult`."""
     exit_code: int | None
     """Of the program."""
     message: str | None

@@ -13,19 +13,17 @@ from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from orchestrator.client.rows import Event, RunRow
 from orchestrator.errors import RequestFailed, UnknownName
+from orchestrator.model import jobs as words
 from orchestrator.model import names
+from orchestrator.model.jobs import RunState
+from orchestrator.model.topology import RunCondition
 
-UNFINISHED = ("queued", "building", "running")
-FINISHED = ("succeeded", "failed", "cancelled")
-STATES = (*UNFINISHED, *FINISHED)
-"""Where a run is in its life, in this order; exactly one of the finished ones is its end."""
-
-CONDITIONS = ("succeeded", "failed", "completed")
-"""What another run may have to come to first; `completed` is any end."""
+UNFINISHED = tuple(state.value for state in RunState if not state.is_over)
+FINISHED = tuple(state.value for state in RunState if state.is_over)
 
 
 class JobRow(TypedDict):
-    """One job of the system as the daemon reports it."""
+    """One job of the system as the daemon reports it; `template` has its attributes."""
 
     name: str
     service: str
@@ -33,12 +31,11 @@ class JobRow(TypedDict):
     program: str | None
     command: list[str] | None
     handler: str | None
-    attributes: dict[str, Any]
+    template: dict[str, Any]
     required: list[str]
-    concurrency: int
+    concurrency: int | None
     priority: int
     schedule: str | None
-    next_at: str | None
     queued: int
     running: int
 
@@ -102,18 +99,28 @@ def submission(
     whether the daemon has heard it may simply say it again.
     """
     given = {**plain(template), **(attributes or {})}
-    own = given.pop(_ID, None)
+    own = given.pop(_ID, None) or given.pop("service_id", None)
     params: dict[str, Any] = {
         "job": job,
         "template": given,
         "args": {name: str(value) for name, value in (args or {}).items()},
         "id": id or own or new_id(),
-        "after": [one.id if isinstance(one, RunView) else one for one in after],
+        "after": _conditions(after),
         "use": "last-good" if last_good else "new",
     }
     if priority is not None:
         params["priority"] = priority
     return params
+
+
+def _conditions(after: After) -> dict[str, Any]:
+    wanted: dict[str, Any] = {}
+    for one in after:
+        if isinstance(one, Mapping):
+            wanted.update(one)
+        else:
+            wanted[one.id if isinstance(one, RunView) else one] = RunCondition.SUCCEEDED.value
+    return wanted
 
 
 def selection(
@@ -140,6 +147,11 @@ def plain(template: Template | None) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def id_of(word: str) -> str:
+    """Return the id of a run that is named as `service.job/id`, or by its id."""
+    return word.rpartition("/")[2]
+
+
 def new_id() -> str:
     """Return a name for a run that is submitted now."""
     now = time.time_ns() // 1_000_000
@@ -156,7 +168,7 @@ def job_of(template: Template, jobs: Iterable[JobRow]) -> str:
         UnknownName: No job fits.
         RequestFailed: Several jobs fit, or the template names neither.
     """
-    given = plain(template)
+    given = {words.attribute(name): value for name, value in plain(template).items()}
     known = list(jobs)
     word, program = given.get(_NAME), given.get(_PROGRAM)
     found: list[str] = []
@@ -243,8 +255,8 @@ class RunView:
         return Path(self.row["run_dir"], name)
 
 
-After = Iterable[str | Mapping[str, Mapping[str, str]] | RunView]
-"""Runs that come first: ids or runs that must succeed, or `{id: {"condition": "failed"}}`."""
+After = Iterable[str | Mapping[str, str | Mapping[str, str]] | RunView]
+"""Runs that come first: ids or runs that must succeed, or `{id: "failed"}`."""
 
 
 class Following:

@@ -327,6 +327,10 @@ class Api:
         self.refuse_when_stopping()
         return self.run_calls.submit(params)
 
+    def jobs(self, params: Params) -> Answer:
+        """Return the jobs that there are."""
+        return self.run_calls.jobs(params)
+
     def runs(self, params: Params) -> Answer:
         """Return the rows of runs, the newest first."""
         return self.run_calls.runs(params)
@@ -355,6 +359,7 @@ METHODS: Mapping[str, Callable[[Api, Params], Answer]] = {
     "reload": Api.reload,
     "kill": Api.kill,
     "submit": Api.submit,
+    "jobs": Api.jobs,
     "runs": Api.runs,
     "run": Api.run,
     "cancel": Api.cancel,

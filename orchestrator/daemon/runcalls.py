@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from orchestrator.daemon import runprograms, runrows, submitting
@@ -27,6 +28,9 @@ class RunCalls:
     def submit(self, params: Params) -> Answer:
         """Accept a run: from the answer on it survives the daemon."""
         job = submitting.job_of(self._runner, params)
+        known = self._known(str(params.get("id")))
+        if known is not None and submitting.is_repeated(self._runner, job, params, known[0]):
+            return {"run": known[1]}
         run, over = submitting.make(self._runner, job, params)
         return self._accept(run, over)
 
@@ -36,6 +40,15 @@ class RunCalls:
         except JournalError as error:
             raise RequestFailed("journal", f"cannot submit {run.job.name}: {error}") from error
         return {"run": runrows.row(self._runner, run)}
+
+    def jobs(self, _params: Params) -> dict[str, Any]:
+        """Return the jobs that there are, with how many runs they have."""
+        counts: dict[str, dict[RunState, int]] = {}
+        for run in self._runner.runs.unfinished.values():
+            of_job = counts.setdefault(run.job.name, {})
+            of_job[run.state] = of_job.get(run.state, 0) + 1
+        jobs = self._runner.jobs.values()
+        return {"jobs": [runrows.of_job(job, counts.get(job.name, {})) for job in jobs]}
 
     def runs(self, params: Params) -> dict[str, Any]:
         """Return the rows of runs, the newest first."""
@@ -62,6 +75,8 @@ class RunCalls:
         )
         found += [(record.run.number, record) for record in records]
         found.sort(key=lambda one: one[0], reverse=True)
+        if ids and len(found) < len(ids):
+            self._refuse_unknown(ids)
         if limit >= 0:
             del found[limit:]
         shown = [
@@ -76,15 +91,10 @@ class RunCalls:
         """Return all that is known of one run."""
         runner = self._runner
         run_id = _id(str(params.get("id", "")))
-        run = runner.runs.unfinished.get(run_id)
-        if run is not None:
-            row = runrows.row(runner, run, position=True)
-        else:
-            records = runner.journal.runs.over(ids=[run_id])
-            if not records:
-                raise self._unknown([run_id])
-            run = records[0].run
-            row = runrows.of_record(runner, records[0])
+        known = self._known(run_id)
+        if known is None:
+            raise self._unknown([run_id])
+        run, row = known
         result = runprograms.read(run, runner.place, runprograms.RESULT) or None
         return {
             "run": row,
@@ -101,11 +111,7 @@ class RunCalls:
         states = self._states(params)
         if not ids and not jobs and "states" not in params:
             raise RequestFailed("bad-run", "cannot cancel: name runs, jobs or states")
-        missing = [one for one in ids if one not in runner.runs.unfinished]
-        known = runner.journal.runs.states(missing)
-        unknown = [one for one in missing if one not in known]
-        if unknown:
-            raise self._unknown(unknown)
+        self._refuse_unknown(ids)
         wanted = ids or [
             run.id
             for run in runner.runs.unfinished.values()
@@ -117,6 +123,22 @@ class RunCalls:
 
     # ------------------------------------------------------------- small parts
 
+    def _known(self, run_id: str) -> tuple[Run, runrows.Row] | None:
+        """Return a run and its row, None when nobody knows it."""
+        run = self._runner.runs.unfinished.get(run_id)
+        if run is not None:
+            return run, runrows.row(self._runner, run, position=True)
+        for record in self._runner.journal.runs.over(ids=[run_id]):
+            return record.run, runrows.of_record(self._runner, record)
+        return None
+
+    def _refuse_unknown(self, ids: Sequence[str]) -> None:
+        missing = [one for one in ids if one not in self._runner.runs.unfinished]
+        known = self._runner.journal.runs.states(missing)
+        unknown = [one for one in missing if one not in known]
+        if unknown:
+            raise self._unknown(unknown)
+
     def _jobs(self, words: Sequence[str]) -> list[str]:
         """Return the names of jobs that words mean: jobs, or all of a service."""
         known = dict.fromkeys((*self._runner.jobs, *self._runner.newest))
@@ -126,7 +148,7 @@ class RunCalls:
             if not meant:
                 near = difflib.get_close_matches(word, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise RequestFailed("bad-run", f"there is no job {word!r}{hint}")
+                raise RequestFailed("unknown-job", f"there is no job {word!r}{hint}")
             found += meant
         return found
 
@@ -152,10 +174,16 @@ class RunCalls:
             raise self._unknown([run_id])
         return found[2]
 
-    @staticmethod
-    def _unknown(ids: Iterable[str]) -> RequestFailed:
-        said = ", ".join(ids)
-        return RequestFailed("unknown-run", f"there is no run {said}; orch runs shows them")
+    def _unknown(self, ids: Sequence[str]) -> RequestFailed:
+        said = ", ".join(map(repr, ids))
+        newest = itertools.islice(reversed(self._runner.runs.unfinished), _LOOKED_AT)
+        near = difflib.get_close_matches(ids[0], [*self._runner.newest.values(), *newest], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; orch runs shows them"
+        return RequestFailed("unknown-run", f"there is no run {said}{hint}")
+
+
+_LOOKED_AT = 200
+"""How many runs are looked at for one that was meant."""
 
 
 def _words(params: Params, name: str) -> list[str]:

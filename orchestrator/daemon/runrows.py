@@ -10,6 +10,7 @@ from orchestrator.daemon.runjournal import Record
 from orchestrator.daemon.runner import Runner
 from orchestrator.model import units
 from orchestrator.model.jobs import RunState
+from orchestrator.model.topology import Job
 from orchestrator.supervision.runs import Intent, Run
 
 Row = dict[str, Any]
@@ -23,8 +24,8 @@ def row(runner: Runner, run: Run, *, position: bool = False) -> Row:
     process = runner.process(run.id)
     made = _row(runner, run, runner.shown.get(run.id, {}), process.pid if process else None)
     if run.state is RunState.QUEUED:
-        made["why"] = _why(runner, run)
         made["position"] = runner.runs.position(run.id) if position else None
+        made["why"] = _why(runner, run, made["position"])
     elif run.intent is not None:
         made["why"] = _STOPPED[run.intent]
     return made
@@ -33,6 +34,25 @@ def row(runner: Runner, run: Run, *, position: bool = False) -> Row:
 def of_record(runner: Runner, record: Record) -> Row:
     """Return the row of a run that is over, as the journal has it."""
     return _row(runner, record.run, record.shown, None)
+
+
+def of_job(job: Job, counts: Mapping[RunState, int]) -> Row:
+    """Return the row of a job, given how many of its runs are in which state."""
+    return {
+        "name": job.name,
+        "service": job.parent,
+        "job": job.job,
+        "program": job.program,
+        "command": list(job.command) or None,
+        "handler": job.handler,
+        "template": dict(job.template),
+        "required": list(job.required),
+        "concurrency": job.concurrency,
+        "priority": job.priority,
+        "schedule": job.schedule,
+        "queued": counts.get(RunState.QUEUED, 0),
+        "running": counts.get(RunState.BUILDING, 0) + counts.get(RunState.RUNNING, 0),
+    }
 
 
 _STOPPED = {
@@ -92,7 +112,7 @@ def _after(runner: Runner, run: Run) -> Sequence[Row]:
     ]
 
 
-def _why(runner: Runner, run: Run) -> str:
+def _why(runner: Runner, run: Run, position: int | None) -> str:
     """Say what a queued run waits for."""
     runs = runner.runs
     if run.waits:
@@ -105,4 +125,5 @@ def _why(runner: Runner, run: Run) -> str:
         return f"try {run.attempt + 1} of {run.attempts} in {left}{said}"
     if runs.is_held:
         return "the system is being stopped, or has not been brought up"
-    return "waits for room"
+    before = f"; {position} before it" if position else ""
+    return f"{runs.crowd(run.job.name)}{before}"

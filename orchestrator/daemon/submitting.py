@@ -41,8 +41,27 @@ def job_of(runner: Runner, params: Params) -> Job:
         if not hint:
             known = ", ".join(list(runner.jobs)[:8])
             hint = f"; known: {known}" if known else "; the topology has no jobs"
-        raise RequestFailed("bad-run", f"there is no job {name!r}{hint}")
+        raise RequestFailed("unknown-job", f"there is no job {name!r}{hint}")
     return job
+
+
+def is_repeated(runner: Runner, job: Job, params: Params, run: Run) -> bool:
+    """Tell whether a request is the one that `run` came from.
+
+    Whoever names a run may say it again after a daemon that died before it answered.
+    """
+    bad: list[str] = []
+    template = _template(job, params, bad)
+    template["g_service_id"] = run.id
+    template["g_work_path"] = _work_path(runner, job, template)
+    wishes = dict(_wishes(params.get("after") or (), bad))
+    return (
+        not bad
+        and run.job.name == job.name
+        and run.request["template"] == template
+        and run.priority == _priority(job, params, bad)
+        and all(run.after.get(_run_id(word)) == condition for word, condition in wishes.items())
+    )
 
 
 def make(
@@ -154,13 +173,16 @@ def _run_dir(
     runner: Runner, job: Job, template: dict[str, Any], run_id: str, bad: list[str]
 ) -> str:
     """Return the directory of the run, which must not be there: it will be removed some day."""
-    path = template["g_work_path"] or runprograms.work_path(job, runner.place)
-    path = os.path.normpath(os.path.join(job.directory, path))  # noqa: PTH118
-    template["g_work_path"] = path
+    path = template["g_work_path"] = _work_path(runner, job, template)
     made = os.path.join(path, run_id)  # noqa: PTH118
     if os.path.lexists(made):
         bad.append(f"{made} is there already")
     return made
+
+
+def _work_path(runner: Runner, job: Job, template: Mapping[str, Any]) -> str:
+    path = template["g_work_path"] or runprograms.work_path(job, runner.place)
+    return os.path.normpath(os.path.join(job.directory, path))  # noqa: PTH118
 
 
 def _after(
@@ -215,7 +237,7 @@ def _found(runner: Runner, job: Job, word: str) -> tuple[str | None, int, RunSta
     The word is an id, `service.job/ID`, or the name of a job.
     """
     beside = f"{job.parent}.{word}"
-    run_id = runner.newest.get(beside) or runner.newest.get(word) or word.rpartition("/")[2]
+    run_id = runner.newest.get(beside) or runner.newest.get(word) or _run_id(word)
     known = runner.runs.unfinished.get(run_id)
     if known is not None:
         return known.id, known.number, None, known.job.name
@@ -224,3 +246,8 @@ def _found(runner: Runner, job: Job, word: str) -> tuple[str | None, int, RunSta
         return None, 0, None, ""
     state, its_job, number = found
     return run_id, number, state, its_job
+
+
+def _run_id(word: str) -> str:
+    """Return the id in a word that may be a run's whole name."""
+    return word.rpartition("/")[2]

@@ -97,11 +97,16 @@ def select(words: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
         return names
     wanted: set[str] = set()
     for word in words:
-        chosen = [name for name in names if _matches(word, name)]
+        chosen = matching(word, names)
         if not chosen:
             raise UnknownName(word, near(word, names))
         wanted.update(chosen)
     return tuple(name for name in names if name in wanted)
+
+
+def matching(word: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of `names` that `word` means; none is no error."""
+    return tuple(name for name in names if _matches(word, name))
 
 
 def near(word: str, names: Iterable[str]) -> tuple[str, ...]:

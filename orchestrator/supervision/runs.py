@@ -260,6 +260,15 @@ class Runs:
             self._ranks = {run.id: place for place, run in enumerate(queued)}
         return self._ranks.get(run_id)
 
+    def crowd(self, job: str) -> str:
+        """Return who takes the room that a ready run of a job waits for."""
+        limit = self._limits.get(job)
+        if limit is not None and self._active.get(job, 0) >= limit:
+            return f"waits for room: {self._active[job]} of {limit} runs of {job}"
+        if self.taken >= self._most:
+            return f"waits for room: {self.taken} of {self._most} runs of all jobs"
+        return "is about to begin"
+
     def waits_for(self, run_ids: Iterable[str]) -> set[str]:
         """Return which of these runs one that is not over was submitted to follow."""
         wanted = set(run_ids)

@@ -107,7 +107,7 @@ def test_a_submission_has_all_that_was_said() -> None:
         Template(g_input_file="in.dat", g_output_file=None, mesh=3),
         args={"steps": 100},
         priority=7,
-        after=["one", {"two": {"condition": "failed"}}],
+        after=["one", {"two": "failed"}],
         last_good=True,
         attributes={"mesh": 4},
     )
@@ -117,7 +117,7 @@ def test_a_submission_has_all_that_was_said() -> None:
         "template": {"g_input_file": "in.dat", "mesh": 4},
         "args": {"steps": "100"},
         "priority": 7,
-        "after": ["one", {"two": {"condition": "failed"}}],
+        "after": {"one": "succeeded", "two": "failed"},
         "use": "last-good",
     }
 
@@ -136,6 +136,7 @@ def test_what_is_no_template_is_refused(template: Any) -> None:
         ({"s_service_name": "lab.mesh"}, "lab.mesh"),
         ({"g_service_path": "/elsewhere/mesh.py"}, "lab.mesh"),
         ({"g_service_path": "/elsewhere/mesh.py", "s_service_name": "sim"}, "lab.sim"),
+        ({"service_path": "mesh.py"}, "lab.mesh"),
         ({"g_service_path": "x/sim.py", "s_service_name": "sim.py"}, "lab.sim"),
     ],
 )
@@ -233,7 +234,7 @@ def test_a_template_is_sent_to_its_job(daemon: FakeDaemon, jobs: Jobs) -> None:
 def test_an_unknown_job_is_refused_with_what_was_meant(jobs: Jobs) -> None:
     with pytest.raises(RequestFailed, match=r"did you mean 'lab\.sim'") as caught:
         jobs.submit("lab.sin")
-    assert caught.value.code == "unknown-name"
+    assert caught.value.code == "unknown-job"
 
 
 def test_a_wait_ends_with_the_run(daemon: FakeDaemon, jobs: Jobs) -> None:

@@ -17,6 +17,7 @@ from orchestrator.wire import control
 Answer = Callable[["FakeDaemon", dict[str, Any]], dict[str, Any]]
 
 TIMEOUT = 10.0
+TIME = "2026-11-22T10:00:00.000Z"
 
 
 class Refusal(Exception):
@@ -110,12 +111,11 @@ def make_job(name: str, /, **changes: Any) -> dict[str, Any]:
         "program": f"/somewhere/{job}.py",
         "command": None,
         "handler": None,
-        "attributes": {},
+        "template": {},
         "required": [],
-        "concurrency": 0,
+        "concurrency": None,
         "priority": 0,
         "schedule": None,
-        "next_at": None,
         "queued": 0,
         "running": 0,
     }
@@ -200,7 +200,7 @@ class FakeDaemon:
                 if not _concerns(event, params):
                     continue
                 with contextlib.suppress(OSError):
-                    stream.sendall(control.event(number, {"seq": self.seq, **event}))
+                    stream.sendall(control.event(number, {"seq": self.seq, "time": TIME, **event}))
 
     def stop(self, exit_code: int = 0) -> None:
         """End as a daemon that has stopped its system does."""
@@ -302,9 +302,9 @@ def _concerns(event: dict[str, Any], params: dict[str, Any]) -> bool:
     if event["kind"] in ("instance", "removed"):
         return bool(params.get("instances", True))
     if event["kind"] != "run":
-        return True
-    number = event["run"]["id"]
-    return bool(params.get("runs")) and number in (params.get("ids") or (number,))
+        return True  # Of the system; no test removes runs that somebody did not ask for.
+    wanted = params.get("runs")
+    return wanted is True or (isinstance(wanted, list) and event["run"]["id"] in wanted)
 
 
 def _ps(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
@@ -376,7 +376,8 @@ def _apply(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
 def _chosen_job(daemon: FakeDaemon, word: str) -> str:
     found = [name for name, row in daemon.jobs.items() if word in (name, row["job"])]
     if not found:
-        raise UnknownName(word, naming.near(word, daemon.jobs))
+        hint = "".join(f"; did you mean {near!r}?" for near in naming.near(word, daemon.jobs)[:1])
+        raise Refusal("unknown-job", f"there is no job {word!r}{hint}")
     return found[0]
 
 
@@ -392,7 +393,10 @@ def _submit(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
 def _known(daemon: FakeDaemon, numbers: list[str]) -> list[str]:
     for number in numbers:
         if number not in daemon.runs:
-            raise UnknownName(number, naming.near(number, daemon.runs))
+            hint = "".join(
+                f"; did you mean {near!r}?" for near in naming.near(number, daemon.runs)
+            )
+            raise Refusal("unknown-run", f"there is no run {number!r}{hint}")
     return numbers
 
 
