@@ -17,7 +17,15 @@ Fields = dict[str, Any]
 
 SLEEP: Fields = {"command": ["sleep", "1000"]}
 HANDLER = "def main(to_send, config):\n    import threading\n    threading.Event().wait()\n"
-FILES = {"one.py": HANDLER, "two.py": HANDLER, "one.env": "A=1\n", "two.env": "A=2\n", "sub/x": ""}
+FILES = {
+    "one.py": HANDLER,
+    "two.py": HANDLER,
+    "one.env": "A=1\n",
+    "two.env": "A=2\n",
+    "sub/x": "",
+    "one.yaml": "kind: A",
+    "two.yaml": "kind: B",
+}
 ADDRESSES = {"one": "tcp://127.0.0.1:17101", "two": "tcp://127.0.0.1:17102"}
 
 APPLY: dict[str, str] = {
@@ -74,6 +82,10 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "ready": _on("ready", {"delay": "1ms"}, {"delay": "2ms"}),
     "live": _on("live", None, {"exec": ["true"]}),
     "startup": _on("startup", None, {"exec": ["true"]}),
+    "manifests": (
+        {"class": "one:Service", "manifests": ["one.yaml"]},
+        {"class": "one:Service", "manifests": ["two.yaml"]},
+    ),
     "keep_alive": (
         {"class": "one:Service"},
         {"class": "one:Service", "keep_alive": {"interval": "1h"}},

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
         UnknownOutput,
     )
     from orchestrator.component.fields import ConfField, DirConfField, FileConfField
-    from orchestrator.component.hooks import Hook
+    from orchestrator.component.hooks import Hook, MemoryHook, RedisHook
     from orchestrator.component.logs import get_logger
+    from orchestrator.component.registry import MetaService
     from orchestrator.component.runs.inputs import fetch
     from orchestrator.component.runs.instance import RunInstance
     from orchestrator.component.runs.templates import (
@@ -53,7 +54,10 @@ __all__ = [
     "DirConfField",
     "FileConfField",
     "Hook",
+    "MemoryHook",
+    "MetaService",
     "ModelMismatch",
+    "RedisHook",
     "RemoteError",
     "RemoteFailure",
     "RemoteRefusal",
@@ -87,6 +91,9 @@ _HOMES = {
     "FileConfField": "fields",
     "CommonService": "service",
     "Hook": "hooks",
+    "MemoryHook": "hooks",
+    "MetaService": "registry",
+    "RedisHook": "hooks",
     "ServiceState": "service",
     "SettingsField": "settings",
     "SettingsManager": "settings",

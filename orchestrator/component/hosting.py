@@ -17,11 +17,13 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from orchestrator.component import (
     calls,
+    configstore,
     configuration,
     control,
     hooks,
@@ -32,11 +34,13 @@ from orchestrator.component import (
     signals,
 )
 from orchestrator.component import service as services
+from orchestrator.component.configstore import Store, StoreError
 from orchestrator.component.control import Call, Link
 from orchestrator.component.errors import SetupError
 from orchestrator.component.instance import Instance
 from orchestrator.component.loader import Code
 from orchestrator.component.loop import Loop
+from orchestrator.component.registry import Declared, MetaService
 from orchestrator.component.service import CommonService
 from orchestrator.component.threads import Threads
 from orchestrator.errors import ExitCode
@@ -113,6 +117,19 @@ def _defined(what: object) -> str:
     return f"{file}:{line}: "
 
 
+def _store(where: str, base_dir: Path) -> Store:
+    """Return the configuration store; what cannot be used is none, except a file of others."""
+    store = configstore.opened(where, base_dir)
+    try:
+        store.write("component", {})
+    except StoreError as error:
+        if where != "sqlite":
+            raise SetupError(str(error)) from error
+        logger.warning("%s; what is set for it is not heeded", error)
+        return configstore.MemoryStore()
+    return store
+
+
 class _Host:
     def __init__(
         self, instance: Instance, code: Code, cls: type[CommonService], link: Link | None
@@ -136,7 +153,7 @@ class _Host:
     def serve(self) -> int:
         """Make and start the service, then wait; return the exit code."""
         try:
-            self._hook = hooks.default_hook()
+            self._hook = self._surroundings()
             self._start()
             if notify.sign_every():
                 faulthandler.enable()  # The watchdog's ABRT shows where it hangs.
@@ -157,12 +174,41 @@ class _Host:
 
     # ------------------------------------------------------------- the service's life
 
-    def _start(self) -> None:
+    def _surroundings(self) -> Any:
+        """Return the hook of this process, with what it asks and what it makes."""
         mistakes: list[str] = []
-        config = configuration.overlaid(self._instance.config, os.environ, mistakes)
+        told = self._instance.surroundings
+        found = configuration.replaced(
+            {"store": told.store, "contexts": told.contexts, "services": told.services},
+            os.environ,
+            mistakes,
+        )
+        if mistakes:
+            raise SetupError(mistakes)
+        hooks.use_store(_store(found["store"], self._instance.base_dir))
+        MetaService.declared = Declared(found["contexts"], found["services"])
+        if self._link is not None:
+            hooks.use_link(self._link.path)
+        hooks.when_refreshed(self._refresh)
+        try:
+            hook = MetaService().build_hook()
+        except SetupError:
+            raise
+        except Exception as error:  # user code may raise anything
+            raise SetupError(f"cannot make the hook: {self._place(error)}") from error
+        hooks.use_hook(hook)
+        return hook
+
+    def _start(self) -> None:
+        instance = self._instance
+        mistakes: list[str] = []
+        config = configuration.overlaid(instance.config, os.environ, mistakes)
         if mistakes:
             raise SetupError([f"configuration: {mistake}" for mistake in mistakes])
-        given = hooks.Given(self._instance.name, {"enabled": True, **config})
+        on = {"enabled": True}
+        link = self._link.path if self._link is not None else ""
+        shown = {**on, **instance.config}
+        given = hooks.Given(instance.name, {**on, **config}, instance.manifests, shown, link)
         try:
             with hooks.giving(given):
                 service = self._class(self._hook)
@@ -221,6 +267,13 @@ class _Host:
                     return
                 self._generation += 1
 
+    def _refresh(self, name: str, _hook: hooks.Hook) -> tuple[str, ...]:
+        """Have the service reset, beside who asks, when its configuration has that name."""
+        if self._service is None or services.config_name(self._service) != name:
+            return ()
+        self._own.spawn("reset", self._reset_beside)
+        return (self._instance.name,)
+
     def _looked(self, service: CommonService) -> str:
         """Return what is wrong when a service does not run."""
         try:
@@ -258,6 +311,16 @@ class _Host:
         if not self._own.spawn("reset", lambda: self._reload_beside(call)):
             return self._outcome("unchanged", "it is being reset")
         return None
+
+    def _reset_beside(self) -> str:
+        """Reset the service in a thread of its own; return what went wrong."""
+        with self._turn:
+            trouble = self._reset()
+            if not trouble:
+                self._generation += 1
+        if trouble:
+            self._fail(trouble)
+        return trouble
 
     def _reload_beside(self, call: Call) -> None:
         with self._turn:
@@ -308,6 +371,7 @@ class _Host:
                 logger.exception("%s.stop failed", self._name)
             with contextlib.suppress(Exception):
                 service.terminate_daemon()
+        MetaService().stop()
         os.close(self._ended)
 
     # ------------------------------------------------------------- words

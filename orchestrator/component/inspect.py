@@ -66,11 +66,17 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _service(request: dict[str, Any]) -> None:
-    """Raise `SetupError` unless the request's `module:Class` is a service that can be run."""
+    """Raise `SetupError` unless the request's `module:Class` is there, and a service that can run.
+
+    With `service: false` it may be any class.
+    """
     hosting = importlib.import_module("orchestrator.component.hosting")
     module, _, name = request["class"].partition(":")
     code = loader.Code(module, tuple(request.get("python_path") or ()))
-    hosting.check(hosting.service_class(code.module, name))
+    if request.get("service", True):
+        hosting.check(hosting.service_class(code.module, name))
+    elif not callable(getattr(code.module, name, None)):
+        raise SetupError(f"{module} has no class {name!r}")
 
 
 def inspect_package(request: dict[str, Any]) -> dict[str, Any]:

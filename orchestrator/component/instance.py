@@ -18,6 +18,15 @@ KINDS = ("handler", "package", "class")
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What services of the process find: the configuration store, contexts and other services."""
+
+    store: str = "sqlite"
+    contexts: Mapping[str, Any] = field(default_factory=dict)
+    services: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """A component process.
 
@@ -44,6 +53,13 @@ class Instance:
     kind: str = "handler"
     keep_alive: float = 0.0
     directory: Path | None = None
+    manifests: Mapping[str, Any] = field(default_factory=dict)
+    surroundings: Surroundings = Surroundings()
+
+    @property
+    def base_dir(self) -> Path:
+        """The directory of the system."""
+        return self.data.parent.parent
 
     def enter(self) -> None:
         """Enter the working directory, if there is one.
@@ -92,6 +108,8 @@ def from_directory(directory: Path) -> Instance:
         expected=dict(map(_expectation, (info.get("expect_subscribers") or {}).items())),
         endpoints=dict(info.get("endpoints") or {}),
         keep_alive=float(info.get("keep_alive", 0.0)),
+        manifests=dict(info.get("manifests") or {}),
+        surroundings=Surroundings(**(info.get("surroundings") or {})),
         # Beside `conf`, which is built anew, and is not.
         directory=directory.absolute(),
         data=directory.absolute().parent.parent / "data" / f"{directory.name}.sqlite",

@@ -94,6 +94,7 @@ class CommonService:
     _threads: Threads
     _turn: threading.RLock
     _given: hooks.Given | None
+    _config_name: str | None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep what a reset needs, and what is the object's own whatever `__init__` does."""
@@ -102,6 +103,7 @@ class CommonService:
         made._threads = Threads(cls.__name__)
         made._turn = threading.RLock()
         made._given = hooks.given()
+        made._config_name = None
         return made
 
     def __init__(self, hook: Hook = None) -> None:
@@ -232,6 +234,7 @@ class CommonService:
                 self.kube = _called(self.build_kube, hook) or None
             with hooks.building(self._given, "config") as asked:
                 built = _called(self.build_config, hook)
+            self._config_name = asked.name
             config = asked.over(_copied(built))
             self.enabled = _switch(config, "enabled")
             self.quiet = _switch(config, "quiet")
@@ -259,6 +262,11 @@ def restart(service: CommonService, hook: Hook) -> None:
         Exception: Whatever it raised.
     """
     _called(service.reset, hook)
+
+
+def config_name(service: CommonService) -> str | None:
+    """Return the name of a service's configuration in the store."""
+    return service._config_name  # noqa: SLF001 - of its own module
 
 
 def watch(service: CommonService, changed: Callable[[], object]) -> None:

@@ -127,12 +127,15 @@ def _info(component: Component) -> dict[str, Any]:
 
 
 def _kind(component: Component) -> dict[str, Any]:
+    if component.handler is not None:
+        return {"handler": component.handler}
+    found = {"surroundings": plain.encode(component.surroundings)}
     if component.package is not None:
-        return {"package": component.package}
-    if component.service_class is not None:
-        every = component.keep_alive.interval if component.keep_alive else 0.0
-        return {"class": component.service_class, "keep_alive": every}
-    return {"handler": component.handler or ""}
+        return {"package": component.package, **found}
+    if component.manifests:
+        found["manifests"] = dict(component.manifests)
+    every = component.keep_alive.interval if component.keep_alive else 0.0
+    return {"class": component.service_class, "keep_alive": every, **found}
 
 
 def _config(component: Component) -> File:

@@ -174,6 +174,17 @@ def _reloading(component: Lowered, found: Report) -> None:
         found.warn("ORC109", message, declared.at("reload_signal"))
 
 
+def _by_kind(component: Lowered, found: Report) -> None:
+    """Warn of options that have no effect on a component of its kind."""
+    own, declared = component.declared.own, component.declared
+    for name in ("keep_alive", "manifests"):
+        if name in own and component.service_class is None:
+            found.warn("ORC109", f"`{name}` has no effect without `class`", declared.at(name))
+    if not component.command and "settle" in own:
+        message = "`settle` has no effect: it tells when it is ready"
+        found.warn("ORC109", message, declared.at("settle"))
+
+
 def effects(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> None:
     """Warn of options that change nothing, and of words that other tools read otherwise."""
     for component in lowered.values():
@@ -192,12 +203,7 @@ def effects(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> 
             message = "`ready.log` can never match: `capture: false` keeps no output"
             found.error("ORC241", message, declared.at("ready", "log"))
         _reloading(component, found)
-        if not component.command and "settle" in own:
-            found.warn(
-                "ORC109",
-                "`settle` has no effect: it tells when it is ready",
-                declared.at("settle"),
-            )
+        _by_kind(component, found)
     for setting in loaded.settings.values():
         raw = setting.entry.value
         if isinstance(raw, dict) and "default" in raw:

@@ -511,6 +511,28 @@ CODES: dict[str, Code] = {
         "A file of settings gives a value that is not of the setting's type: its `type`, or "
         "else that of its default. A default of 8080 makes a setting a whole number.",
     ),
+    # Service classes
+    "ORC470": Code(
+        "no configuration store",
+        "`config_store` says where the configuration of services is kept: `sqlite`, a file of the "
+        "system, or the URL of a Redis server: redis://, rediss:// or unix://. What follows a # "
+        "begins the names of its keys.",
+    ),
+    "ORC471": Code(
+        "manifest cannot be read",
+        "A file that `manifests` names is missing, not readable or not UTF-8. Names count from "
+        "the topology file.",
+    ),
+    "ORC472": Code(
+        "no manifest",
+        "A manifest file holds YAML documents, divided by `---`, each of them a map with a text "
+        "under `kind`. By that they are grouped in the `kube` of the service.",
+    ),
+    "ORC473": Code(
+        "context or default service cannot be loaded",
+        "`contexts` and `default_services` name classes as `module:Class`; the module is looked "
+        "for beside the topology file. That of a default service is a CommonService with a `run`.",
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from orchestrator.config import (
     paths,
     report,
     source,
+    surroundings,
     wiring,
 )
 from orchestrator.config.addresses import Table
@@ -56,6 +57,7 @@ class Draft:
     table: Table
     ends: tuple[wiring.End, ...]
     mentioned: frozenset[str]
+    store: str
 
 
 def read(
@@ -143,13 +145,17 @@ def _read(
     restarted = groups.lower(loaded, lowered, found)
     ending = jobs.lower(loaded, lowering, found)
     wiring.check_shape(ends, table, mentioned, complete=complete, found=found)
+    store = surroundings.store(loaded, found)
     return Draft(
         found=tuple(found.found),
-        handlers=tuple(
-            _request(component)
-            for component in lowered.values()
-            if (component.handler or component.package or component.service_class)
-            and not component.bus
+        handlers=(
+            *(
+                _request(component)
+                for component in lowered.values()
+                if (component.handler or component.package or component.service_class)
+                and not component.bus
+            ),
+            *surroundings.requests(loaded),
         ),
         files=loaded.files,
         name=project or loaded.name,
@@ -164,6 +170,7 @@ def _read(
         table=table,
         ends=tuple(ends),
         mentioned=mentioned,
+        store=store,
     )
 
 

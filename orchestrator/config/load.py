@@ -23,6 +23,7 @@ from orchestrator.config.source import Container, Source
 _ROOT_ONLY = (
     "name", "base_dir", "curve", "start_concurrency", "restart_rate", "job_concurrency",
     "settings_file",
+    "config_store", "contexts", "default_services",
 )  # fmt: skip
 
 
@@ -310,6 +311,9 @@ class _Loader:
                 _mark(layer.fields, "config", allowed)
             for layer in component.environments:
                 _mark(layer.fields, "environment", allowed)
+        allowed.setdefault(id(loaded.top), "fields")
+        for name in ("contexts", "default_services"):
+            _mark(loaded.top.get(name), "config", allowed)
         for one, container, key in self.deferred:
             if not _has(container, key):
                 continue
@@ -337,7 +341,7 @@ class _Loader:
 
     def secrets(self, loaded: Document, place: Place, text: str, name: str) -> None:
         """Refuse secrets where others can read them: in command lines, paths and probes."""
-        if name in {"config", "environment", "states"}:
+        if name in {"config", "config_store", "environment", "states"}:
             return
         for reference in interpolate.references(text):
             setting = loaded.settings.get(reference.rest)
@@ -357,6 +361,7 @@ _TEMPLATED = (
     "stop",
     "working_dir",
     "states",
+    "config_store",
 )
 """The fields in which addresses, `self` and secrets may be named."""
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from orchestrator.config import addresses, commands, listening, report
+from orchestrator.config import addresses, commands, listening, report, surroundings
 from orchestrator.config.document import Declared
 from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
@@ -328,6 +328,7 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
 
 _LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
     "umask": _umask,
+    "manifests": surroundings.manifests,
     "sockets": listening.sockets,
     "restart": _restart,
     "ready": _ready,

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.config import addresses, agreement, bus, checks, interpolate, source, wiring
+from orchestrator.config import (
+    addresses,
+    agreement,
+    bus,
+    checks,
+    interpolate,
+    source,
+    surroundings,
+    wiring,
+)
 from orchestrator.config.components import Lowered
 from orchestrator.config.document import Declared
 from orchestrator.config.draft import Draft
@@ -26,6 +35,7 @@ from orchestrator.model.topology import (
     Probe,
     Ready,
     Stop,
+    Surroundings,
     Wiring,
 )
 
@@ -75,6 +85,7 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         wiring.check_models(draft.lowered, models, by_models)
         wired = wiring.connect(draft.ends, models, draft.table, draft.mentioned, by_models)
         agreement.check(wired, models, by_models)
+        surroundings.check(draft.document, models, by_models)
         found.add(by_models)
     warnings = found.finish(draft.files)
     resolver = _Resolver(draft, wired)
@@ -156,6 +167,7 @@ class _Resolver:
             endpoints=self.terms_of(component, number),
             expect_subscribers=self.subscribers.get(component.base, {}),
             config=context.value(self.config_of(component)),
+            surroundings=self.surroundings(component, context),
             environment=context.value(component.environment),
             inherited=component.inherited,
             secrets=tuple(sorted(context.secrets)),
@@ -214,6 +226,17 @@ class _Resolver:
         count = self.wired.subscribers((component.bus, "subscribe")) if component.bus else 0
         return {**component.config, "subscribers": count} if count else component.config
 
+    def surroundings(self, component: Lowered, context: _Context) -> Surroundings:
+        """Return what a service class, or a package, finds in its process."""
+        if component.service_class is None and component.package is None:
+            return _BARE
+        loaded = self.draft.document
+        return Surroundings(
+            context.text(self.draft.store),
+            context.value(surroundings.entries(loaded, "contexts")),
+            context.value(surroundings.entries(loaded, "default_services")),
+        )
+
     def terms_of(self, component: Lowered, number: int) -> dict[str, Endpoint]:
         """Return the terms of the endpoints of an instance, where they are not the usual ones."""
         found: dict[str, Endpoint] = {}
@@ -254,6 +277,7 @@ class _Resolver:
 
 _UNWIRED = Wiring()
 _USUAL = Endpoint()
+_BARE = Surroundings()
 
 
 class _Context:

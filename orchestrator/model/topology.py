@@ -187,6 +187,19 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What service classes and packages find in their process.
+
+    `store` is where configuration is kept: `sqlite` or a URL. `contexts` are `{"class", "args",
+    "kwargs"}` by name, `services` `{"class", "config"}`.
+    """
+
+    store: str = "sqlite"
+    contexts: Mapping[str, Json] = field(default_factory=_empty)
+    services: Mapping[str, Json] = field(default_factory=_empty)
+
+
+@dataclass(frozen=True, slots=True)
 class KeepAlive:
     """How a service class is looked after: every `interval`."""
 
@@ -367,6 +380,8 @@ class Component:
     ready: Ready | None = _restart(None)
     live: Probe | None = _restart(None)
     startup: Probe | None = _restart(None)
+    manifests: Mapping[str, Json] = _restart({})
+    surroundings: Surroundings = _restart(Surroundings())
     keep_alive: KeepAlive | None = _restart(None)
     watchdog: Seconds = _restart(0.0)
     stop: Stop = _live(Stop())

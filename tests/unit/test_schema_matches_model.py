@@ -50,6 +50,7 @@ NAMED = {"class": "service_class"}
 MODEL_ONLY = {
     *("service", "component", "instance"),
     *("inherited", "endpoints", "expect_subscribers", "secrets", "python_path"),
+    "surroundings",
 }
 """Fields of a component that are found out, not written."""
 

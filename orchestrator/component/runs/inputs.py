@@ -111,7 +111,12 @@ def _by_http(url: SplitResult, source: str, file: IO[bytes], timeout: Seconds) -
         headers["Authorization"] = f"Basic {encode(given.encode()).decode()}"
         source = _anonymous(url).geturl()
     asked = request.Request(source, headers=headers)
-    with request.urlopen(asked, timeout=timeout) as answer:
+    try:
+        answer = request.urlopen(asked, timeout=timeout)
+    except importlib.import_module("urllib.error").HTTPError as error:
+        with error:  # It holds the connection.
+            raise OSError(str(error)) from None
+    with answer:
         length = answer.headers.get("Content-Length")
         shutil.copyfileobj(answer, file, _CHUNK)
     if length is not None and int(length) != file.tell():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import zmq
 from redis import Redis
 
+from tests import redis_server
 from tests.integration.component.conftest import Bench, Component, eventually
 
 SOURCE = """
@@ -331,28 +330,8 @@ def test_the_form_of_the_original_and_topics(bench: Bench, client: Client) -> No
 
 @pytest.fixture
 def redis(bench: Bench) -> Iterator[str]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed; on Debian: apt-get install redis-server")
-    path = bench.path / "redis.sock"
-    argv = [
-        program,
-        "--port",
-        "0",
-        "--unixsocket",
-        str(path),
-        "--save",
-        "",
-        "--dir",
-        str(path.parent),
-    ]
-    server = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-    try:
-        eventually(path.exists)
-        yield f"unix://{path}"
-    finally:
-        server.kill()
-        server.wait()
+    with redis_server.running(bench.path) as url:
+        yield url
 
 
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
