@@ -3,7 +3,7 @@
 Reads one JSON object from stdin and answers with one on stdout. The user's code is imported here,
 in a process that does nothing else and ends then; whatever it prints goes to stderr.
 
-    base         the directory of the topology
+    directory    that of the topology, which relative paths count from
     names        by what a service or handler that nobody names may be found: job, program
     service, handler, python_path
     snapshots    where to keep the code as it is now; null to keep none
@@ -32,7 +32,7 @@ from orchestrator.component.runs.templates import ServiceParamTemplate
 
 def examine(request: dict[str, Any]) -> dict[str, Any]:
     """Return what is known of a job's code, or where and why it cannot be run."""
-    base = Path(request["base"])
+    base = Path(request["directory"])
     names = tuple(dict.fromkeys(request.get("names") or ()))
     service = request.get("service") or code.conventional(code.SERVICE, base, names)
     handler = request.get("handler") or code.conventional(code.HANDLER, base, names)

@@ -163,7 +163,7 @@ class Worker:
             return ServiceParamTemplate.from_plain(given), None
         with self._calls.guarded("import"):
             found, _ = code.load(
-                order.base, order.python_path, order.service, order.handler, order.snapshot
+                order.directory, order.python_path, order.service, order.handler, order.snapshot
             )
         return found.template.from_plain(given), found
 

@@ -38,7 +38,7 @@ class RunInstance:
         self.job = order.job
         self.attempt = order.attempt
         self.service: Any = None
-        self._base = order.base
+        self._directory = order.directory
         self._progress = progress
         self._attendant = attendant
 
@@ -106,4 +106,4 @@ class RunInstance:
         """
         given: Any = self.param_template.g_input_file
         for source in [given] if isinstance(given, str) else given or ():
-            inputs.bring(str(source), self._base, self.work_dir)
+            inputs.bring(str(source), self._directory, self.work_dir)

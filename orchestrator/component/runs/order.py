@@ -26,7 +26,7 @@ class RunOrder:
         name: `SERVICE.JOB/ID`, for people.
         run_dir: Where the program runs; made by the worker.
         record_dir: Where progress and result are written; made by the daemon.
-        base: What relative input files are relative to.
+        directory: Where relative paths count from: that of the topology.
         program: A file that is copied into the run directory and started there, or
         argv: A command that is started as it is.
         service, handler: Where the hooks are: `FILE`, `FILE:CLASS`, `MODULE:CLASS`.
@@ -41,7 +41,7 @@ class RunOrder:
     run_dir: Path
     record_dir: Path
     attempt: int = 1
-    base: Path = Path("/")
+    directory: Path = Path("/")
     program: Path | None = None
     argv: tuple[str, ...] = ()
     service: str | None = None
@@ -94,7 +94,7 @@ def _order(plain: Mapping[str, Any]) -> RunOrder:
         run_dir=Path(plain["run_dir"]),
         record_dir=Path(plain["record_dir"]),
         attempt=int(plain.get("attempt") or 1),
-        base=Path(plain.get("base") or "/"),
+        directory=Path(plain.get("directory") or "/"),
         program=Path(program) if program else None,
         argv=tuple(map(str, argv or ())),
         service=plain.get("service"),

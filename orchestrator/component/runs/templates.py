@@ -118,7 +118,7 @@ class ServiceParamTemplate:
             if name in ("s_service_args", "s_param_set") and not value:
                 continue
             try:
-                found[name] = plain(value)
+                found[name] = _words(value) if name == "s_service_args" else plain(value)
             except TypeError as error:
                 mistakes.append(f"cannot send the attribute {name!r}: {error}")
         if mistakes:
@@ -198,6 +198,14 @@ class WatcherHandler:
 
     def after_watch_callback(self, file_list: list[str], instance: RunInstance) -> None:
         """Called once at the end, however it came, with the files that there are then."""
+
+
+def _words(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a program: what is neither text nor number as its text."""
+    return {
+        name: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for name, value in arguments.items()
+    }
 
 
 def _text(path: str | PurePath | None) -> str | None:

@@ -122,7 +122,7 @@ class Jobs:
             "job": "lab.sim",
             "run_dir": str(self.place / "runs" / f"r{number}"),
             "record_dir": str(place / "record"),
-            "base": str(self.place),
+            "directory": str(self.place),
             "program": program and str(program),
             **order,
         }

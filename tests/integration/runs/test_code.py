@@ -15,7 +15,7 @@ from tests.integration.runs.conftest import PATIENCE, Jobs
 
 def examine(jobs: Jobs, **request: Any) -> dict[str, Any]:
     """Ask the child, as the daemon does at a submit."""
-    asked = {"base": str(jobs.place), "snapshots": str(jobs.place / "code"), **request}
+    asked = {"directory": str(jobs.place), "snapshots": str(jobs.place / "code"), **request}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "orchestrator.component.jobcode"],
         input=json.dumps(asked) + "\n",

@@ -55,8 +55,9 @@ def test_special_parameters_are_registered() -> None:
 def test_arguments_of_the_program_are_added() -> None:
     template = ServiceParamTemplate()
     template.set_service_param({"step": 5})
-    template.set_service_param({"step": 6, "name": "x"})
-    assert template.to_plain() == {"s_service_args": {"step": 6, "name": "x"}}
+    template.set_service_param({"step": 6, "name": Path("a/b"), "to": Decimal("1.10")})
+    words = {"step": 6, "name": "a/b", "to": "1.10"}
+    assert template.to_plain() == {"s_service_args": words}
     assert ServiceParamTemplate().s_service_args == {}
 
 
