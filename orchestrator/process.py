@@ -823,8 +823,11 @@ def run(
     timeout: Seconds,
     environment: Mapping[str, str] | None = None,
     cwd: str | None = None,
+    user: tuple[int, int] | None = None,
 ) -> Finished:
     """Run a program to its end and return what it wrote.
+
+    With `user`, numbers of a user and a group, it is run as these and has no other groups.
 
     Raises:
         SpawnError: It cannot be started.
@@ -840,6 +843,9 @@ def run(
             env=environment,
             cwd=cwd,
             start_new_session=True,
+            user=user[0] if user else None,
+            group=user[1] if user else None,
+            extra_groups=() if user else None,
         )
     except OSError as error:
         raise _spawn_error(error, order) from error

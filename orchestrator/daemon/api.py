@@ -54,7 +54,7 @@ class Api:
     def __init__(self, supervisor: Supervisor, runner: Runner, about: Mapping[str, Any]) -> None:
         self.supervisor = supervisor
         self.runner = runner
-        self.run_calls = RunCalls(runner, lambda: self.sequence)
+        self.run_calls = RunCalls(runner, lambda: self.sequence, self.later)
         self.reloads = Reloads(supervisor)
         supervisor.reload = self.reloads.begin
         self.about = about
@@ -64,6 +64,7 @@ class Api:
         self.is_new = True
         """Whether nobody has applied anything yet: who started this daemon is about to."""
         self.needs_descriptors: Callable[[int], None] = lambda _count: None
+        self.retention: Callable[[Iterable[str]], None] = lambda _jobs: None
         self.upgrade: Callable[[Session, int], None] = lambda _session, _number: None
         self._names: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -197,6 +198,7 @@ class Api:
         )
         if not dry:
             self.runner.apply(lock.jobs, lock.job_concurrency)
+            self.retention(lock.jobs)
         digest = topology.digest(topology.declared(params["lock"]))
         return {"plan": [_operation(o) for o in plan], "digest": digest}
 
@@ -376,6 +378,7 @@ class Session(asyncio.Protocol):
         self.only: tuple[str, ...] = ()
         self.runs: tuple[str, ...] | None = None
         """The runs that its stream is about, all when empty; None when it is about none."""
+        self._answering = 0
         self._decoder = control.Decoder()
         self._transport: asyncio.Transport | None = None
 
@@ -437,6 +440,7 @@ class Session(asyncio.Protocol):
         if isinstance(answer, dict):
             self._write(control.result(number, answer))
         else:
+            self._answering += 1
             self.api.later(self._answer_later(number, method, answer))
 
     async def _answer_later(
@@ -447,6 +451,8 @@ class Session(asyncio.Protocol):
             self._write(control.result(number, await work))
         except Exception as error:  # noqa: BLE001 - see `_refuse`
             self._refuse(number, method, error)
+        finally:
+            self._answering -= 1
 
     def _refuse(self, number: int, method: str, error: Exception) -> None:
         match error:
@@ -507,8 +513,10 @@ class Session(asyncio.Protocol):
 
     @property
     def has_unsent(self) -> bool:
-        """Whether the client has not taken yet all that was sent to it."""
-        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+        """Whether the client has not got yet all that it asked for."""
+        if self._transport is None:
+            return False
+        return self._answering > 0 or self._transport.get_write_buffer_size() > 0
 
     def hand_over(self, asked: int | None) -> Handed | None:
         """Return the connection for other code to go on with; None when it has to begin anew."""

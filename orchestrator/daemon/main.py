@@ -24,6 +24,7 @@ from orchestrator.daemon import api as apis
 from orchestrator.daemon import guests, programs, rows
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon import upgrade as upgrades
+from orchestrator.daemon.codecheck import CodeChecks
 from orchestrator.daemon.guests import Guests
 from orchestrator.daemon.host import PosixHost
 from orchestrator.daemon.link import Link
@@ -32,6 +33,7 @@ from orchestrator.daemon.logwatch import LogWatch
 from orchestrator.daemon.notifications import Notifications
 from orchestrator.daemon.probes import Probes
 from orchestrator.daemon.programs import Place
+from orchestrator.daemon.retaining import Retention
 from orchestrator.daemon.runner import Runner
 from orchestrator.daemon.signals import Signals
 from orchestrator.daemon.sockets import Sockets
@@ -104,6 +106,9 @@ class Daemon:
         self.api.upgrade = self._upgrade
         self.api.sequence = before.sequence
         self.api.needs_descriptors = need_descriptors
+        self.api.run_calls.codes = CodeChecks(loop, self.runner)
+        self.retention = Retention(loop, self.runner, self.api.publish_removed_runs)
+        self.api.retention = self.retention.look
         self._journal = journal
         self._watcher = Watcher(loop, given["base_dir"], self.api.reloads.changed)
         self._logs = LogWatch(loop, room=self._on_room)
@@ -212,10 +217,12 @@ class Daemon:
         await self._go_on()
         self.host.child_ended()  # Orphans may have ended while nobody was told of it.
         self.api.reloads.recover_soon()
+        self.retention.look(self.runner.jobs)
         self.link.send(ready=True)
         loop.call_later(UNUSED, self._wait_no_more)
         logger.info("Ready: %d instances", len(self.supervisor.slots))
         await self._done.wait()
+        await self.retention.close()
         await self.pipes.close()
         self.api.publish_system("stopped")
         self.probes.close()

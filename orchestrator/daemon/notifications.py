@@ -70,7 +70,7 @@ class Notifications:
     def _take(self, pid: int, said: Mapping[str, str]) -> None:
         run = self._runner.run_of(pid)
         if run is not None:
-            if "X_ORCH_RUN" in said:
+            if "ORCH_RUN" in said:
                 self._runner.told(run)
             return
         slot = self._slot(pid)

@@ -4,37 +4,101 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from orchestrator.daemon import runprograms, runrows, submitting
+from orchestrator.daemon.codecheck import NO_CODE, Code, CodeChecks
 from orchestrator.daemon.runjournal import Record
 from orchestrator.daemon.runner import Runner
 from orchestrator.errors import JournalError, RequestFailed
 from orchestrator.model.jobs import RunState
+from orchestrator.model.topology import Job
 from orchestrator.supervision.runs import Run
+
+logger = logging.getLogger(__name__)
 
 Params = Mapping[str, Any]
 Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]
 
 
 class RunCalls:
-    """The methods about runs; `sequence` tells the number of the last item of a stream."""
+    """The methods about runs.
 
-    def __init__(self, runner: Runner, sequence: Callable[[], int]) -> None:
+    Args:
+        runner: Whose runs they are.
+        sequence: Tells the number of the last item of a stream.
+        later: Does what takes its time beside everything else.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        sequence: Callable[[], int],
+        later: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
         self._runner = runner
         self._sequence = sequence
+        self._later = later
+        self.codes: CodeChecks | None = None
+        """Finds out about hooks; without it no job has any."""
+        runner.submit_scheduled = self._submit_scheduled
 
     def submit(self, params: Params) -> Answer:
         """Accept a run: from the answer on it survives the daemon."""
         job = submitting.job_of(self._runner, params)
+        repeated = self._repeated(job, params)
+        if repeated is not None:
+            return repeated
+        use = params.get("use") or "new"
+        if use not in ("new", "last-good"):
+            raise RequestFailed("bad-run", f"`use` must be new or last-good, not {use!r}")
+        if use == "last-good" and self.codes is not None:
+            return self._accept(job, self.codes.last_good(job), params)
+        code = self._code(job)
+        if code is None:
+            return self._find_and_accept(job, params)
+        return self._accept(job, code, params)
+
+    def _repeated(self, job: Job, params: Params) -> dict[str, Any] | None:
+        """Return the answer to a request that was answered before, perhaps to nobody."""
         known = self._known(str(params.get("id")))
         if known is not None and submitting.is_repeated(self._runner, job, params, known[0]):
             return {"run": known[1]}
-        run, over = submitting.make(self._runner, job, params)
-        return self._accept(run, over)
+        return None
 
-    def _accept(self, run: Run, over: Mapping[str, RunState]) -> dict[str, Any]:
+    def _code(self, job: Job) -> Code | None:
+        return self.codes.known(job) if self.codes is not None else NO_CODE
+
+    async def _find_and_accept(
+        self, job: Job, params: Params, *, scheduled: bool = False
+    ) -> dict[str, Any]:
+        assert self.codes is not None
+        code = await self.codes.find(job)
+        if self._runner.is_stopping:
+            raise RequestFailed("stopping", "the system is being stopped")
+        # Said again meanwhile, it has been accepted already.
+        return self._repeated(job, params) or self._accept(job, code, params, scheduled=scheduled)
+
+    def _submit_scheduled(self, job: Job) -> None:
+        """Submit a run because its time has come; whoever looks at the log learns why not."""
+        self._later(self._submitted_by_schedule(job))
+
+    async def _submitted_by_schedule(self, job: Job) -> None:
+        try:
+            code = self._code(job)
+            if code is None:
+                await self._find_and_accept(job, {}, scheduled=True)
+            else:
+                self._accept(job, code, {}, scheduled=True)
+        except RequestFailed as error:
+            logger.warning("Not submitted by its schedule: %s", error)
+
+    def _accept(
+        self, job: Job, code: Code, params: Params, *, scheduled: bool = False
+    ) -> dict[str, Any]:
+        run, over = submitting.make(self._runner, job, code, params, scheduled=scheduled)
         try:
             self._runner.submit(run, over)
         except JournalError as error:

@@ -20,6 +20,7 @@ from orchestrator.model import plain, topology
 from orchestrator.model.jobs import RunResult, RunState
 from orchestrator.model.phase import Process
 from orchestrator.model.topology import Job, RunCondition
+from orchestrator.supervision.retention import Over
 from orchestrator.supervision.runs import Intent, Run
 
 logger = logging.getLogger(__name__)
@@ -57,16 +58,6 @@ class Record:
     run: Run
     process: Process | None
     shown: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """What retention asks about a run that is over."""
-
-    id: str
-    ended: float
-    size: int | None
-    directory: str
 
 
 class RunJournal:

@@ -23,6 +23,7 @@ from orchestrator.daemon.journal import Journal
 from orchestrator.daemon.programs import Place
 from orchestrator.daemon.runjournal import Record
 from orchestrator.daemon.runprograms import SLOT
+from orchestrator.daemon.schedules import Timetable
 from orchestrator.errors import JournalError, OrchestratorError
 from orchestrator.model import names, plain
 from orchestrator.model.jobs import RunResult, RunState
@@ -30,6 +31,7 @@ from orchestrator.model.phase import Exit, Process, Result
 from orchestrator.model.topology import Job
 from orchestrator.model.units import Seconds
 from orchestrator.supervision import lifecycle
+from orchestrator.supervision import runs as queues
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.supervision.runs import End, Run, Runs
 
@@ -77,6 +79,9 @@ class Runner:
         self.newest: dict[str, str] = {}
         self.over: Callable[[Run], None] = lambda _run: None
         """Called with each run that is over, once that is written."""
+        self.submit_scheduled: Callable[[Job], None] = lambda _job: None
+        """Submits a run of a job whose time has come."""
+        self.timetable = Timetable(host, self._on_schedule)
         self.shown: dict[str, Shown] = {}
         self._report = report
         self._finished = finished
@@ -106,6 +111,10 @@ class Runner:
         }
         self.journal.remember(jobs=json.dumps(told), runs_held="")
         self._configure(jobs, concurrency)
+        if self.runs.is_held:
+            # The system was down; what a schedule would have begun meanwhile is not made up for.
+            for name in jobs:
+                self.timetable.begin(name)
         self.runs.is_held = self._stopping
         self._soon()
 
@@ -126,6 +135,18 @@ class Runner:
         cancelled = [run_id for run_id in run_ids if self.runs.cancel(run_id)]
         self._soon()
         return cancelled
+
+    def _on_schedule(self, name: str) -> None:
+        """The time of a job's schedule has come."""
+        if self.runs.is_held:
+            return
+        job = self.jobs[name]
+        meant = queues.on_schedule(job, self.runs)
+        self.cancel(meant.cancel)
+        if meant.submit:
+            self.submit_scheduled(job)
+        else:
+            logger.info("%s: not run by its schedule, its last run is not over", name)
 
     def shutdown(self, *, kill: bool = False) -> None:
         """Let no run begin any more, and stop those that have; then `finished` is called.
@@ -182,6 +203,11 @@ class Runner:
         self.shown[run.id] = {name: told.get(name) for name in ("progress", "text", "custom")}
         if told.get("state") != RunState.BUILDING.value:
             self.runs.runs(run.id)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the system is being stopped."""
+        return self._stopping
 
     @property
     def is_down(self) -> bool:
@@ -353,6 +379,8 @@ class Runner:
         return True
 
     def _write(self) -> bool:
+        if self.timetable.unwritten:
+            self._remember(job_schedules=self.timetable.text())
         changed, self.runs.changed = self.runs.changed, {}
         self._dirty.update(changed)
         self._reported.update(changed)
@@ -396,6 +424,7 @@ class Runner:
         Nothing begins that began before, and what was accepted is there.
         """
         remembered = self.journal.meta()
+        self.timetable.restore(remembered.get("job_schedules", "{}"))
         self._recall(remembered.get("jobs", ""))
         self.runs.is_held = remembered.get("runs_held", "yes") == "yes"
         self._number = self.journal.runs.last_number()
@@ -461,6 +490,7 @@ class Runner:
         self.concurrency = concurrency
         most = concurrency or os.cpu_count() or 1
         self.runs.configure(most, {name: job.concurrency for name, job in jobs.items()})
+        self.timetable.set({name: job.schedule for name, job in jobs.items() if job.schedule})
 
     def _instance(self, slot: str) -> Instance | None:
         return self._lives.get(slot.removeprefix(SLOT))

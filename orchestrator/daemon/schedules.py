@@ -21,7 +21,97 @@ LOOK: Seconds = 20.0
 """The longest time between two looks at the clock: so late may a jump of it be noticed."""
 
 
-class Schedules:
+class Timetable:
+    """When named things are due, each by its cron expression.
+
+    Args:
+        host: Its clocks and its timers.
+        due: Called with the name whose time has come.
+    """
+
+    def __init__(self, host: Host, due: Callable[[str], None]) -> None:
+        self.unwritten = False
+        self._host = host
+        self._due = due
+        self._texts: Mapping[str, str] = {}
+        self._served: dict[str, dt.datetime] = {}
+        self._looking = False
+
+    def set(self, texts: Mapping[str, str]) -> None:
+        """Take the expressions by name; what is new is due at its next time."""
+        self._texts = texts
+        now = self._host.wall() if texts else None
+        known, self._served = self._served, {}
+        for name in texts:
+            assert now is not None
+            self._served[name] = known.get(name, now)
+        self.unwritten |= self._served != known
+        if self._served and not self._looking:
+            # At once: a time may have come while no daemon lived.
+            self._looking = True
+            self._host.call_later(0.0, self._look)
+
+    def begin(self, name: str) -> None:
+        """Count from now on: what came while nobody wanted it is not made up for."""
+        if name in self._served:
+            self._served[name] = self._host.wall()
+            self.unwritten = True
+
+    def next(self, name: str) -> dt.datetime | None:
+        """Return when it is due next, None when it has no schedule."""
+        text = self._texts.get(name)
+        return cron.following(cron.parse(text), self._host.wall()) if text else None
+
+    def next_in(self, name: str) -> Seconds:
+        """Return in how many seconds it is due."""
+        due = self.next(name)
+        return (due - self._host.wall()).total_seconds() if due else 0.0
+
+    def says(self, name: str) -> str:
+        """Return in words when it is due."""
+        due, now = self.next(name), self._host.wall()
+        if due is None:
+            return ""
+        day = "" if due.date() == now.date() else f"{due:%Y-%m-%d} "
+        return f"scheduled, next at {day}{due:%H:%M}"
+
+    # ------------------------------------------------------------- what outlives the daemon
+
+    def text(self) -> str:
+        """Return what was served, as the journal keeps it."""
+        self.unwritten = False
+        return json.dumps({name: served.isoformat() for name, served in self._served.items()})
+
+    def restore(self, text: str) -> None:
+        """Take over what an earlier daemon has served; nonsense is none."""
+        try:
+            kept = json.loads(text)
+            self._served = {name: dt.datetime.fromisoformat(kept[name]) for name in kept}
+        except (ValueError, TypeError) as error:
+            logger.warning("The journal's schedules cannot be used: %s", error)
+
+    # ------------------------------------------------------------- the clock
+
+    def _look_later(self) -> None:
+        soonest = min(self.next_in(name) for name in self._served)
+        # A moment late rather than a moment early, which would cost a second look.
+        self._host.call_later(min(LOOK, max(0.0, soonest) + 0.01), self._look)
+
+    def _look(self) -> None:
+        now = self._host.wall()
+        for name, at in list(self._served.items()):
+            served = cron.served_by(at, now)
+            if cron.is_due(cron.parse(self._texts[name]), served, now):
+                served = now
+                self.unwritten = True
+                self._due(name)
+            self._served[name] = served
+        self._looking = bool(self._served)
+        if self._looking:
+            self._look_later()
+
+
+class Schedules(Timetable):
     """When the scheduled slots run.
 
     Args:
@@ -31,36 +121,19 @@ class Schedules:
     """
 
     def __init__(self, host: Host, slots: Mapping[str, Slot], due: Callable[[str], None]) -> None:
-        self.unwritten = False
-        self._host = host
+        super().__init__(host, due)
         self._slots = slots
-        self._due = due
-        self._served: dict[str, dt.datetime] = {}
         self._released: set[str] = set()
-        self._looking = False
 
     def index(self) -> None:
         """Find the scheduled slots anew; what is new runs at its next time."""
-        scheduled = [
-            slot for slot, there in self._slots.items() if there.instance.component.schedule
-        ]
-        now = self._host.wall() if scheduled else None
-        known, self._served = self._served, {}
-        for slot in scheduled:
-            assert now is not None
-            self._served[slot] = known.get(slot, now)
-        self.unwritten |= self._served != known
+        texts = {
+            slot: there.instance.component.schedule
+            for slot, there in self._slots.items()
+            if there.instance.component.schedule
+        }
+        self.set(texts)
         self._released &= self._served.keys()
-        if self._served and not self._looking:
-            # At once: a time may have come while no daemon lived.
-            self._looking = True
-            self._host.call_later(0.0, self._look)
-
-    def begin(self, slot: str) -> None:
-        """Count from now on: what came while nobody wanted the slot is not made up for."""
-        if slot in self._served:
-            self._served[slot] = self._host.wall()
-            self.unwritten = True
 
     def release(self, slot: str) -> None:
         """Let a slot run now, whatever its schedule says."""
@@ -76,57 +149,3 @@ class Schedules:
         if slot not in self._served or slot in self._released:
             return False
         return self._slots[slot].instance.failures == 0
-
-    def next(self, slot: str) -> dt.datetime | None:
-        """Return when the slot runs next by its schedule, None when it has none."""
-        text = self._slots[slot].instance.component.schedule
-        return cron.following(cron.parse(text), self._host.wall()) if text else None
-
-    def next_in(self, slot: str) -> Seconds:
-        """Return in how many seconds the slot runs next."""
-        due = self.next(slot)
-        return (due - self._host.wall()).total_seconds() if due else 0.0
-
-    def says(self, slot: str) -> str:
-        """Return in words when the slot runs next."""
-        due, now = self.next(slot), self._host.wall()
-        if due is None:
-            return ""
-        day = "" if due.date() == now.date() else f"{due:%Y-%m-%d} "
-        return f"scheduled, next at {day}{due:%H:%M}"
-
-    # ------------------------------------------------------------- what outlives the daemon
-
-    def text(self) -> str:
-        """Return what was served, as the journal keeps it."""
-        self.unwritten = False
-        return json.dumps({slot: served.isoformat() for slot, served in self._served.items()})
-
-    def restore(self, text: str) -> None:
-        """Take over what an earlier daemon has served; nonsense is none."""
-        try:
-            kept = json.loads(text)
-            self._served = {slot: dt.datetime.fromisoformat(kept[slot]) for slot in kept}
-        except (ValueError, TypeError) as error:
-            logger.warning("The journal's schedules cannot be used: %s", error)
-
-    # ------------------------------------------------------------- the clock
-
-    def _look_later(self) -> None:
-        soonest = min(self.next_in(slot) for slot in self._served)
-        # A moment late rather than a moment early, which would cost a second look.
-        self._host.call_later(min(LOOK, max(0.0, soonest) + 0.01), self._look)
-
-    def _look(self) -> None:
-        now = self._host.wall()
-        for slot, at in list(self._served.items()):
-            served = cron.served_by(at, now)
-            text = self._slots[slot].instance.component.schedule
-            if text and cron.is_due(cron.parse(text), served, now):
-                served = now
-                self.unwritten = True
-                self._due(slot)
-            self._served[slot] = served
-        self._looking = bool(self._served)
-        if self._looking:
-            self._look_later()

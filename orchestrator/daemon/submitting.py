@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.daemon import runprograms
+from orchestrator.daemon.codecheck import Code
 from orchestrator.daemon.runner import Runner
 from orchestrator.errors import RequestFailed
 from orchestrator.model import jobs as attributes
@@ -51,7 +52,7 @@ def is_repeated(runner: Runner, job: Job, params: Params, run: Run) -> bool:
     Whoever names a run may say it again after a daemon that died before it answered.
     """
     bad: list[str] = []
-    template = _template(job, params, bad)
+    template = _template(job, (), params, bad)
     template["g_service_id"] = run.id
     template["g_work_path"] = _work_path(runner, job, template)
     wishes = dict(_wishes(params.get("after") or (), bad))
@@ -65,7 +66,7 @@ def is_repeated(runner: Runner, job: Job, params: Params, run: Run) -> bool:
 
 
 def make(
-    runner: Runner, job: Job, params: Params, *, scheduled: bool = False
+    runner: Runner, job: Job, code: Code, params: Params, *, scheduled: bool = False
 ) -> tuple[Run, Mapping[str, RunState]]:
     """Return the run that is asked for, and how those ended that it waits for and that are over.
 
@@ -73,7 +74,7 @@ def make(
         RequestFailed: It cannot be; the message tells every reason.
     """
     bad: list[str] = [f"there is no {word!r} in a submit" for word in params.keys() - _KNOWN]
-    template = _template(job, params, bad)
+    template = _template(job, (*job.required, *code.required), params, bad)
     run_id = _id(runner, params, template, bad)
     priority = _priority(job, params, bad)
     after, over = _after(runner, job, params.get("after") or (), bad)
@@ -87,14 +88,20 @@ def make(
         job=job,
         priority=priority,
         after=after,
-        request={"template": template, "run_dir": run_dir},
+        request={
+            "template": template,
+            "run_dir": run_dir,
+            "service": code.service,
+            "handler": code.handler,
+            "code": {"snapshot": code.snapshot},
+        },
         submitted=time.time(),  # noqa: TID251 - shown to people
         scheduled=scheduled,
     )
     return run, over
 
 
-def _template(job: Job, params: Params, bad: list[str]) -> dict[str, Any]:
+def _template(job: Job, required: Sequence[str], params: Params, bad: list[str]) -> dict[str, Any]:
     """Return all attributes of the run by the names that hooks know them by."""
     made: dict[str, Any] = {
         "g_work_path": None,
@@ -119,7 +126,7 @@ def _template(job: Job, params: Params, bad: list[str]) -> dict[str, Any]:
         made["s_service_args"] = {**made["s_service_args"], **added}
     except ValueError as error:
         bad.append(str(error))
-    missing = [name for name in job.required if made.get(name) in (None, "")]
+    missing = [name for name in dict.fromkeys(required) if made.get(name) in (None, "")]
     if missing:
         bad.append(f"it lacks {', '.join(missing)}")
     return made
