@@ -17,13 +17,11 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from orchestrator.component import (
     calls,
-    configstore,
     configuration,
     control,
     hooks,
@@ -32,15 +30,15 @@ from orchestrator.component import (
     positions,
     serving,
     signals,
+    surroundings,
 )
 from orchestrator.component import service as services
-from orchestrator.component.configstore import Store, StoreError
 from orchestrator.component.control import Call, Link
 from orchestrator.component.errors import SetupError
 from orchestrator.component.instance import Instance
 from orchestrator.component.loader import Code
 from orchestrator.component.loop import Loop
-from orchestrator.component.registry import Declared, MetaService
+from orchestrator.component.registry import MetaService
 from orchestrator.component.service import CommonService
 from orchestrator.component.threads import Threads
 from orchestrator.errors import ExitCode
@@ -117,19 +115,6 @@ def _defined(what: object) -> str:
     return f"{file}:{line}: "
 
 
-def _store(where: str, base_dir: Path) -> Store:
-    """Return the configuration store; what cannot be used is none, except a file of others."""
-    store = configstore.opened(where, base_dir)
-    try:
-        store.write("component", {})
-    except StoreError as error:
-        if where != "sqlite":
-            raise SetupError(str(error)) from error
-        logger.warning("%s; what is set for it is not heeded", error)
-        return configstore.MemoryStore()
-    return store
-
-
 class _Host:
     def __init__(
         self, instance: Instance, code: Code, cls: type[CommonService], link: Link | None
@@ -153,7 +138,8 @@ class _Host:
     def serve(self) -> int:
         """Make and start the service, then wait; return the exit code."""
         try:
-            self._hook = self._surroundings()
+            self._hook = surroundings.provide(self._instance, self._path)
+            hooks.when_refreshed(self._refresh)
             self._start()
             if notify.sign_every():
                 faulthandler.enable()  # The watchdog's ABRT shows where it hangs.
@@ -174,31 +160,6 @@ class _Host:
 
     # ------------------------------------------------------------- the service's life
 
-    def _surroundings(self) -> Any:
-        """Return the hook of this process, with what it asks and what it makes."""
-        mistakes: list[str] = []
-        told = self._instance.surroundings
-        found = configuration.replaced(
-            {"store": told.store, "contexts": told.contexts, "services": told.services},
-            os.environ,
-            mistakes,
-        )
-        if mistakes:
-            raise SetupError(mistakes)
-        hooks.use_store(_store(found["store"], self._instance.base_dir))
-        MetaService.declared = Declared(found["contexts"], found["services"])
-        if self._link is not None:
-            hooks.use_link(self._link.path)
-        hooks.when_refreshed(self._refresh)
-        try:
-            hook = MetaService().build_hook()
-        except SetupError:
-            raise
-        except Exception as error:  # user code may raise anything
-            raise SetupError(f"cannot make the hook: {self._place(error)}") from error
-        hooks.use_hook(hook)
-        return hook
-
     def _start(self) -> None:
         instance = self._instance
         mistakes: list[str] = []
@@ -206,9 +167,8 @@ class _Host:
         if mistakes:
             raise SetupError([f"configuration: {mistake}" for mistake in mistakes])
         on = {"enabled": True}
-        link = self._link.path if self._link is not None else ""
         shown = {**on, **instance.config}
-        given = hooks.Given(instance.name, {**on, **config}, instance.manifests, shown, link)
+        given = hooks.Given(instance.name, {**on, **config}, instance.manifests, shown, self._path)
         try:
             with hooks.giving(given):
                 service = self._class(self._hook)
@@ -375,6 +335,10 @@ class _Host:
         os.close(self._ended)
 
     # ------------------------------------------------------------- words
+
+    @property
+    def _path(self) -> str:
+        return self._link.path if self._link is not None else ""
 
     @property
     def _name(self) -> str:
