@@ -68,6 +68,8 @@ def _add(
     settings: dict[str, Any] = {"terminal_width": _WIDTH}
     if command.rest:
         settings["ignore_unknown_options"] = True
+    if command.literal:
+        settings["allow_interspersed_args"] = False
     application.command(command.name, help=command.help, context_settings=settings)(
         _signed(accept, parameters)
     )

@@ -56,6 +56,7 @@ class Command:
 
     `quick` lets the small parser take it; `shared` says that the global options may stand
     after it too; `rest` collects unknown options and what follows them into that parameter.
+    With `literal` no option of ours stands behind the first word.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Command:
     quick: bool = True
     shared: bool = True
     rest: str = ""
+    literal: bool = False
 
 
 def _flag(name: str, flags: str, text: str) -> Parameter:
@@ -612,6 +614,24 @@ COMMANDS: tuple[Command, ...] = (
         quick=False,
         shared=False,
         rest="words",
+    ),
+    Command(
+        "admin",
+        "Run an administration command of a package component, or list them.",
+        "orchestrator.cli.admin:admin",
+        (
+            Parameter("name", "A component, or one of its instances.", metavar="NAME"),
+            Parameter(
+                "words",
+                "The command and its arguments; `-c ARG` may stand before it.",
+                multiple=True,
+                metavar="COMMAND",
+            ),
+            _SET,
+        ),
+        quick=False,
+        rest="words",
+        literal=True,
     ),
     Command(
         "doctor",

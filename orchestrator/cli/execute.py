@@ -22,6 +22,8 @@ from orchestrator.process import Order, Setup
 
 _SECRET = re.compile(r"\$\{settings\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
+_SETTING = "ORCH_SETTING_"
+
 
 def execute(session: Session, *, name: str, words: tuple[str, ...]) -> int:
     """Become a command with the environment, directory, user and limits of an instance."""
@@ -30,12 +32,21 @@ def execute(session: Session, *, name: str, words: tuple[str, ...]) -> int:
     if not words:
         raise UsageError(f"say what to run as {name}: orch exec {name} COMMAND")
     wanted = topology.read(session, settings={}, imports=False)
-    component = _one(name, wanted.locked.lock.components)
-    environment = _with_secrets(component.environment, wanted.locked.secrets)
+    become(words, one(name, wanted.locked.lock.components), wanted.locked.secrets)
+
+
+def become(words: tuple[str, ...], component: Component, secrets: Mapping[str, str]) -> NoReturn:
+    """Become a command with the environment, directory, user and limits of an instance.
+
+    Raises:
+        OrchestratorError: It cannot be started, or a secret has no value.
+    """
+    environment = _with_secrets(component.environment, secrets)
+    named = {f"{_SETTING}{one}": secrets[one] for one in component.secrets if one in secrets}
     _become(
         Order(
             argv=words,
-            environment={**_terminal(), **component.inherited, **environment},
+            environment={**_terminal(), **component.inherited, **environment, **named},
             working_dir=component.working_dir,
             umask=component.umask,
             setup=Setup(
@@ -58,15 +69,21 @@ def built(directory: Path, info: Mapping[str, object]) -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OrchestratorError(f"cannot use {directory}: {error}; build it again") from error
     given = {
-        key.removeprefix("ORCH_SETTING_"): value
+        key.removeprefix(_SETTING): value
         for key, value in os.environ.items()
-        if key.startswith("ORCH_SETTING_")
+        if key.startswith(_SETTING)
     }
     environment = {**os.environ, **_with_secrets(declared, given)}
     _become(Order(tuple(command), environment, str(info.get("working_dir") or "")))
 
 
-def _one(word: str, components: Mapping[str, Component]) -> Component:
+def one(word: str, components: Mapping[str, Component]) -> Component:
+    """Return the one instance that a word means.
+
+    Raises:
+        UnknownName: It means none.
+        UsageError: It means several.
+    """
     chosen = names.select((word,), components)
     if len(chosen) > 1:
         raise UsageError(f"{word} is {len(chosen)} instances; name one of {', '.join(chosen[:8])}")

@@ -36,10 +36,11 @@ _INSPECT = (sys.executable, "-m", "orchestrator.component.inspect")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A lock that is good, and its plain form for the daemon."""
+    """A lock that is good, its plain form for the daemon, and what the code of components told."""
 
     locked: config.Locked
     plain: dict[str, Any]
+    models: Mapping[str, Any]
 
 
 def read(
@@ -72,7 +73,7 @@ def read(
     )
     models = _models(draft.handlers) if imports else None
     locked = config.lock(draft, models)
-    return Wanted(locked, plain.encode(locked.lock))
+    return Wanted(locked, plain.encode(locked.lock), models or {})
 
 
 def write_first(lock: Lock) -> None:

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from orchestrator.component.admin import Administrator, Command, CommandArg
     from orchestrator.component.confobjects import Configuration, ConfigurationManager
     from orchestrator.component.errors import (
         ComponentError,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from orchestrator.component.workflow import Component
 
 __all__ = [
+    "Administrator",
+    "Command",
+    "CommandArg",
     "CommonService",
     "Component",
     "ComponentError",
@@ -82,6 +86,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Administrator": "admin",
+    "Command": "admin",
+    "CommandArg": "admin",
     "Component": "workflow",
     "ComponentFailed": "starting",
     "ConfField": "fields",

@@ -135,7 +135,7 @@ def described(confs: Iterable[Configuration], component: Any, request: Request) 
     given = {name: exactjson.load(one) for name, one in (request.get("settings") or {}).items()}
     settings.provide(given)
     try:
-        manager, hook = _settings_of(str(request.get("package") or ""))
+        manager, hook = settings_of(str(request.get("package") or ""))
         answer: dict[str, Any] = {"configurations": answers, "settings": None, "hook": None}
         if manager is not None:
             answer["settings"] = sorted(type(manager).fields) or sorted(given)
@@ -195,7 +195,7 @@ def _dumped(
         raise ConfigurationError(f"{place}cannot keep {conf.fullname}: {error}") from error
 
 
-def _settings_of(package: str) -> tuple[SettingsManager | None, Hook | None]:
+def settings_of(package: str) -> tuple[SettingsManager | None, Hook | None]:
     """Return the manager of a service's settings and what propagates them, where there are any.
 
     They are in `admin/settings.py` beside the component's package, or in that package.

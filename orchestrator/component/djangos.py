@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.component.errors import SetupError
@@ -61,6 +61,16 @@ def collect_static() -> None:
     settings = importlib.import_module("django.conf").settings
     if settings.STATIC_ROOT and "django.contrib.staticfiles" in settings.INSTALLED_APPS:
         command("collectstatic", "--no-input", "--verbosity", "1")
+
+
+def command_line(words: Sequence[str]) -> None:
+    """Run one of Django's own commands as `manage.py` does, with its words.
+
+    Raises:
+        SystemExit: As Django ends it.
+    """
+    management = importlib.import_module("django.core.management")
+    management.execute_from_command_line(["django", *words])
 
 
 def command(*words: str) -> None:

@@ -84,8 +84,8 @@ def inspect_package(request: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `file`; `declared`, the name that its COMPONENT has in its own code; `exposed`, which of
-        CONF, CONFIGURATION, Client and Mock there are. An `error` has a `fault`: import, wrong,
-        or what is missing.
+        CONF, CONFIGURATION, Client and Mock there are; `commands`, name, help and usage of its
+        administration's. An `error` has a `fault`: import, wrong, admin, or what is missing.
     """
     packages = importlib.import_module("orchestrator.component.packages")
     try:
@@ -95,9 +95,22 @@ def inspect_package(request: dict[str, Any]) -> dict[str, Any]:
     if mistake := package.mistake():
         fault = "wrong" if package.value is not None else package.wanted
         return {"error": {**streams.error(SetupError(mistake)), "fault": fault}}
+    administration = importlib.import_module("orchestrator.component.admin")
+    declared = package.declared  # Before it is called as in the topology.
+    service, _, name = str(request["name"]).partition(".")
+    try:
+        component = package.component(service, name)
+    except SetupError as error:
+        return {"error": {**streams.error(error), "fault": "wrong"}}
+    try:
+        administrator = administration.of_package(request["package"], service)
+        commands = administration.described(administrator, component)
+    except SetupError as error:
+        return {"error": {**streams.error(error), "fault": "admin"}}
     return {
         "file": package.marker.__file__,
-        "declared": package.declared,
+        "commands": commands,
+        "declared": declared,
         "exposed": [name for name in packages.EXPOSED if package.exposed(name) is not None],
     }
 

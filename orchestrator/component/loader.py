@@ -14,6 +14,7 @@ import itertools
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ Stamp = tuple[int, int, int]
 _EXTENSIONS = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 _LIBRARY = f"{Path(os.__file__).parent}/"
 _RUNTIME = frozenset({"orchestrator", "__main__", "__mp_main__"})
+_OURS = f"{Path(__file__).parent}/"
 _NOT_OURS = frozenset({"__pycache__", "site-packages", "node_modules"})
 
 _COMPILED: dict[str, tuple[bytes, CodeType]] = {}
@@ -460,6 +462,23 @@ class failures:  # noqa: N801 - reads as a statement: with failures(...)
 def place(error: BaseException, root: str | None = None) -> str:
     """Return `file:line: Type: message` for an error, at its innermost frame below `root`."""
     return "".join(_located(error, root))
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return the one error in a group of one: the group is ours, the error the user's."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback of an error from the first frame on that is not ours."""
+    error = cause(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    shown = error.with_traceback(trace or error.__traceback__)
+    return "".join(traceback.format_exception(shown)).rstrip()
 
 
 def _located(error: BaseException, root: str | None) -> tuple[str, str]:

@@ -16,11 +16,10 @@ import logging
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from orchestrator.component import (
@@ -245,8 +244,8 @@ def _configure(component: Component, described: Instance) -> None:
 
 def _tell(component: Component, error: BaseException) -> None:
     """Say what ended the component: in the log, in its status, and to who started it."""
-    error = _cause(error)
-    text = "".join(traceback.format_exception(error.with_traceback(_users(error)))).rstrip()
+    error = loader.cause(error)
+    text = loader.traceback_text(error)
     place = " ".join(loader.place(error).split())
     notify.send(f"X_ORCH_ERROR=Error caught in component {component.full_name}: {place}")
     logger.critical("Error caught in component '%s':\n%s", component.full_name, text)
@@ -256,24 +255,6 @@ def _tell(component: Component, error: BaseException) -> None:
         told = {"type": f"{kind.__module__}:{kind.__qualname__}", "text": text}
         with os.fdopen(int(descriptor), "w", encoding="utf-8") as errors:
             json.dump(told, errors)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the one error in a group of one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def _users(error: BaseException) -> TracebackType | None:
-    """Return the traceback from the first frame on that is not ours; all, if each is."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
-        trace = trace.tb_next
-    return trace or error.__traceback__
-
-
-_OURS = f"{Path(__file__).parent}/"
 
 
 def _offer(link: control.Link, python_path: Iterable[str]) -> None:

@@ -21,6 +21,7 @@ from orchestrator.component import (
     background,
     control,
     instance,
+    loader,
     logs,
     notify,
     observing,
@@ -155,7 +156,7 @@ def _work(described: Instance, ready: Assembly) -> int:
         if main is not None:
             linger = LINGER_AFTER_MAIN
     except Exception as error:  # main is user code
-        logger.critical("The component failed", exc_info=_cause(error))
+        logger.critical("The component failed", exc_info=loader.cause(error))
         return ExitCode.FAILED
     finally:
         if ready.link is not None:
@@ -188,13 +189,6 @@ def _level(text: str) -> str:
     if text.isdecimal() or text.upper() in known:
         return text
     raise SetupError(f"unknown log level {text!r}; there are {', '.join(known)}")
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the one error in a group of one: the group is ours, the error the user's."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _told(name: str, error: SetupError) -> str:

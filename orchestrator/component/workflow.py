@@ -210,6 +210,8 @@ class Component:
         """
         from orchestrator.component import starting  # noqa: PLC0415 - who is built elsewhere needs none of it
 
+        if self.is_done("build") and self.conf_dir_path is not None:
+            return self.conf_dir_path
         if base_dir is None and self._base_dir is None:
             raise ComponentError(f"cannot build {self.full_name}: give a base directory")
         base = Path(base_dir).absolute() if base_dir is not None else self._base_dir
@@ -237,10 +239,19 @@ class Component:
         return self.step("initialize", self.initialize)
 
     def initialize_django_files(self, with_db: bool = True, with_static: bool = True) -> None:
-        """Migrate Django's databases and collect its static files, where it has them."""
+        """Migrate Django's databases and collect its static files, where it has them.
+
+        Raises:
+            SetupError: It has no Django, or that failed.
+        """
         from orchestrator.component import djangos  # noqa: PLC0415 - few have Django
 
         self.setup()
+        if self._django() is None:
+            raise SetupError(
+                f"cannot make Django's files: {self.full_name} configures no Django; give it "
+                "django_d, or a CONF with the field DJANGO"
+            )
         if with_db:
             djangos.migrate()
         if with_static:

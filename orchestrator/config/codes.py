@@ -445,6 +445,11 @@ CODES: dict[str, Code] = {
         "`orch up --mock NAME` runs what the component's package exposes as `Mock` in its place: "
         "a class, an object or a function, as COMPONENT may be one.",
     ),
+    "ORC455": Code(
+        "administration cannot be loaded",
+        "The commands of a service are in `admin/commands.py`: an `Administrator`, a class of "
+        "such, or functions `cmd_*`. Its import failed, or a `Command` has no function.",
+    ),
     # Reloads
     "ORC330": Code(
         "command cannot be exchanged in place",

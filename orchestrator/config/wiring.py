@@ -30,7 +30,13 @@ Spot = tuple[str, str]
 
 _LOADING = re.compile(r"^cannot load the \w+[^:]*: ")
 
-_FAULTS = {"import": "ORC450", "COMPONENT": "ORC451", "wrong": "ORC452", "Mock": "ORC454"}
+_FAULTS = {
+    "import": "ORC450",
+    "COMPONENT": "ORC451",
+    "wrong": "ORC452",
+    "Mock": "ORC454",
+    "admin": "ORC455",
+}
 """What is wrong with a package: its import, what is missing in it, or what that is."""
 
 _PAIRS = {

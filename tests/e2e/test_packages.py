@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.scenario import Scenario, eventually, exits, no_traceback, orch, says
+from tests.e2e.test_output import fits
 
 CONF = """
 from orchestrator.component import ConfField, ConfigurationManager, FileConfField
@@ -273,3 +274,48 @@ def test_a_package_that_cannot_start_says_so_in_one_line(scenario: Scenario) -> 
     said = scenario.log("shop.api", "err").decode()
     assert "__component__.py:1: COMPONENT is 5, a int" in said
     assert "Traceback" not in said
+
+
+COMMANDS = """
+from orchestrator.component import Command, CommandArg
+
+COMMANDS = [Command("greet", args=[CommandArg("--loudly", action="store_true")])]
+
+
+def cmd_greet(component, parsed_args):
+    "Greet by the configuration."
+    greeting = component.conf.greeting
+    print(greeting.upper() if parsed_args.loudly else greeting, component.full_name)
+"""
+
+
+def test_a_service_administers_its_components(scenario: Scenario) -> None:
+    package(scenario)
+    scenario.write("", "shop/admin/__init__.py")
+    scenario.write(COMMANDS, "shop/admin/commands.py")
+    scenario.services(api(config={"greeting": "configured"}))
+    listed = scenario.step("listed", orch("admin", "--json"), exits(0)).json()
+    fits(listed, "admin")
+    assert {"component": "shop.api", "name": "greet", "help": "Greet by the configuration.",
+            "usage": "greet [--loudly]"} in listed  # fmt: skip
+    outcome = scenario.step("greets", orch("admin", "shop.api", "greet", "--loudly"), exits(0))
+    assert outcome.out == "CONFIGURED shop.api\n"
+    scenario.step("unknown", orch("admin", "shop.api", "gret"), exits(2), says("mean 'greet'"))
+    scenario.step("up", orch("up", "-d", "--wait"), exits(0))
+    scenario.step(
+        "refused",
+        orch("admin", "shop.api", "start"),
+        exits(1),
+        says(r"shop.api here: it runs already \(pid \d+\); orch restart shop.api"),
+    )
+
+
+def test_what_is_wrong_with_an_administration_is_said_at_validate(scenario: Scenario) -> None:
+    package(scenario)
+    scenario.write("", "shop/admin/__init__.py")
+    scenario.write("import nowhere\n", "shop/admin/commands.py")
+    scenario.services(api())
+    outcome = scenario.step(
+        "refused", orch("validate"), exits(1), says(r"commands\.py:1:1: error ORC455: .*nowhere")
+    )
+    no_traceback(scenario, outcome)
