@@ -11,8 +11,8 @@ in a process that does nothing else and ends then; whatever it prints goes to st
     digest, snapshot     the code, and the directory it is kept in; null when there is none
     service, handler     where they are, with their class; null when there is none
     required             what the job's own template asks for, by attribute
-    files                what was read, with time, size and inode: as long as these are the same
-                         the answer is
+    files                what was read and kept, with time, size and inode: as long as these are
+                         the same the answer is
     error                file, line and message of what is wrong, else null
 """
 
@@ -54,10 +54,10 @@ def examine(request: dict[str, Any]) -> dict[str, Any]:
         answer["handler"] = found.handler and found.handler.spec
         if found.template is not ServiceParamTemplate:
             answer["required"] = list(found.template.not_null_attr)
-        answer["files"] = _stamps(sources.taken)
         if request.get("snapshots"):
             digest, directory = code.keep(sources, Path(request["snapshots"]))
             answer |= {"digest": digest, "snapshot": str(directory)}
+        answer["files"] = sources.stamps
     except SetupError as error:
         answer["error"] = streams.error(error)
     except OSError as error:
@@ -75,18 +75,6 @@ def main() -> int:
         # Threads that the user's code has begun are in nobody's way.
         sys.stderr.flush()
         os._exit(0)
-
-
-def _stamps(paths: dict[str, bytes]) -> dict[str, tuple[int, int, int]]:
-    found = {}
-    for path in paths:
-        try:
-            status = Path(path).stat()
-        except OSError:
-            found[path] = (0, 0, 0)
-            continue
-        found[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
-    return found
 
 
 if __name__ == "__main__":

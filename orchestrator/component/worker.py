@@ -5,7 +5,8 @@ A run, in this order:
     its directory is made, the program copied into it, and it is the working directory
     build(), prepare_input_file()        of the service, if there is one
     before_watch_callback(instance)      of the handler, if it is watched
-    the program runs; file_change_callback(files, instance) at each interval, at each change
+    the program runs; file_change_callback(files, instance) at each interval and change, and
+                                         once more when it has ended
     after_watch_callback(files, instance), whatever has happened since before_watch_callback
     result.json
 
@@ -188,25 +189,24 @@ class Worker:
 
     def _follow(self) -> None:
         """Wait for the end of the program, or of our time; call back meanwhile."""
-        attendant, instance = self._attendant, self._instance
-        callback = getattr(self._handler, "file_change_callback", None)
-        watches = self._watch_began and callback is not None
-        if watches:
+        attendant = self._attendant
+        if not (self._watch_began and hasattr(self._handler, "file_change_callback")):
+            return
+        event: Event | None = None
+        while event is not Event.ENDED and not self._watch_stopped:
             attendant.listen()
-        due = time.monotonic() + self._order.interval
-        while True:
-            event = attendant.next(max(0.0, due - time.monotonic()) if watches else None)
-            if event in (Event.ENDED, Event.STOP):
-                return
-            if not watches or (event is Event.CHANGED and not attendant.has_changed):
-                continue
             due = time.monotonic() + self._order.interval
+            event = attendant.next(self._order.interval)
+            # A notice that came before we listened again tells nothing new.
+            while event is Event.CHANGED and not attendant.has_changed:
+                event = attendant.next(max(0.0, due - time.monotonic()))
+            if event is Event.STOP:
+                return
+            # Once more at the end: what the program did last is a change, too.
             with contextlib.suppress(HookFailed):
                 found = directory.listing(self._order.run_dir)
-                if self._call_back("file_change_callback", found, instance) == STOP_WATCHING:
-                    watches, self._watch_stopped = False, True
-            if watches:
-                attendant.listen()
+                returned = self._call_back("file_change_callback", found, self._instance)
+                self._watch_stopped = returned == STOP_WATCHING
 
     def _await_program(self) -> None:
         """Wait for the end of the program, however we came here."""

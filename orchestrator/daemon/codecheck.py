@@ -140,7 +140,7 @@ class CodeChecks:
             "service": service,
             "handler": handler,
             "python_path": python_path,
-            "base": directory,
+            "directory": directory,
             "names": names,
             "snapshots": str(store),
         }

@@ -159,7 +159,7 @@ def _told(run: Run, directory: str) -> dict[str, Any]:
         "attempt": run.attempt,
         "run_dir": request["run_dir"],
         "record_dir": directory,
-        "base": job.directory,
+        "directory": job.directory,
         "program": job.program,
         "argv": list(job.command) or None,
         "service": request.get("service"),

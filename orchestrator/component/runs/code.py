@@ -26,7 +26,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -42,6 +42,7 @@ from orchestrator.component.runs.templates import (
 )
 
 TREE = "tree"
+Stamp = tuple[int, int, int]
 NEIGHBOURS = 200
 """How many modules beside a single file are kept at most."""
 PACKAGE = 2000
@@ -139,6 +140,8 @@ class Sources:
         self.roots = tuple(f"{root.rstrip('/')}/" for root in both)
         self.taken: dict[str, bytes] = {}
         """By path: what was compiled."""
+        self.stamps: dict[str, Stamp] = {}
+        """By path: time, size and inode of each file that was read, as it was then."""
         self._tree = f"{snapshot}/{TREE}" if snapshot else None
 
     def is_ours(self, path: str) -> bool:
@@ -153,11 +156,17 @@ class Sources:
         """Tell whether the snapshot has a file."""
         return self._tree is not None and os.path.isfile(self._tree + path)  # noqa: PTH113
 
+    def read(self, path: str, file: str) -> bytes:
+        """Return what a file holds, and remember which one that was."""
+        with open(file, "rb") as opened:  # noqa: PTH123 - the stamp is of what is read
+            status = os.fstat(opened.fileno())
+            self.stamps[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+            return opened.read()
+
     def code(self, path: str) -> CodeType:
         """Return the code of a module."""
         is_kept = self.is_kept(path)
-        data = Path(f"{self._tree}{path}" if is_kept else path).read_bytes()
-        self.taken[path] = data
+        data = self.taken[path] = self.read(path, f"{self._tree}{path}" if is_kept else path)
         if is_kept:
             # So that a traceback shows the lines that ran, and not those of a later edit.
             lines = data.decode(errors="replace").splitlines(keepends=True)
@@ -280,9 +289,9 @@ def keep(sources: Sources, snapshots: Path) -> tuple[str, Path]:
     """
     kept = dict(sources.taken)
     for path in _others(sources):
-        with_content = _content(path)
-        if path not in kept and with_content is not None:
-            kept[path] = with_content
+        if path not in kept:
+            with suppress(OSError):  # It is gone again, or nobody may read it.
+                kept[path] = sources.read(path, path)
     digest = hashlib.sha256()
     for path, data in sorted(kept.items()):
         digest.update(f"{path}\0{len(data)}\0".encode() + data)
@@ -326,13 +335,6 @@ def _others(sources: Sources) -> Iterator[str]:
                 if name.endswith(".py") and count < PACKAGE:
                     count += 1
                     yield f"{directory}/{name}"
-
-
-def _content(path: str) -> bytes | None:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return None
 
 
 # ------------------------------------------------------------------ finding

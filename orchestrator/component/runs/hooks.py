@@ -97,7 +97,10 @@ class Calls:
             if all(known[key] == found[key] for key in ("hook", "type", "where")):
                 known["count"] += 1
                 return known
-        logger.error("%s failed\n%s", name, found["traceback"])
+        if isinstance(error, SetupError):  # Our own words are enough.
+            logger.error("%s failed: %s", name, error)
+        else:
+            logger.error("%s failed\n%s", name, found["traceback"])
         if len(self.errors) < KEPT:
             self.errors.append(found)
         return found

@@ -194,7 +194,7 @@ class WatcherHandler:
         """Called once, before the program starts."""
 
     def file_change_callback(self, file_list: list[str], instance: RunInstance) -> int | None:
-        """Called at each interval and when files have changed; -1 means: no more."""
+        """Called at each interval, when files have changed, and at the end; -1 means: no more."""
 
     def after_watch_callback(self, file_list: list[str], instance: RunInstance) -> None:
         """Called once at the end, however it came, with the files that there are then."""

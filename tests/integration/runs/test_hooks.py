@@ -382,3 +382,16 @@ def test_the_result_is_plain_data(jobs: Jobs) -> None:
     run = jobs.finish("pass", template={"g_output_file": "out"})
     assert json.loads(json.dumps(run.result)) == run.result
     assert os.listdir(run.place / "record") != []  # noqa: PTH208
+
+
+def test_what_the_program_does_last_is_told_as_a_change(jobs: Jobs) -> None:
+    jobs.write(
+        "watch.py",
+        """
+        class WatchHandler:
+            def file_change_callback(self, file_list, instance):
+                instance.set_progress("out.dat" in file_list and instance.exit_code == 0)
+        """,
+    )
+    run = jobs.finish("open('out.dat', 'w')", handler="watch.py", watcher={"interval": 3600})
+    assert run.result["progress"] == 1.0, run.log
