@@ -93,7 +93,7 @@ class System:
         self.runner = Runner(
             self.world, self.journal, self.place, lambda _runs: None, self._on_finished
         )
-        self.runner.submit_scheduled = lambda job: self._submit(job, scheduled=True)
+        self.runner.submit_scheduled = self._submit_scheduled
 
     def _on_finished(self) -> None:
         self.finished += 1
@@ -103,6 +103,9 @@ class System:
 
     def submit(self, job: str = "sim", **params: Any) -> str:
         return self._submit(self.runner.jobs[f"lab.{job}"], **params)
+
+    def _submit_scheduled(self, job: Job) -> None:
+        self._submit(job, scheduled=True)
 
     def _submit(self, job: Job, *, scheduled: bool = False, **params: Any) -> str:
         run, over = make(self.runner, job, NO_CODE, params, scheduled=scheduled)
