@@ -466,10 +466,12 @@ class FusedJournal(journals.Journal):
         self.host.burn()
         return written
 
-    def components(self, components: Iterable[Component], removed: Iterable[str] = ()) -> None:
+    def components(
+        self, components: Iterable[Component], removed: Iterable[str] = (), **received: Any
+    ) -> None:
         components = list(components)
         self.host.burn()
-        super().components(components, removed)
+        super().components(components, removed, **received)
         self.host.burn()
 
 

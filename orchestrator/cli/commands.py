@@ -8,7 +8,7 @@ nothing heavy: the quick path reads it on every call.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 UP_TIMEOUT = "10m"
 WAIT_TIMEOUT = "60s"
@@ -31,8 +31,7 @@ class Kind(enum.Enum):
     INTEGER = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """An option, or a positional argument when it has no flags.
 
     `default` is written as a user would write it. `multiple` collects every occurrence;
@@ -50,8 +49,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A verb.
 
     `quick` lets the small parser take it; `shared` says that the global options may stand

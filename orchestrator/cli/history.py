@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import collections
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from orchestrator.cli import dating, logfiles
 from orchestrator.cli.dating import SLACK
@@ -15,8 +15,7 @@ from orchestrator.model import units
 from orchestrator.wire.loglayout import Times
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """The last `lines` of those that match, from `since` to `until`; None: no such limit."""
 
     lines: int | None = None

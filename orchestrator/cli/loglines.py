@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from orchestrator.cli import screen
 
@@ -14,8 +13,7 @@ LONGEST = 1 << 20
 are marked: `|+` in the prefix, `"continued"` in JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(NamedTuple):
     """How lines are shown.
 
     `terminal` replaces invalid UTF-8, which a terminal could not show; anybody else gets

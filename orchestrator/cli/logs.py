@@ -6,7 +6,6 @@ who has which, and the files are as good as ever.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import select
@@ -52,7 +51,7 @@ def logs(
     if follow and choice.until is not None:
         raise UsageError("cannot use --until with --follow: what comes has no end")
     style = style_of(session, prefix=not no_prefix, coloured=session.screen.out_coloured)
-    style = dataclasses.replace(style, times=timestamps and not style.json, pattern=grep)
+    style = style._replace(times=timestamps and not style.json, pattern=grep)
     streams = ("stderr",) if stderr else ("stdout", "stderr")
     styles = {"stdout": style, "stderr": style}
 

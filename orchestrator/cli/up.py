@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Started:
-    """A daemon that answers, whether this command started it, and what writes the rest."""
+    """A daemon that answers, whether this command started it, and what writes the rest, once."""
 
     daemon: Client
     is_ours: bool
@@ -165,7 +165,7 @@ def _changed(locked: Locked, step: Step) -> list[dict[str, Any]]:
     found = []
     for path in step["changed"]:
         position = locked.origin(step["name"], path)
-        place = {} if position is None else dataclasses.asdict(position)
+        place = {} if position is None else position._asdict()
         found.append({"field": ".".join(path), **place})
     return found
 
@@ -192,14 +192,18 @@ def _detached(
         # Nobody asked for those that the file no longer has, so nobody waits for them.
         has_orphans = any(step["action"] == "orphan" for step in steps)
         transitions = progress.Transitions(session.screen)
-        outcome = daemon.wait_until(
-            condition,
-            timeout,
-            what="ready" if condition is client.ready else "started",
-            names=request.names or (tuple(lock.components) if has_orphans else ()),
-            at_first_failure=condition is client.ready,
-            seen=transitions.see,
-        )
+        try:
+            outcome = daemon.wait_until(
+                condition,
+                timeout,
+                what="ready" if condition is client.ready else "started",
+                names=request.names or (tuple(lock.components) if has_orphans else ()),
+                at_first_failure=condition is client.ready,
+                seen=transitions.see,
+                meanwhile=started.write,
+            )
+        finally:
+            started.write()
         for row in outcome.failed:
             session.screen.say(f"orch: {client.failure(row)}")
         if outcome.failed and is_ours and not stays:
@@ -213,6 +217,7 @@ def _attached(session: Session, request: _Request, attached: foreground.Foregrou
             if attached.was_interrupted:
                 raise KeyboardInterrupt
             steps = _apply_first(started, request)
+            started.write()
         _tell(session, request.wanted.locked, steps)
         return attached.follow(started.daemon, is_ours=started.is_ours)
 
@@ -241,7 +246,8 @@ def _daemon(session: Session, request: _Request, *, keeps: bool = False) -> Iter
                 is_ours = _finish(session, start)
             if daemon is None:
                 daemon = session.connect()
-        yield _Started(daemon, is_ours, lambda: topology.write(session, lock))
+        write = functools.cache(lambda: topology.write(session, lock))
+        yield _Started(daemon, is_ours, write)
     except BaseException as problem:
         if (
             daemon is not None
@@ -280,13 +286,7 @@ def _finish(session: Session, start: keeping.KeeperStart) -> bool:
     return True
 
 
-def _apply(
-    daemon: Client,
-    request: _Request,
-    *,
-    plan: bool = False,
-    meanwhile: Callable[[], None] | None = None,
-) -> list[Step]:
+def _apply(daemon: Client, request: _Request, *, plan: bool = False) -> list[Step]:
     return daemon.apply(
         request.wanted.plain,
         request.wanted.locked.secrets,
@@ -294,7 +294,6 @@ def _apply(
         names=request.names,
         no_deps=request.no_deps,
         remove_orphans=request.remove_orphans,
-        meanwhile=meanwhile,
     )
 
 
@@ -302,7 +301,7 @@ def _apply_first(started: _Started, request: _Request) -> list[Step]:
     """Apply to a daemon that may have just been started; tell why when it could not start."""
     is_ours = started.is_ours
     try:
-        return _apply(started.daemon, request, meanwhile=started.write)
+        return _apply(started.daemon, request)
     except DaemonUnreachable as problem:
         log = topology.base_dir_of(request.wanted.locked.lock) / "logging" / "orch.log"
         lines = client.last_lines(log, 1) if is_ours else []

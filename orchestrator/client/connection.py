@@ -22,6 +22,9 @@ REQUEST_TIMEOUT: Seconds = 60.0
 REPAIR_TIMEOUT: Seconds = 10.0
 """How long the keeper may take to put a daemon that died back in place."""
 
+QUIET: Seconds = 0.6
+"""After so long without news nothing is in a hurry; those of many starts come sooner."""
+
 _CHUNK = 1 << 18
 
 
@@ -140,15 +143,12 @@ class Client:
         method: str,
         params: Mapping[str, Any],
         timeout: Seconds,
-        meanwhile: Callable[[], None] | None = None,
         *,
         is_stream: bool = False,
     ) -> tuple[int, dict[str, Any]]:
         deadline = time.monotonic() + timeout
         number, line = self._talk.request(method, params, is_stream=is_stream)
         self._send(line, method, timeout)
-        if meanwhile is not None:
-            meanwhile()
         while not self._talk.is_answered(number):
             if self._at_end:
                 self._lost(method)
@@ -256,12 +256,8 @@ class Client:
         names: Sequence[str] = (),
         no_deps: bool = False,
         remove_orphans: bool = False,
-        meanwhile: Callable[[], None] | None = None,
     ) -> list[Step]:
-        """Make the system what `lock` says, or with `plan` tell only what that would do.
-
-        `meanwhile` is called between the request and its answer, while the daemon works.
-        """
+        """Make the system what `lock` says, or with `plan` tell only what that would do."""
         params = {
             "lock": lock,
             "secrets": dict(secrets),
@@ -270,7 +266,7 @@ class Client:
             "remove_orphans": remove_orphans,
             "names": list(names),
         }
-        _, result = self._request("apply", params, REQUEST_TIMEOUT, meanwhile)
+        _, result = self._request("apply", params, REQUEST_TIMEOUT)
         return cast("list[Step]", result["plan"])
 
     def explain(self, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -318,6 +314,7 @@ class Client:
         names: Sequence[str] = (),
         at_first_failure: bool = True,
         seen: Callable[[Row], None] | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Outcome:
         """Follow the instances until the condition holds for each.
 
@@ -328,6 +325,8 @@ class Client:
             names: Whom to follow; all when empty.
             at_first_failure: End as soon as one has failed, instead of when none is pending.
             seen: Called with every row that comes, the first ones included.
+            meanwhile: Called once when no news has come for `QUIET` seconds: while many are
+                being started, the processors have more urgent things to do.
 
         Raises:
             WaitTimeout: It took too long; the message names who was still awaited.
@@ -337,13 +336,18 @@ class Client:
         waiting = Waiting(condition, seen)
         watch = self.watch(names)
         waiting.begin(watch.rows)
+        pause = QUIET
         while waiting.pending and not (at_first_failure and waiting.failed):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 limit = units.format_duration(timeout)
                 awaited = describe(waiting.pending.values())
                 raise WaitTimeout(f"not {what} after {limit}: {awaited}")
-            for event in watch.wait(remaining):
+            events = watch.wait(min(remaining, pause))
+            if not events and pause < remaining:
+                meanwhile()
+                pause = timeout
+            for event in events:
                 waiting.take(event)
             if watch.at_end and waiting.pending:
                 if waiting.is_over:

@@ -195,6 +195,10 @@ class Api:
             alone=alone,
             remove_orphans=bool(params.get("remove_orphans")),
             dry=dry,
+            received={
+                lock.components[name].slot: one
+                for name, one in params["lock"]["components"].items()
+            },
         )
         if not dry:
             self.runner.apply(lock.jobs, lock.job_concurrency)

@@ -46,6 +46,9 @@ _COLUMNS = _WRITE.count("?")
 _RECORDS = "SELECT component.plain, slot.* FROM component LEFT JOIN slot USING (slot)"
 
 
+_NOTHING: Mapping[str, Any] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What the journal knows of a slot; `ended`: the process is dead, its tree may not be."""
@@ -151,8 +154,16 @@ class Journal:
         with self._writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
-    def components(self, components: Iterable[Component], removed: Iterable[str] = ()) -> None:
+    def components(
+        self,
+        components: Iterable[Component],
+        removed: Iterable[str] = (),
+        *,
+        received: Mapping[str, Any] = _NOTHING,
+    ) -> None:
         """Write the components as applied, and forget removed slots.
+
+        `received` are plain forms by slot that are at hand already.
 
         Raises:
             JournalError: They cannot be written; the journal is as it was.
@@ -160,7 +171,10 @@ class Journal:
         with self._writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO component VALUES (?, ?)",
-                ((c.slot, json.dumps(plain.encode(c))) for c in components),
+                (
+                    (c.slot, json.dumps(received.get(c.slot) or plain.encode(c)))
+                    for c in components
+                ),
             )
             gone = [(slot,) for slot in removed]
             connection.executemany("DELETE FROM component WHERE slot=?", gone)

@@ -528,10 +528,6 @@ def _await_system(link: socket.socket) -> tuple[dict[str, Any] | None, bytes]:
 
 async def _run(daemon: Daemon) -> None:
     daemon.recover()
-    # What is there now stays: keep the collector from walking it again and again.
-    gc.collect()
+    # What is there now stays: the collector need not walk it again and again.
     gc.freeze()
-    # The default, every 700 objects, takes a quarter of the time of a large start; what the
-    # daemon makes has no cycles to speak of.
-    gc.set_threshold(50_000, 10, 10)
     await daemon.serve()

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.daemon import health as healths
 from orchestrator.daemon import journal as journals
@@ -127,10 +128,12 @@ class Supervisor:
         alone: bool = False,
         remove_orphans: bool = False,
         dry: bool = False,
+        received: Mapping[str, Any] | None = None,
     ) -> tuple[changes.Operation, ...]:
         """Make the slots be `components`, run the chosen ones; return the plan.
 
-        Both are keyed by slot. With `dry` nothing is changed.
+        Both are keyed by slot, and so are the plain forms in which they were `received`. With
+        `dry` nothing is changed.
 
         Raises:
             JournalError: The journal cannot take it; nothing is changed.
@@ -149,12 +152,8 @@ class Supervisor:
         if dry:
             return plan
         # First, so that a full disk refuses the whole of it.
-        self.journal.components(
-            component
-            if slot in chosen or slot not in self.slots
-            else self.slots[slot].instance.component
-            for slot, component in components.items()
-        )
+        taken = [c for slot, c in components.items() if slot in chosen or slot not in self.slots]
+        self.journal.components(taken, received=received or {})
         for slot, component in components.items():
             self._leaving.pop(slot, None)
             if slot in chosen or slot not in self.slots:

@@ -698,7 +698,7 @@ def test_an_apply_that_the_journal_cannot_take_changes_nothing(
     system.apply(CALM)
     before = dict(system.supervisor.slots)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise JournalError("cannot write the journal: disk is full; free some space")
 
     with monkeypatch.context() as patch:
