@@ -14,7 +14,7 @@ from orchestrator.client.jobs import Jobs, Run
 from orchestrator.client.runs import JobRow
 from orchestrator.errors import ExitCode, TopologyError, UsageError
 from orchestrator.model import jobs as words
-from orchestrator.model.topology import RunCondition
+from orchestrator.model.jobs import RunCondition
 from orchestrator.model.units import Seconds
 
 _HEADER = ("JOB", "RUNNING", "QUEUED", "SCHEDULE", "PROGRAM")

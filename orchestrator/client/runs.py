@@ -15,8 +15,7 @@ from orchestrator.client.rows import Event, RunRow
 from orchestrator.errors import RequestFailed, UnknownName
 from orchestrator.model import jobs as words
 from orchestrator.model import names
-from orchestrator.model.jobs import RunState
-from orchestrator.model.topology import RunCondition
+from orchestrator.model.jobs import RunCondition, RunState
 
 UNFINISHED = tuple(state.value for state in RunState if not state.is_over)
 FINISHED = tuple(state.value for state in RunState if state.is_over)

@@ -17,13 +17,13 @@ from orchestrator.config.document import Declared, Document
 from orchestrator.config.report import Place, Report
 from orchestrator.model import graph, units
 from orchestrator.model import jobs as attributes
+from orchestrator.model.jobs import RunCondition
 from orchestrator.model.topology import (
     After,
     JobWatcher,
     Keep,
     Overlap,
     Retries,
-    RunCondition,
 )
 
 _SHARED = (

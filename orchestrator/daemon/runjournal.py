@@ -17,9 +17,9 @@ from typing import Any
 
 from orchestrator.errors import JournalError
 from orchestrator.model import plain, topology
-from orchestrator.model.jobs import RunResult, RunState
+from orchestrator.model.jobs import RunCondition, RunResult, RunState
 from orchestrator.model.phase import Process
-from orchestrator.model.topology import Job, RunCondition
+from orchestrator.model.topology import Job
 from orchestrator.supervision.retention import Over
 from orchestrator.supervision.runs import Intent, Run
 

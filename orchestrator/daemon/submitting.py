@@ -13,8 +13,8 @@ from orchestrator.daemon.codecheck import Code
 from orchestrator.daemon.runner import Runner
 from orchestrator.errors import RequestFailed
 from orchestrator.model import jobs as attributes
-from orchestrator.model.jobs import RunState
-from orchestrator.model.topology import Job, RunCondition
+from orchestrator.model.jobs import RunCondition, RunState
+from orchestrator.model.topology import Job
 from orchestrator.supervision.runs import Run
 
 Params = Mapping[str, Any]

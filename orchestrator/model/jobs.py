@@ -29,6 +29,14 @@ class RunState(enum.StrEnum):
 _OVER = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
 
 
+class RunCondition(enum.StrEnum):
+    """How a run that another waits for must have ended; `completed`: in whatever way."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    COMPLETED = "completed"
+
+
 class RunResult(enum.StrEnum):
     """Why the last try of a run ended: a closed set that users script against.
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.model import names
+from orchestrator.model.jobs import RunCondition
 from orchestrator.model.units import Bytes, Seconds
 
 Json = Any
@@ -122,14 +123,6 @@ class Reload(enum.StrEnum):
     RESTART = "restart"
     SIGNAL = "signal"
     NONE = "none"
-
-
-class RunCondition(enum.StrEnum):
-    """How a run that another waits for must have ended; `completed`: in whatever way."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    COMPLETED = "completed"
 
 
 class Overlap(enum.StrEnum):

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.model.jobs import RunResult, RunState
-from orchestrator.model.topology import Job, Overlap, RunCondition
+from orchestrator.model.jobs import RunCondition, RunResult, RunState
+from orchestrator.model.topology import Job, Overlap
 from orchestrator.model.units import Instant
 from orchestrator.supervision import policy
 

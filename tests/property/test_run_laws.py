@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from orchestrator.model.jobs import RunResult, RunState
-from orchestrator.model.topology import Backoff, Job, Keep, Overlap, Retries, RunCondition
+from orchestrator.model.jobs import RunCondition, RunResult, RunState
+from orchestrator.model.topology import Backoff, Job, Keep, Overlap, Retries
 from orchestrator.supervision import retention
 from orchestrator.supervision import runs as queues
 from orchestrator.supervision.retention import Over
