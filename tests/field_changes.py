@@ -16,10 +16,30 @@ from orchestrator.config import schema
 Fields = dict[str, Any]
 
 SLEEP: Fields = {"command": ["sleep", "1000"]}
-HANDLER = "def main(to_send, config):\n    import threading\n    threading.Event().wait()\n"
+CODE = """
+import threading
+
+from orchestrator.component import CommonService, Component
+
+def main(to_send, config):
+    threading.Event().wait()
+
+def init_function(to_send, states, config):
+    pass
+
+class Waiting(Component):
+    def run(self):
+        main(None, None)
+
+COMPONENT = Waiting("fields", "waiting")
+
+class Service(CommonService):
+    def run(self, hook=None):
+        self.app = self
+"""
 FILES = {
-    "one.py": HANDLER,
-    "two.py": HANDLER,
+    "one.py": CODE,
+    "two.py": CODE,
     "one.env": "A=1\n",
     "two.env": "A=2\n",
     "sub/x": "",
