@@ -217,6 +217,30 @@ def replace(order: Order) -> NoReturn:
         raise _spawn_error(error, order) from error
 
 
+def perform(order: Order, *, output: int) -> int:
+    """Run a program beside us to its end, as `replace` would start it; return its exit code.
+
+    What it prints goes to the descriptor `output`, its errors to our own.
+
+    Raises:
+        SpawnError: There is no room for another process.
+    """
+    sys.stdout.flush()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        raise _spawn_error(error, order) from error
+    if pid == 0:
+        try:
+            os.dup2(output, 1)
+            replace(order)
+        except SpawnError as error:
+            os.write(2, f"orch: {error}\n".encode())
+        finally:
+            os._exit(127)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def _set_up(setup: Setup) -> None:
     """Apply a set-up to this process."""
     if not setup:

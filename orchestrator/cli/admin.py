@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from orchestrator import config
+from orchestrator import config, process
 from orchestrator.cli import execute, topology
 from orchestrator.cli.session import Session
 from orchestrator.cli.topology import Wanted
@@ -41,6 +41,27 @@ def _run(session: Session, wanted: Wanted, name: str, words: tuple[str, ...]) ->
     _refuse_second(session, component, words)
     directory = str(_built(session, wanted, component))
     execute.become((*_PROGRAM, directory, *words), component, wanted.locked.secrets)
+
+
+def initialize(wanted: Wanted, words: tuple[str, ...]) -> None:
+    """Let the package components that `words` mean make the files that they need once.
+
+    Their configuration must have been built.
+
+    Raises:
+        OrchestratorError: One of them failed; those after it are not begun.
+    """
+    lock = wanted.locked.lock
+    for name in names.select(words, lock.components):
+        component = lock.components[name]
+        if component.package is None or not component.enabled:
+            continue
+        directory = topology.base_dir_of(lock) / config.build.directory_of(component)
+        command = (*_PROGRAM, str(directory), "initialize")
+        order = execute.order_of(command, component, wanted.locked.secrets)
+        code = process.perform(order, output=sys.stderr.fileno())
+        if code:
+            raise OrchestratorError(f"cannot initialize {name}: it ended with exit code {code}")
 
 
 def _list(session: Session, wanted: Wanted, name: str | None) -> int:

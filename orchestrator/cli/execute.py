@@ -41,23 +41,30 @@ def become(words: tuple[str, ...], component: Component, secrets: Mapping[str, s
     Raises:
         OrchestratorError: It cannot be started, or a secret has no value.
     """
+    _become(order_of(words, component, secrets))
+
+
+def order_of(words: tuple[str, ...], component: Component, secrets: Mapping[str, str]) -> Order:
+    """Return the order for a command in the surroundings of an instance.
+
+    Raises:
+        OrchestratorError: A secret has no value.
+    """
     environment = _with_secrets(component.environment, secrets)
     named = {f"{_SETTING}{one}": secrets[one] for one in component.secrets if one in secrets}
-    _become(
-        Order(
-            argv=words,
-            environment={**_terminal(), **component.inherited, **environment, **named},
-            working_dir=component.working_dir,
-            umask=component.umask,
-            setup=Setup(
-                user=component.user,
-                group=component.group,
-                nice=component.nice,
-                oom_score_adj=component.oom_score_adj,
-                no_new_privileges=component.no_new_privileges,
-                rlimits=component.rlimits,
-            ),
-        )
+    return Order(
+        argv=words,
+        environment={**_terminal(), **component.inherited, **environment, **named},
+        working_dir=component.working_dir,
+        umask=component.umask,
+        setup=Setup(
+            user=component.user,
+            group=component.group,
+            nice=component.nice,
+            oom_score_adj=component.oom_score_adj,
+            no_new_privileges=component.no_new_privileges,
+            rlimits=component.rlimits,
+        ),
     )
 
 

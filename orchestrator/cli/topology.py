@@ -50,12 +50,13 @@ def read(
     settings_files: Sequence[str] = (),
     scale: Mapping[str, int] | None = None,
     running: Mapping[str, int] | None = None,
+    mock: Sequence[str] = (),
     imports: bool,
 ) -> Wanted:
     """Read, check and lock the session's topology.
 
     `scale` and `running` are numbers of instances over those of the file; the second ones
-    may name components that are not there any more.
+    may name components that are not there any more. Of those in `mock` the Mock runs.
 
     Raises:
         TopologyError: It has mistakes; all of them are in the error.
@@ -69,6 +70,7 @@ def read(
         environment=session.environment,
         scale=scale or {},
         running=running or {},
+        mock=mock,
         keep_going=imports,
     )
     models = _models(draft.handlers) if imports else None

@@ -51,6 +51,7 @@ class _Request:
     no_deps: bool
     remove_orphans: bool
     early: keeping.KeeperStart | None = None
+    init: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ def up(
     settings: Mapping[str, str],
     settings_files: tuple[str, ...],
     no_import: bool,
+    mock: tuple[str, ...] = (),
+    init: bool = False,
     early: keeping.KeeperStart | None = None,
 ) -> int:
     """Bring the system up; see the table of commands for the options.
@@ -91,6 +94,7 @@ def up(
         settings=settings,
         settings_files=settings_files,
         scale=scale,
+        mock=mock,
         imports=not no_import,
     )
     lock = wanted.locked.lock
@@ -98,7 +102,7 @@ def up(
     naming.select(words, known)
     watched = naming.select((exit_code_from,), known) if exit_code_from else ()
     topology.warn(session, wanted.locked.warnings)
-    request = _Request(wanted, words, no_deps, remove_orphans, early)
+    request = _Request(wanted, words, no_deps, remove_orphans, early, init=init)
     if plan:
         return _plan(session, request)
     if detach or wait:
@@ -300,6 +304,10 @@ def _apply(daemon: Client, request: _Request, *, plan: bool = False) -> list[Ste
 def _apply_first(started: _Started, request: _Request) -> list[Step]:
     """Apply to a daemon that may have just been started; tell why when it could not start."""
     is_ours = started.is_ours
+    if request.init:
+        from orchestrator.cli import admin  # noqa: PLC0415 - few ask for it
+
+        admin.initialize(request.wanted, request.names)
     try:
         return _apply(started.daemon, request)
     except DaemonUnreachable as problem:

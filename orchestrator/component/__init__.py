@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.component.admin import Administrator, Command, CommandArg
+    from orchestrator.component.clients import client
     from orchestrator.component.confobjects import Configuration, ConfigurationManager
     from orchestrator.component.errors import (
         ComponentError,
@@ -81,6 +82,7 @@ __all__ = [
     "UnknownOutput",
     "WatcherHandler",
     "add_sigint_handler",
+    "client",
     "fetch",
     "get_logger",
 ]
@@ -110,6 +112,7 @@ _HOMES = {
     "ServiceProgramTemplate": "runs.templates",
     "WatcherHandler": "runs.templates",
     "add_sigint_handler": "signals",
+    "client": "clients",
     "fetch": "runs.inputs",
     "get_logger": "logs",
 }

@@ -17,6 +17,7 @@ def main(arguments: list[str]) -> int:
         return ExitCode.USAGE
     try:
         told = instance.from_directory(Path(arguments[0]))
+        instance.made_for(Path(arguments[0]))
         told.enter()
         component = packages.prepared(told)
         administrator = admin.of_package(told.handler, component.service_name)

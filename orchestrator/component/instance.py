@@ -74,6 +74,21 @@ class Instance:
                 raise SetupError(f"cannot enter {self.working_dir}: {error.strerror}") from error
 
 
+_running: tuple[Path, str] | None = None
+
+
+def made_for(directory: Path) -> None:
+    """Remember the built directory of the component that this process is made for."""
+    global _running  # noqa: PLW0603 - a process is made for one component
+    place = directory.absolute()
+    _running = place.parent.parent, place.name
+
+
+def running() -> tuple[Path, str] | None:
+    """Return base directory and stem of the component that this process is made for, if any."""
+    return _running
+
+
 def from_directory(directory: Path) -> Instance:
     """Read the directory of a built instance.
 

@@ -49,6 +49,7 @@ _HOSTS = {"package": "packages", "class": "hosting"}
 
 def run_directory(conf_dir: Path) -> int:
     """Run the built instance in `conf_dir` until it ends or is stopped; return the exit code."""
+    instance.made_for(conf_dir)
     return _run(conf_dir.name, lambda: instance.from_directory(conf_dir))
 
 

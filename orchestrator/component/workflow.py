@@ -107,12 +107,7 @@ class Component:
         Raises:
             SetupError: It is neither.
         """
-        found = conf.to_conf() if hasattr(conf, "to_conf") else conf
-        if not isinstance(found, Configuration):
-            raise SetupError(
-                f"the configuration of {self.full_name} is a {type(found).__name__}; "
-                "it must be a ConfigurationManager, or what its to_conf() returns"
-            )
+        found = configuration_of(conf, self.full_name)
         if not any(found is one for one in self.confs):
             self.confs.append(found)
 
@@ -327,6 +322,21 @@ class Component:
             if (value := getattr(conf, field, None)) is not None:
                 return value
         return None
+
+
+def configuration_of(conf: Any, owner: str) -> Configuration:
+    """Return a configuration object, also of its manager; `owner` has it.
+
+    Raises:
+        SetupError: It is neither.
+    """
+    found = conf.to_conf() if hasattr(conf, "to_conf") else conf
+    if not isinstance(found, Configuration):
+        raise SetupError(
+            f"the configuration of {owner} is a {type(found).__name__}; "
+            "it must be a ConfigurationManager, or what its to_conf() returns"
+        )
+    return found
 
 
 def home_of(component: Component) -> str:

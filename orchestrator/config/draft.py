@@ -70,6 +70,7 @@ def read(
     modules: Modules | None = None,
     scale: Mapping[str, int] | None = None,
     running: Mapping[str, int] | None = None,
+    mock: Sequence[str] = (),
     keep_going: bool = False,
 ) -> Draft:
     """Read a topology with its includes and check all that needs no handler code.
@@ -86,11 +87,12 @@ def read(
         scale: Numbers of instances by component, over those of the file.
         running: The same by full name, for what `scale` does not name; names that the file
             does not have are passed over.
+        mock: The components, or services, of which the Mock runs in the component's place.
         keep_going: Leave the mistakes to `lock`, which raises them with those that it finds.
 
     Raises:
         TopologyError: The topology has mistakes; it carries all of them, and the warnings.
-        UsageError: `project`, `settings` or `scale` ask for what cannot be.
+        UsageError: `project`, `settings`, `scale` or `mock` ask for what cannot be.
     """
     if project is not None and not names.is_name(project):
         raise UsageError(
@@ -100,7 +102,7 @@ def read(
     with source.collector_off():
         counts = scale or {}, running or {}
         given = Given(settings or {}, tuple(settings_files), modules)
-        draft = _read(path, dict(environment), project, given, counts)
+        draft = _read(path, dict(environment), project, given, counts, mock=mock)
     if not keep_going:
         Report(list(draft.found)).finish(draft.files)
     return draft
@@ -108,7 +110,7 @@ def read(
 
 def _read(
     path: Path, environment: Mapping[str, str], project: str | None, given: Given,
-    counts: tuple[Mapping[str, int], Mapping[str, int]],
+    counts: tuple[Mapping[str, int], Mapping[str, int]], *, mock: Sequence[str],
 ) -> Draft:  # fmt: skip
     found = Report()
     loaded = load.load(path, given=given, environment=environment, found=found)
@@ -130,6 +132,7 @@ def _read(
         for base, declared in loaded.components.items()
         if isinstance(declared.owner.value, dict)
     }
+    _mocked(lowered, mock)
     checks.presence(loaded, [one.file for one in loaded.sources if one.value is None], found)
     checks.effects(loaded, lowered, found)
     options = ((component.declared, component.options) for component in lowered.values())
@@ -193,6 +196,29 @@ def _request(component: Lowered) -> dict[str, Any]:
         "python_path": list(component.python_path),
         "mode": str(component.mode),
     }
+
+
+def _mocked(lowered: Mapping[str, Lowered], words: Sequence[str]) -> None:
+    """Let the Mock of components run in their place.
+
+    Raises:
+        UsageError: A word means no component, or one that is no package.
+    """
+    for word in words:
+        meant = [
+            one
+            for base, one in lowered.items()
+            if word in {base, one.declared.service, one.declared.component}
+        ]
+        packages = [one for one in meant if one.package is not None]
+        if not meant:
+            hint = report.did_you_mean(word, lowered)
+            message = f"cannot mock {word!r}: there is no such component; {hint}"
+            raise UsageError(message.rstrip("; "))
+        if not packages:
+            raise UsageError(f"cannot mock {word!r}: it is no package, so it has no Mock")
+        for one in packages:
+            one.package = f"{str(one.package).partition(':')[0]}:Mock"
 
 
 def _scaled(loaded: Document, scale: Mapping[str, int], *, complete: bool) -> dict[str, int]:
