@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo check lint format-check types layers test test-unprivileged redis faults bench docs format clean
+.PHONY: help venv demo check lint format-check types layers test test-unprivileged redis gnuplot faults bench docs format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,13 +43,18 @@ types: $(READY) ## Check the types with mypy, strict
 layers: $(READY) ## Check who may import whom
 	@$(BIN)/lint-imports --no-logo
 
-test: $(READY) redis ## Run every test, with coverage; root: as a user, and what concerns root
+test: $(READY) redis gnuplot ## Run every test, with coverage; root: as a user, and what concerns root
 	@$(BIN)/python tests/users.py all -n $(WORKERS)
 
 # A real server for the tests of kept states; without one they are skipped, and say so.
 redis:
 	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && apt-get install -qq -y redis-server >/dev/null 2>&1; } \
 		|| echo "redis-server is not installed and cannot be: tests that need it are skipped" >&2
+
+# What the example lab fits and draws with.
+gnuplot:
+	@command -v gnuplot >/dev/null || { test "$$(id -u)" = 0 && apt-get install -qq -y --no-install-recommends gnuplot-nox >/dev/null 2>&1; } \
+		|| echo "gnuplot is not installed and cannot be: tests that need it are skipped" >&2
 
 faults: $(READY) ## Play long games of random deaths (ORCH_SEED, ORCH_STEPS), and the soak
 	@$(BIN)/python -m pytest -q -m nightly -n $(WORKERS) tests/faults

@@ -113,6 +113,8 @@ def submission(
 
 
 def _conditions(after: After) -> dict[str, Any]:
+    if isinstance(after, Mapping):
+        return dict(after)
     wanted: dict[str, Any] = {}
     for one in after:
         if isinstance(one, Mapping):
@@ -243,6 +245,11 @@ class RunView:
         """What the job's hooks keep for everybody to read."""
         return self.row["custom"]
 
+    @property
+    def template(self) -> Mapping[str, Any]:
+        """Its attributes, those of the job included."""
+        return self.row["template"]
+
     def path(self, name: str = "") -> Path:
         """Return the path of a file in its run directory, or of the directory itself.
 
@@ -254,8 +261,9 @@ class RunView:
         return Path(self.row["run_dir"], name)
 
 
-After = Iterable[str | Mapping[str, str | Mapping[str, str]] | RunView]
-"""Runs that come first: ids or runs that must succeed, or `{id: "failed"}`."""
+Conditions = Mapping[str, str | Mapping[str, str]]
+After = Iterable[str | Conditions | RunView] | Conditions
+"""Runs that come first: ids or runs that must succeed, and `{id: "failed"}` for other ends."""
 
 
 class Following:

@@ -1,7 +1,11 @@
 """The shipped examples run as the README says; the exchange's result is right to the byte."""
 
+import json
 import re
+import shutil
 from pathlib import Path
+
+import pytest
 
 from tests.e2e import exchange_oracle
 from tests.e2e.scenario import Scenario, exits, no_traceback, nothing_runs, orch, says
@@ -42,6 +46,40 @@ def test_the_house_shows_what_it_measures_and_remembers_it(scenario: Scenario) -
         says("remembered 2 rooms", "the panel is up to date"),
         nothing_runs,
     )
+
+
+@pytest.mark.skipif(
+    shutil.which("gnuplot") is None, reason="gnuplot is not installed (Debian: gnuplot-nox)"
+)
+def test_the_lab_fits_its_curves_and_draws_them(scenario: Scenario) -> None:
+    scenario.copy(TOPOLOGIES / "lab.yaml")
+    folder = scenario.copy(TOPOLOGIES / "lab")
+    for name in ("result.json", "decay.svg"):
+        (folder / name).unlink(missing_ok=True)
+    outcome = scenario.step(
+        "up shows what the fits have found and ends by itself",
+        orch("-f", "lab.yaml", "up").within(120),
+        exits(0),
+        says("indium: not explained by 1", r"indium: 0\.8 s and 7\.\d s", "Wrote result.json"),
+        nothing_runs,
+    )
+    no_traceback(scenario, outcome)
+    found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    true = {"copper": [2.0], "indium": [0.8, 7.0], "silver": [5.0]}
+    assert found == {name: pytest.approx(lives, rel=0.1) for name, lives in true.items()}
+    drawn = (folder / "decay.svg").read_text(encoding="utf-8")
+    assert drawn.rstrip().endswith("</svg>")
+    assert all(f">{name}<" in drawn for name in true)
+    directories = sorted(path.parent.name for path in (folder / ".orch" / "runs").glob("*/*"))
+    assert directories == ["lab-fit"] * 4 + ["lab-plot"], "three simple fits, and one again"
+
+
+def test_the_decays_are_what_their_generator_writes(scenario: Scenario) -> None:
+    data = TOPOLOGIES / "lab" / "data"
+    done = scenario.command(["python3", str(data / "generate.py"), str(scenario.root)])
+    assert done.code == 0, str(done)
+    for path in data.glob("*.dat"):
+        assert (scenario.root / path.name).read_bytes() == path.read_bytes()
 
 
 def test_the_exchange_ends_with_the_right_result(scenario: Scenario) -> None:

@@ -122,6 +122,10 @@ def test_a_submission_has_all_that_was_said() -> None:
     }
 
 
+def test_conditions_may_be_a_map() -> None:
+    assert runs.submission("lab.sim", after={"one": "failed"})["after"] == {"one": "failed"}
+
+
 @pytest.mark.parametrize("template", [17, {3: 4}, ["input_file"]])
 def test_what_is_no_template_is_refused(template: Any) -> None:
     with pytest.raises(RequestFailed, match="a template is a mapping") as caught:
