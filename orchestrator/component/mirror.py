@@ -12,11 +12,13 @@ the newest row wins. A server that is away is tried again, and then has what it 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import logging
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from orchestrator.component.errors import SetupError
 from orchestrator.component.stores import TIMEOUT
@@ -29,6 +31,8 @@ BATCH = 500
 
 PENDING = 50_000
 """How many rows wait at most for a server that is away; the oldest are given up."""
+
+SCHEMES = ("redis", "rediss", "unix")
 
 PAUSES: tuple[Seconds, ...] = (0.2, 0.5, 1.0, 2.0, 5.0)
 """How long a server that is away is left alone, each time; then the last again."""
@@ -51,21 +55,25 @@ class Mirror:
     """
 
     def __init__(self, url: str, system: str) -> None:
-        where, _, key = url.partition("#")
-        try:
-            self._redis: Any = importlib.import_module("redis")
-        except ImportError as error:
+        self._url, _, key = url.partition("#")
+        if importlib.util.find_spec("redis") is None:
             raise SetupError(
                 "cannot mirror runs in Redis: its client is not installed; "
                 "pip install 'orch[redis]'"
-            ) from error
-        try:
-            self._client = self._redis.Redis.from_url(
-                where, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
             )
+        try:
+            parts = urlsplit(self._url)
+            _ = parts.port
         except ValueError as error:
-            # The URL itself may hold a password.
             raise SetupError(f"cannot mirror runs in Redis: {error}") from None
+        if parts.scheme not in SCHEMES:
+            # The URL itself may hold a password.
+            raise SetupError(
+                f"cannot mirror runs: expected {', '.join(f'{one}://' for one in SCHEMES)}, "
+                f"not {parts.scheme}://"
+            )
+        self._redis: Any = None
+        self._client: Any = None
         self._key = f"{key or f'orch:{system}'}:runs"
         self._changed = threading.Condition()
         self._pending: dict[str, Row | None] = {}
@@ -82,11 +90,15 @@ class Mirror:
         """Have the rows of runs removed soon; never waits."""
         self._add(dict.fromkeys(ids))
 
-    def close(self) -> None:
-        """Write what is unwritten, as far as that can be done soon, and end."""
+    def end(self) -> None:
+        """Write what is unwritten if the server is there, and end; never waits."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
+
+    def close(self) -> None:
+        """End, and wait for that for a little while."""
+        self.end()
         self._thread.join(LAST)
 
     def _add(self, rows: Mapping[str, Row | None]) -> None:
@@ -100,6 +112,11 @@ class Mirror:
             self._changed.notify()
 
     def _write_all(self) -> None:
+        # Here, because loading the client takes longer than anybody else may wait.
+        self._redis = importlib.import_module("redis")
+        self._client = self._redis.Redis.from_url(
+            self._url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
+        )
         while True:
             with self._changed:
                 while not self._pending and not self._is_closing:

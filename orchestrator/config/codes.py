@@ -493,6 +493,11 @@ CODES: dict[str, Code] = {
         "A component and a job of one service share a name, and commands could not tell which "
         "is meant.",
     ),
+    "ORC420": Code(
+        "no mirror of runs",
+        "`job_mirror` is the URL of a Redis server: redis://, rediss:// or unix://. What follows "
+        "a # begins the names of its keys. It may name settings, secret ones too, and no more.",
+    ),
     # Files of values, configurations
     "ORC430": Code(
         "file of values cannot be used",

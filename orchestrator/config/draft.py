@@ -58,6 +58,7 @@ class Draft:
     ends: tuple[wiring.End, ...]
     mentioned: frozenset[str]
     store: str
+    mirror: str | None
 
 
 def read(
@@ -149,6 +150,7 @@ def _read(
     ending = jobs.lower(loaded, lowering, found)
     wiring.check_shape(ends, table, mentioned, complete=complete, found=found)
     store = surroundings.store(loaded, found)
+    mirror = jobs.mirror(loaded, found)
     return Draft(
         found=tuple(found.found),
         handlers=(
@@ -174,6 +176,7 @@ def _read(
         ends=tuple(ends),
         mentioned=mentioned,
         store=store,
+        mirror=mirror,
     )
 
 

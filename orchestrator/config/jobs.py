@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import options, report
+from orchestrator.config import interpolate, options, report
 from orchestrator.config.components import Lowering
 from orchestrator.config.document import Declared, Document
+from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
 from orchestrator.model import graph, units
 from orchestrator.model import jobs as attributes
@@ -25,6 +26,8 @@ from orchestrator.model.topology import (
     Overlap,
     Retries,
 )
+
+_SERVERS = ("redis://", "rediss://", "unix://")
 
 _SHARED = (
     "user",
@@ -56,6 +59,23 @@ class LoweredJob:
     environment: dict[str, str]
     inherited: dict[str, str]
     options: dict[str, Any]
+
+
+def mirror(loaded: Document, found: Report) -> str | None:
+    """Return where the rows of runs are mirrored, with its secrets unnamed; None for nowhere."""
+    word = loaded.top.get("job_mirror")
+    if not isinstance(word, str):
+        return None
+    place = Place(loaded.root, loaded.top, "job_mirror")
+    for reference in interpolate.references(word) if isinstance(word, Template) else ():
+        if reference.namespace != "settings":
+            message = f"${{{reference.name}}} means nothing in `job_mirror`"
+            found.error("ORC420", message, place.of(reference.text), hint="name a setting")
+    if not word.startswith((*_SERVERS, "${")):
+        hint = "write redis://HOST/0#KEY, rediss://… or unix:///PATH"
+        # It may hold a password.
+        found.error("ORC420", "`job_mirror` is no URL of a Redis server", place, hint=hint)
+    return str(word)
 
 
 def lower(loaded: Document, lowering: Lowering, found: Report) -> dict[str, LoweredJob]:

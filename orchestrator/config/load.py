@@ -22,6 +22,7 @@ from orchestrator.config.source import Container, Source
 
 _ROOT_ONLY = (
     "name", "base_dir", "curve", "start_concurrency", "restart_rate", "job_concurrency",
+    "job_mirror",
     "settings_file",
     "config_store", "contexts", "default_services",
 )  # fmt: skip
@@ -341,7 +342,7 @@ class _Loader:
 
     def secrets(self, loaded: Document, place: Place, text: str, name: str) -> None:
         """Refuse secrets where others can read them: in command lines, paths and probes."""
-        if name in {"config", "config_store", "environment", "states"}:
+        if name in {"config", "config_store", "environment", "job_mirror", "states"}:
             return
         for reference in interpolate.references(text):
             setting = loaded.settings.get(reference.rest)
@@ -362,6 +363,7 @@ _TEMPLATED = (
     "working_dir",
     "states",
     "config_store",
+    "job_mirror",
 )
 """The fields in which addresses, `self` and secrets may be named."""
 

@@ -104,6 +104,7 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         groups=draft.groups,
         jobs={name: resolver.job(job) for name, job in draft.jobs.items()},
         job_concurrency=draft.document.top.get("job_concurrency"),
+        job_mirror=draft.mirror,
         start_concurrency=draft.document.top.get("start_concurrency", 64),
         restart_rate=float(draft.document.top.get("restart_rate", 20)),
     )

@@ -21,6 +21,7 @@ from typing import Any
 
 from orchestrator.daemon import explain as causes
 from orchestrator.daemon import grouping, rows, runrows
+from orchestrator.daemon.mirroring import Mirroring
 from orchestrator.daemon.reloads import Reloads
 from orchestrator.daemon.runcalls import RunCalls
 from orchestrator.daemon.runner import Runner
@@ -65,6 +66,7 @@ class Api:
         """Whether nobody has applied anything yet: who started this daemon is about to."""
         self.needs_descriptors: Callable[[int], None] = lambda _count: None
         self.retention: Callable[[Iterable[str]], None] = lambda _jobs: None
+        self.mirroring = Mirroring(runner)
         self.upgrade: Callable[[Session, int], None] = lambda _session, _number: None
         self._names: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,7 +96,9 @@ class Api:
             self._send(watching, value, slot)
 
     def publish_runs(self, runs: Iterable[Run]) -> None:
-        """Send the rows of changed runs to the streams that asked for them."""
+        """Send the rows of changed runs to the streams that asked for them, and to the mirror."""
+        runs = tuple(runs)
+        self.mirroring.put(runs)
         watching = [s for s in self.sessions if s.stream is not None and s.wants_runs]
         for run in runs:
             self.sequence += 1
@@ -104,7 +108,8 @@ class Api:
                 self._tell(wanting, value, None)
 
     def publish_removed_runs(self, run_ids: Iterable[str]) -> None:
-        """Tell the streams that runs are kept no longer."""
+        """Tell the streams, and the mirror, that runs are kept no longer."""
+        self.mirroring.forget(run_ids)
         watching = [s for s in self.sessions if s.stream is not None and s.wants_runs]
         for run_id in run_ids:
             self.sequence += 1
@@ -188,7 +193,9 @@ class Api:
         if not dry:
             self.refuse_when_stopping()
             self.needs_descriptors(sum(each.descriptors for each in components.values()))
-            self._remember(lock, _secrets(params.get("secrets") or {}))
+            secrets = _secrets(params.get("secrets") or {})
+            self.mirroring.use(lock.job_mirror, secrets)
+            self._remember(lock, secrets)
         plan = self.supervisor.apply(
             components,
             slots,

@@ -159,6 +159,8 @@ class Daemon:
         if self.supervisor.strays:
             self._look_outside()
         self.runner.recover()
+        secrets = apis.kept_secrets(Path(self._given["runtime_dir"]))
+        self.api.mirroring.recover(secrets)
         self.host.groups.keep_only(
             (
                 *(
@@ -223,6 +225,7 @@ class Daemon:
         logger.info("Ready: %d instances", len(self.supervisor.slots))
         await self._done.wait()
         await self.retention.close()
+        await asyncio.to_thread(self.api.mirroring.close)
         await self.pipes.close()
         self.api.publish_system("stopped")
         self.probes.close()

@@ -178,15 +178,17 @@ def _argv(component: Component, place: Place) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "orchestrator.component", conf)
 
 
+def revealed(text: str, secrets: Mapping[str, str]) -> str:
+    """Return a text with the secrets that it names."""
+    return _SECRET.sub(lambda found: secrets.get(found[1], found[0]), text)
+
+
 def _environment(
     component: Component, generation: int, place: Place, secrets: Mapping[str, str]
 ) -> dict[str, str]:
     environment = dict(component.environment)
     if component.secrets:
-        environment = {
-            name: _SECRET.sub(lambda found: secrets.get(found[1], found[0]), value)
-            for name, value in environment.items()
-        }
+        environment = {name: revealed(value, secrets) for name, value in environment.items()}
         if component.has_runtime:
             for name in component.secrets:
                 environment[f"ORCH_SETTING_{name}"] = secrets.get(name, "")

@@ -536,7 +536,8 @@ class Lock:
     `components` maps instance names to components, `jobs` the names of jobs to jobs, in the
     file's order. `topology` is the absolute path of the file it came from, `key` names the
     system's runtime directory. `job_concurrency`: how many runs there are at once; None: as
-    many as the machine has processors.
+    many as the machine has processors. `job_mirror`: the Redis server that has their rows; it
+    may name secrets.
     """
 
     name: str
@@ -548,6 +549,7 @@ class Lock:
     groups: Mapping[str, Group] = field(default_factory=_empty)
     jobs: Mapping[str, Job] = field(default_factory=_empty)
     job_concurrency: int | None = None
+    job_mirror: str | None = None
     start_concurrency: int = 64
     restart_rate: float = 20.0
     format: int = 1

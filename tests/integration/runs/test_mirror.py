@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,29 +13,24 @@ import pytest
 
 from orchestrator.component import SetupError, mirror
 from orchestrator.component.mirror import Mirror
+from tests import redis_server
 from tests.integration.runs.conftest import PATIENCE, eventually
 
 
 class Server:
-    """A Redis server on a unix socket, which can be away for a while."""
+    """A Redis server that can be away for a while."""
 
-    def __init__(self, program: str, place: Path) -> None:
-        self._path = place / "redis.sock"
-        self._argv = [program, "--port", "0", "--unixsocket", str(self._path), "--save", ""]
-        self._argv += ["--dir", str(place)]
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"unix://{self._path}"
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._running = contextlib.ExitStack()
+        self.url = ""
 
     def start(self) -> None:
-        self._path.unlink(missing_ok=True)
-        self._process = subprocess.Popen(self._argv, stdout=subprocess.DEVNULL)
-        eventually(self._path.exists)
+        self.url = self._running.enter_context(redis_server.running(self._place))
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self._running.close()
+        (self._place / "redis.sock").unlink(missing_ok=True)
 
     def client(self) -> Any:
         return pytest.importorskip("redis").Redis.from_url(self.url)
@@ -49,10 +43,7 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed; on Debian: apt-get install redis-server")
-    made = Server(program, tmp_path)
+    made = Server(tmp_path)
     made.start()
     yield made
     made.stop()
