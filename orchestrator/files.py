@@ -114,13 +114,17 @@ def private_dir(path: Path) -> Path:
 
 
 def make_dir(path: Path, mode: int = DIRECTORY_MODE) -> Path:
-    """Make a directory and its missing parents.
+    """Make a directory and its missing parents, all with this mode.
 
     Raises:
         OrchestratorError: It cannot be made.
     """
     try:
-        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        if not path.is_dir():
+            # Its own `parents` would make them as the umask has it.
+            for one in reversed([one for one in (path, *path.parents) if not _exists(one)]):
+                one.mkdir(mode=mode, exist_ok=True)
+            path.mkdir(mode=mode, exist_ok=True)
     except OSError as error:
         raise FileError("make the directory", path, error) from error
     return path

@@ -45,6 +45,8 @@ FILES = {
     "sub/x": "",
     "one.yaml": "kind: A",
     "two.yaml": "kind: B",
+    "one.conf.yaml": "a: 1\n",
+    "two.conf.yaml": "a: 2\n",
 }
 ADDRESSES = {"one": "tcp://127.0.0.1:17101", "two": "tcp://127.0.0.1:17102"}
 
@@ -77,6 +79,7 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "connections": _on("connections", {"out": {"a": "one"}}, {"out": {"a": "two"}}),
     "states": _on("states", {"out": {"a": "one"}}, {"out": {"a": "two"}}),
     "config": _on("config", {"depth": {"a": 1}}, {"depth": {"a": 2}}),
+    "config_file": _on("config_file", "one.conf.yaml", "two.conf.yaml"),
     "environment": _on("environment", {"A": "1"}, {"A": "2"}),
     "env_file": _on("env_file", "one.env", "two.env"),
     "inherit_env": _on("inherit_env", True, ["PATH"]),

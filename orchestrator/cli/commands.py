@@ -533,6 +533,23 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "config",
+        "Show what components are configured with, and what gave each value.",
+        "orchestrator.cli.config:config",
+        (
+            Parameter(
+                "words",
+                "Services or components; or set NAME KEY=VALUE…, unset NAME KEY…, refresh NAME….",
+                multiple=True,
+                metavar="NAME",
+            ),
+            _SET,
+            _SETTINGS,
+            _NO_IMPORT,
+            _flag("no_refresh", "--no-refresh", "Do not reset the running service after set."),
+        ),
+    ),
+    Command(
         "graph",
         "Print who sends to whom, and who waits for whom.",
         "orchestrator.cli.graph:graph",

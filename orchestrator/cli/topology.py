@@ -239,6 +239,8 @@ def build(
                 session.screen.data(one.diff.rstrip("\n"))
         return ExitCode.FAILED if check and differences else ExitCode.DONE
     changes = files.write_tree(root, tree)
+    for directory in config.build.directories_of(lock, wanted.locked.configured):
+        files.make_dir(root / directory)
     session.screen.note(
         f"orch: {root}: {len(changes.written)} written, {len(changes.unchanged)} unchanged, "
         f"{len(changes.removed)} removed"

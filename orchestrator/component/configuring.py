@@ -20,6 +20,7 @@ from typing import Any
 from orchestrator.component import configuration, confobjects, loader, positions, settings
 from orchestrator.component.confobjects import Configuration
 from orchestrator.component.errors import ConfigurationError, SetupError
+from orchestrator.component.fields import DirConfField
 from orchestrator.component.settings import SettingsManager
 from orchestrator.wire import exactjson, typed
 
@@ -119,27 +120,44 @@ def described(confs: Iterable[Configuration], component: Any, request: Request) 
         confs: The configurations of a component.
         component: What `propagate_settings` is told of; None for none.
         request: `service`, `component` (the names of its instances within the service),
-            `base_dir`, `settings` (exact JSON by name), and `package`.
+            `base_dir`, `settings` (exact JSON by name), `package`, and `packages`: by the name
+            of a further package its configuration, None to look for one.
 
     Returns:
-        `configurations`: for each `fullname`, `type`, `file` and `fields`; a field has `plain`,
-        `line`, `value`, by instance `standard` where it has a standard path, and `set` when
-        the settings were propagated into it. `settings`: the names of the settings that are
-        declared, or None; `hook`: file and line of what propagates them.
+        `configurations`: for each `fullname`, `type`, `package` and `fields`; a field has
+        `plain`, `file`, `line`, `value`, by instance `standard` where it has a standard path,
+        `is_directory`, and `set` when the settings were propagated into it. `settings`: the
+        names of the settings that are declared, or None; `hook`: file and line of what
+        propagates them. `packages`: what is wrong with the configuration of a further package.
 
     Raises:
         SetupError: A hook failed, a value cannot be kept, or settings are missing.
     """
     every = list(confs)
-    answers = [_described(conf, request) for conf in every]
-    given = {name: exactjson.load(one) for name, one in (request.get("settings") or {}).items()}
-    settings.provide(given)
-    try:
+    owners: dict[int, str] = {}
+    mistakes: dict[str, str] = {}
+    for name, word in (request.get("packages") or {}).items():
+        try:
+            conf = _of_package(name, word)
+        except SetupError as error:
+            mistakes[name] = str(error)
+            continue
+        if conf is not None:
+            owners[id(conf)] = name
+            every += [conf] if all(conf is not other for other in every) else []
+    answers = [{**_described(conf, request), "package": owners.get(id(conf))} for conf in every]
+    given = settings.loaded(request.get("settings") or {})
+    with settings.provided(given):
         manager, hook = settings_of(str(request.get("package") or ""))
-        answer: dict[str, Any] = {"configurations": answers, "settings": None, "hook": None}
+        answer: dict[str, Any] = {
+            "configurations": answers,
+            "settings": None,
+            "hook": None,
+            "packages": mistakes,
+        }
         if manager is not None:
             answer["settings"] = sorted(type(manager).fields) or sorted(given)
-        if hook is None:
+        if hook is None or not request.get("package"):
             return answer
         answer["hook"] = _place_of(hook)
         before = [conf.to_dict() for conf in every]
@@ -149,13 +167,28 @@ def described(confs: Iterable[Configuration], component: Any, request: Request) 
             raise
         except Exception as error:  # user code may raise anything
             raise SetupError(f"propagate_settings failed: {loader.place(error)}") from error
-    finally:
-        settings.provide(None)
     for conf, old, made in zip(every, before, answers, strict=True):
         for name, value in conf.to_dict().items():
             if value != old[name] or type(value) is not type(old[name]):
                 made["fields"][name]["set"] = _dumped(conf, name, value)
     return answer
+
+
+def _of_package(name: str, word: str | None) -> Configuration | None:
+    """Return the configuration of a package: the one that is named, else CONF of its conf.py."""
+    full = (word or f"{name}.conf:CONF").replace(":", ".")
+    module = full.rpartition(".")[0]
+    try:
+        if word is None and importlib.util.find_spec(module) is None:
+            return None
+        found = confobjects.load_object(full)
+    except SetupError:
+        raise
+    except Exception as error:  # user code may raise anything
+        raise SetupError(f"cannot load {module}: {loader.place(error)}") from error
+    if not isinstance(found, Configuration):
+        raise SetupError(f"{full} is no configuration but a {type(found).__name__}")
+    return found
 
 
 def _described(conf: Configuration, request: Request) -> dict[str, Any]:
@@ -175,6 +208,7 @@ def _described(conf: Configuration, request: Request) -> dict[str, Any]:
             "value": _dumped(conf, name, getattr(conf, name), file, line),
             "file": file,
             "line": line,
+            **({"is_directory": True} if isinstance(field, DirConfField) else {}),
         }
     for instance in request.get("component") or ():
         conf.standard_configure(request["base_dir"], request["service"], instance)

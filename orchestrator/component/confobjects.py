@@ -437,7 +437,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return `{"fullname", "conf"}` of a file, the values with their types.
 
     A built file says by `secrets` which settings it leaves to the environment; what names one
-    is a text until then, which becomes what its field is.
+    is a text until then, which becomes what its field is. What it lists as `defaults` was the
+    code's own, and is left to what the code says now.
     """
     place = os.fspath(path)
     try:
@@ -452,7 +453,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigurationError(f"cannot use {place}: it is no file of a configuration")
     if not isinstance(found.get("conf"), dict):
         raise ConfigurationError(f"cannot use {place}: its `conf` is no map")
-    raw = found["conf"]
+    own = found.get("defaults") or ()
+    raw = {name: value for name, value in found["conf"].items() if name not in own}
     mistakes: list[str] = []
     filled = configuration.replaced(raw, os.environ, mistakes) if found.get("secrets") else raw
     values: dict[str, Any] = {}

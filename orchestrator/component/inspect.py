@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from orchestrator.component import handlers, loader, streams
+from orchestrator.component import handlers, loader, settings, streams
 from orchestrator.component.errors import SetupError
 from orchestrator.component.handlers import Handler
 
@@ -43,9 +43,12 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
             return answer
         if "class" in request:
             _service(request)
+            answer.update(_configurations([], None, request))
             return answer
         if "package" in request:
-            answer.update(inspect_package(request))
+            asked = request.get("configure") or {}
+            with settings.provided(settings.loaded(asked.get("settings") or {})):
+                answer.update(inspect_package(request))
             return answer
         handler = handlers.load(request["handler"], tuple(request.get("python_path") or ()))
         answer["file"] = handler.origin.file
@@ -53,6 +56,9 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         answer["config"] = handler.config.plain()
         answer["connections"] = _connections(handler)
         answer["states"] = _states(handler)
+        answer["config_model"] = handler.has_config_model
+        answer["setup_config"] = handler.setup_config is not None
+        answer.update(_configurations([], None, request))
     except SetupError as error:
         answer["error"] = streams.error(error)
     finally:
@@ -103,16 +109,33 @@ def inspect_package(request: dict[str, Any]) -> dict[str, Any]:
     except SetupError as error:
         return {"error": {**streams.error(error), "fault": "wrong"}}
     try:
+        configured = _configurations(component.confs, component, request)
+    except SetupError as error:
+        return {"error": {**streams.error(error), "fault": "configuration"}}
+    try:
         administrator = administration.of_package(request["package"], service)
         commands = administration.described(administrator, component)
     except SetupError as error:
         return {"error": {**streams.error(error), "fault": "admin"}}
     return {
+        **configured,
         "file": package.marker.__file__,
         "commands": commands,
         "declared": declared,
         "exposed": [name for name in packages.EXPOSED if package.exposed(name) is not None],
     }
+
+
+def _configurations(confs: list[Any], component: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Return what configurations there are, when the request asks for them."""
+    asked = request.get("configure")
+    if not asked:
+        return {}
+    configuring = importlib.import_module("orchestrator.component.configuring")
+    answer: dict[str, Any] = configuring.described(
+        confs, component, {**asked, "package": request.get("package")}
+    )
+    return answer
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ as ORCH_SETTING_<NAME>.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -184,6 +185,17 @@ def provide(values: Mapping[str, Any] | None, source: str = "the topology") -> N
     _provided = None if values is None else (values, source)
 
 
+@contextlib.contextmanager
+def provided(values: Mapping[str, Any]) -> Iterator[None]:
+    """Let managers that are made meanwhile have these values."""
+    before = _provided
+    provide(values)
+    try:
+        yield
+    finally:
+        provide(*before or (None,))
+
+
 def read(conf_dir: Path, environment: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the settings of a built component, secrets from the environment; None without.
 
@@ -208,6 +220,11 @@ def read(conf_dir: Path, environment: Mapping[str, str]) -> dict[str, Any] | Non
             ]
         )
     return {**values, **{name: environment[VARIABLE + name] for name in secrets}}
+
+
+def loaded(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings from their exact JSON."""
+    return {name: exactjson.load(value) for name, value in given.items()}
 
 
 def of_module(module: ModuleType) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.configurations import Configured
 from orchestrator.model import plain, topology
 from orchestrator.model.topology import Component, Lock, Wiring
 
@@ -57,6 +58,27 @@ def needed_first(lock: Lock) -> tuple[File, ...]:
     return tuple(made)
 
 
+CATEGORIES = ("data", "logging", "static")
+"""What configuration objects have files and directories in."""
+
+
+def directories_of(lock: Lock, configured: Mapping[str, Configured]) -> tuple[str, ...]:
+    """Return the directories that components with configuration objects need, with their paths.
+
+    Those of the categories are within the base directory, the others absolute.
+    """
+    made: dict[str, None] = {}
+    for component in lock.components.values():
+        if component.configurations:
+            made.update(dict.fromkeys(CATEGORIES))
+        for described in configured[component.base].answer.get("configurations") or ():
+            values = component.configurations.get(described["fullname"], {}).get("conf", {})
+            for name, one in described["fields"].items():
+                if one.get("is_directory") and isinstance(values.get(name), str):
+                    made[values[name]] = None
+    return tuple(made)
+
+
 def lock_text(lock: Lock) -> str:
     """Return the text of a lock file: the plain lock and its digest, canonical.
 
@@ -97,6 +119,13 @@ def _of_component(component: Component) -> list[File]:
         _config(component),
         File(f"{place}/environment.json", _text(component.environment), PRIVATE),
     ]
+    made += [
+        File(f"{place}/{fullname}", _object(fullname, values, component.secrets))
+        for fullname, values in component.configurations.items()
+    ]
+    if component.package is not None:
+        whole = {"settings": component.settings, "secrets": list(component.secrets)}
+        made.append(File(f"{place}/settings.json", _text(whole)))
     if _is_told(component):
         made.append(File(f"{place}/addresses.json", _text(_addresses(component))))
     return made
@@ -140,6 +169,19 @@ def _kind(component: Component) -> dict[str, Any]:
 
 def _config(component: Component) -> File:
     return File(f"{directory_of(component)}/config.json", _text(component.config))
+
+
+def _object(fullname: str, values: Mapping[str, Any], secrets: Sequence[str]) -> str:
+    """Return the file of a configuration object.
+
+    It says which settings it stands for, and by `defaults` what is the code's own: newer code,
+    in a watched package, may have others.
+    """
+    whole: dict[str, Any] = {"fullname": fullname, **values}
+    if secrets and "${settings." in _dumps(values):
+        whole["secrets"] = list(secrets)
+    text = json.dumps(whole, indent=4, ensure_ascii=False, default=dict) + "\n"
+    return text if _is_utf8(text) else json.dumps(whole, indent=4, default=dict) + "\n"
 
 
 def _is_told(component: Component) -> bool:

@@ -543,6 +543,30 @@ CODES: dict[str, Code] = {
         "`contexts` and `default_services` name classes as `module:Class`; the module is looked "
         "for beside the topology file. That of a default service is a CommonService with a `run`.",
     ),
+    "ORC434": Code(
+        "unknown configuration",
+        "A handler with a `config_model`, or a package with configuration objects, declares "
+        "which keys there are; others are mistakes. What a service or the system configures "
+        "must be known to one of the components that it is for.",
+    ),
+    "ORC435": Code(
+        "configuration of another type",
+        "A value is not what the handler's `config_model`, or the field of a configuration "
+        "object, says: its `type`, or else that of its default. The position is where the "
+        "last layer gave it; `orch config NAME` shows every value and its layer.",
+    ),
+    "ORC436": Code(
+        "required configuration missing",
+        "A handler's `config_model` requires a value, and no layer gives it: `config` of the "
+        "component, of its service or of the system, a `config_file`, ORCH_CONFIG__KEY, or "
+        "--set SERVICE.COMPONENT.KEY=VALUE.",
+    ),
+    "ORC437": Code(
+        "configuration objects cannot be used",
+        "A package's configuration objects are declared wrongly, a setting that its "
+        "SettingsManager requires is missing, its `propagate_settings` raised, or `conf` of "
+        "`packages` names nothing of the kind.",
+    ),
 }
 
 

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import commands, document, environment, interpolate, options, report
-from orchestrator.config.document import Declared
+from orchestrator.config import (
+    commands,
+    configfiles,
+    document,
+    environment,
+    interpolate,
+    options,
+    report,
+)
+from orchestrator.config.document import Declared, Entry, Layer
 from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
 from orchestrator.config.source import Source
+from orchestrator.config.valuesfile import Modules
 from orchestrator.model.topology import Dependency, Mode, Reload
 
 
@@ -40,6 +49,7 @@ class Lowered:
     working_dir: str
     python_path: tuple[str, ...]
     config: dict[str, Any]
+    config_files: tuple[Layer, ...]
     environment: dict[str, str]
     inherited: dict[str, str]
     options: dict[str, Any]
@@ -52,12 +62,26 @@ class Lowered:
         """The name of the component, `service.component`."""
         return self.declared.base
 
+    def own_name(self, instance: int) -> str:
+        """Return an instance's name within its service, as its files have it: `api@2`."""
+        name = self.declared.component
+        return name if instance == 1 else f"{name}@{instance}"
+
 
 class Lowering:
     """Lowers components; holds what they share: the caller's environment, what was looked up."""
 
-    def __init__(self, caller: Mapping[str, str], found: Report) -> None:
+    def __init__(
+        self,
+        caller: Mapping[str, str],
+        found: Report,
+        modules: Modules | None = None,
+        packages: Mapping[str, Entry] | None = None,
+    ) -> None:
         self.caller = caller
+        self.modules = modules
+        self.packages = tuple(self.places(packages or {}, found))
+        self.config_files: dict[Path, Layer | None] = {}
         self.inherited = environment.inherited(caller, environment.INHERITED)
         self.found = found
         self.env_files: dict[Path, dict[str, str] | None] = {}
@@ -81,14 +105,34 @@ class Lowering:
             command=self.command(declared, {**inherited, **variables}) if has_command else (),
             mode=mode,
             working_dir=working_dir,
-            python_path=_python_path(code, declared.directory) if code else (),
+            python_path=self.python_path(code, declared.directory) if code else (),
             config=_config(declared),
+            config_files=configfiles.read(declared, self.modules, self.found, self.config_files),
             environment=variables,
             inherited=inherited,
             options=self.options(declared, handler, mode, code),
             depends_on={},
             enabled=declared.get("enabled", True),
         )
+
+    @staticmethod
+    def places(packages: Mapping[str, Entry], found: Report) -> Iterator[str]:
+        """Yield the directories in which packages of the topology are."""
+        for entry in packages.values():
+            word = entry.value.get("path") if isinstance(entry.value, dict) else None
+            if not isinstance(word, str):
+                continue
+            path = Path(os.path.normpath(entry.source.path.parent / word))
+            if path.is_dir():
+                yield str(path)
+            else:
+                place = Place(entry.source, entry.value, "path")
+                message = f"the directory {word!r} of the package {entry.key!r} does not exist"
+                found.error("ORC230", message, place, hint=f"looked for {path}")
+
+    def python_path(self, code: str, directory: Path) -> tuple[str, ...]:
+        """Return where imports are looked up: beside the code, the topology, in packages."""
+        return tuple(dict.fromkeys((*_python_path(code, directory), *self.packages)))
 
     def options(
         self, declared: Declared, handler: str | None, mode: Mode, code: str | None

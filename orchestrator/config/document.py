@@ -75,6 +75,7 @@ class Declared:
     layers: tuple[Layer, ...]
     configs: tuple[Layer, ...]
     environments: tuple[Layer, ...]
+    config_files: tuple[Layer, ...] = ()
 
     @property
     def base(self) -> str:
@@ -174,6 +175,8 @@ _WRITTEN_AS = {
     "expect_subscribers": "connections",
     "inherited": "inherit_env",
     "secrets": "config",
+    "configurations": "config",
+    "settings": "config",
 }
 """What stands in files for fields that only the resolved component has."""
 
@@ -203,6 +206,7 @@ class Document:
     settings: dict[str, Setting] = field(default_factory=dict)
     addresses: dict[str, Entry] = field(default_factory=dict)
     services: dict[str, Entry] = field(default_factory=dict)
+    packages: dict[str, Entry] = field(default_factory=dict)
     groups: dict[str, Entry] = field(default_factory=dict)
     components: dict[str, Declared] = field(default_factory=dict)
     jobs: dict[str, Declared] = field(default_factory=dict)

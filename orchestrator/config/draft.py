@@ -24,9 +24,11 @@ from orchestrator.config import (
 )
 from orchestrator.config.addresses import Table
 from orchestrator.config.components import Lowered, Lowering
+from orchestrator.config.configurations import ANY
 from orchestrator.config.document import Document
 from orchestrator.config.report import Report
 from orchestrator.config.settings import Given
+from orchestrator.config.settings import shown as shown_settings
 from orchestrator.config.valuesfile import Modules
 from orchestrator.errors import Diagnostic, UsageError
 from orchestrator.model import names
@@ -59,6 +61,8 @@ class Draft:
     mentioned: frozenset[str]
     store: str
     mirror: str | None
+    environment: Mapping[str, str]
+    overrides: Mapping[str, str]
 
 
 def read(
@@ -102,7 +106,10 @@ def read(
         )
     with source.collector_off():
         counts = scale or {}, running or {}
-        given = Given(settings or {}, tuple(settings_files), modules)
+        texts = settings or {}
+        overrides = {name: text for name, text in texts.items() if "." in name}
+        plain = {name: text for name, text in texts.items() if name not in overrides}
+        given = Given(plain, tuple(settings_files), modules, overrides)
         draft = _read(path, dict(environment), project, given, counts, mock=mock)
     if not keep_going:
         Report(list(draft.found)).finish(draft.files)
@@ -127,7 +134,7 @@ def _read(
     )
     scale, running = counts
     numbers = {**running, **_scaled(loaded, scale, complete=complete)}
-    lowering = Lowering(environment, found)
+    lowering = Lowering(environment, found, given.modules, loaded.packages)
     lowered = {
         base: lowering.lower(declared, numbers.get(base))
         for base, declared in loaded.components.items()
@@ -151,11 +158,12 @@ def _read(
     wiring.check_shape(ends, table, mentioned, complete=complete, found=found)
     store = surroundings.store(loaded, found)
     mirror = jobs.mirror(loaded, found)
+    base_dir = paths.base_dir(path, loaded.top.get("base_dir"), project)
     return Draft(
         found=tuple(found.found),
         handlers=(
             *(
-                _request(component)
+                _request(component, loaded, base_dir)
                 for component in lowered.values()
                 if (component.handler or component.package or component.service_class)
                 and not component.bus
@@ -166,7 +174,7 @@ def _read(
         name=project or loaded.name,
         key=table.key,
         topology=Path(os.path.realpath(path)),
-        base_dir=paths.base_dir(path, loaded.top.get("base_dir"), project),
+        base_dir=base_dir,
         runtime_dir=runtime_dir,
         document=loaded,
         lowered=lowered,
@@ -177,27 +185,38 @@ def _read(
         mentioned=mentioned,
         store=store,
         mirror=mirror,
+        environment=environment,
+        overrides=given.overrides,
     )
 
 
-def _request(component: Lowered) -> dict[str, Any]:
-    if component.service_class is not None:
-        return {
-            "name": component.base,
-            "class": component.service_class,
-            "python_path": list(component.python_path),
-        }
+def _request(component: Lowered, loaded: Document, base_dir: Path) -> dict[str, Any]:
+    """Return what the inspection is asked of a component's code."""
+    packages = {
+        name: entry.value.get("conf") if isinstance(entry.value, dict) else None
+        for name, entry in loaded.packages.items()
+    }
+    asked: dict[str, Any] = {"base_dir": str(base_dir), "packages": packages}
+    path = list(component.python_path)
     if component.package is not None:
-        return {
-            "name": component.base,
-            "package": component.package,
-            "python_path": list(component.python_path),
+        asked |= {
+            "service": component.declared.service,
+            "component": [component.own_name(number + 1) for number in range(component.replicas)],
+            "settings": shown_settings(loaded.settings),
         }
+        request = {"name": component.base, "package": component.package, "python_path": path}
+        return {**request, "configure": asked}
+    # What packages declare does not depend on who uses them: equal handlers are read once.
+    more = {"configure": {**asked, "service": "", "component": [ANY]}} if packages else {}
+    if component.service_class is not None:
+        request = {"name": component.base, "class": component.service_class, "python_path": path}
+        return {**request, **more}
     return {
         "name": component.base,
         "handler": component.handler,
-        "python_path": list(component.python_path),
+        "python_path": path,
         "mode": str(component.mode),
+        **more,
     }
 
 

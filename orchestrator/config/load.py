@@ -251,6 +251,7 @@ class _Loader:
         tables: tuple[tuple[str, str, dict[str, Entry]], ...] = (
             ("address", "addresses", loaded.addresses),
             ("service", "services", loaded.services),
+            ("package", "packages", loaded.packages),
             ("group", "groups", loaded.groups),
         )
         for what, section, table in tables:
@@ -290,6 +291,11 @@ class _Loader:
                     (own, *defaults),
                     (*_inner((own, *group), "config"), *configs),
                     _inner((own, *group, *defaults), "environment"),
+                    tuple(
+                        layer
+                        for layer in (own, *group, *(Layer(one, one.value) for one in tops))
+                        if "config_file" in layer.fields
+                    ),
                 )
             for name, owner in document.jobs_of(entry):
                 own = Layer(owner.source, owner.value if isinstance(owner.value, dict) else {})

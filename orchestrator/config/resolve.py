@@ -12,13 +12,15 @@ from orchestrator.config import (
     agreement,
     bus,
     checks,
+    configurations,
     interpolate,
     source,
     surroundings,
     wiring,
 )
 from orchestrator.config.components import Lowered
-from orchestrator.config.document import Declared
+from orchestrator.config.configurations import Configured
+from orchestrator.config.document import Declared, Setting
 from orchestrator.config.draft import Draft
 from orchestrator.config.interpolate import Reference, Template
 from orchestrator.config.jobs import LoweredJob
@@ -38,6 +40,7 @@ from orchestrator.model.topology import (
     Surroundings,
     Wiring,
 )
+from orchestrator.wire import exactjson
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Locked:
     secrets: Mapping[str, str]
     warnings: tuple[Diagnostic, ...]
     declared: Mapping[str, Declared]
+    configured: Mapping[str, Configured]
+    settings: Mapping[str, Setting]
 
     def origin(self, name: str, path: Sequence[str]) -> Position | None:
         """Return where in the files a value of an instance is from; None when it is in none."""
@@ -79,6 +84,7 @@ def lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
 def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
     found = Report(list(draft.found))
     wired = Wired(list(draft.ends))
+    whole = not found.has_errors()
     if models is not None:
         models = {**models, **bus.models(draft.lowered)}
         by_models = Report(whole=not found.has_errors())
@@ -87,8 +93,12 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         agreement.check(wired, models, by_models)
         surroundings.check(draft.document, models, by_models)
         found.add(by_models)
+    configured = configurations.resolve(
+        draft.document, draft.lowered, models or {},
+        given=configurations.Outside(draft.environment, draft.overrides, whole), found=found,
+    )  # fmt: skip
     warnings = found.finish(draft.files)
-    resolver = _Resolver(draft, wired)
+    resolver = _Resolver(draft, wired, configured)
     components = {
         made.name: made
         for component in draft.lowered.values()
@@ -108,13 +118,17 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         start_concurrency=draft.document.top.get("start_concurrency", 64),
         restart_rate=float(draft.document.top.get("restart_rate", 20)),
     )
-    return Locked(locked, draft.document.secrets(), warnings, draft.document.components)
+    document = draft.document
+    return Locked(
+        locked, document.secrets(), warnings, document.components, configured, document.settings
+    )
 
 
 @dataclass(slots=True)
 class _Resolver:
     draft: Draft
     wired: Wired
+    configured: Mapping[str, Configured]
     ends: dict[str, list[wiring.End]] = field(default_factory=dict)
     subscribers: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -167,8 +181,10 @@ class _Resolver:
             states=self.wiring_of(component, "states", number, context),
             endpoints=self.terms_of(component, number),
             expect_subscribers=self.subscribers.get(component.base, {}),
-            config=context.value(self.config_of(component)),
+            config=self.config_of(component, context),
             surroundings=self.surroundings(component, context),
+            configurations=self.objects_of(component, number, context),
+            settings=self.settings_of(component, context),
             environment=context.value(component.environment),
             inherited=component.inherited,
             secrets=tuple(sorted(context.secrets)),
@@ -222,10 +238,48 @@ class _Resolver:
             return persist
         return f"{persist}#{self.draft.name}"
 
-    def config_of(self, component: Lowered) -> dict[str, Any]:
+    def config_of(self, component: Lowered, context: _Context) -> dict[str, Any]:
         """Return what a component is configured with; a bus is told whom to wait for."""
         count = self.wired.subscribers((component.bus, "subscribe")) if component.bus else 0
-        return {**component.config, "subscribers": count} if count else component.config
+        if component.bus:
+            more = {"subscribers": count} if count else {}
+            bus_config: dict[str, Any] = context.value({**component.config, **more})
+            return bus_config
+        found: dict[str, Any] = context.value(self.configured[component.base].plain().values)
+        # Modules give values of types that JSON has not; the component's model has them again.
+        return exactjson.simple(found) if component.config_files else found
+
+    def objects_of(self, component: Lowered, number: int, context: _Context) -> dict[str, Any]:
+        """Return the configuration objects of an instance, by full name, as their files are."""
+        made: dict[str, Any] = {}
+        if component.bus:
+            return made
+        name = component.own_name(number)
+        for described, layered in self.configured[component.base].objects(name):
+            values = context.value(layered.values)
+            made[described["fullname"]] = {
+                "conf": {
+                    key: exactjson.dump(configurations.value_of(one["plain"], values[key]))
+                    for key, one in described["fields"].items()
+                },
+                "defaults": [key for key in described["fields"] if layered.is_of_code(key)],
+            }
+        context.secrets.update(configurations.secrets_in(made, self.draft.document.secrets()))
+        return made
+
+    def settings_of(self, component: Lowered, context: _Context) -> dict[str, Any]:
+        """Return the settings that a component reads itself; of secret ones the names go along."""
+        if component.package is None:
+            return {}
+        every = self.draft.document.settings
+        answer = self.configured[component.base].answer
+        names = answer.get("settings") or () if answer else every
+        context.secrets.update(name for name in names if name in every and every[name].secret)
+        return {
+            name: every[name].value
+            for name in names
+            if name in every and not every[name].secret and every[name].value is not None
+        }
 
     def surroundings(self, component: Lowered, context: _Context) -> Surroundings:
         """Return what a service class, or a package, finds in its process."""

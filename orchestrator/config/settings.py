@@ -43,12 +43,13 @@ class Given:
     """What gives settings values, apart from the topology itself.
 
     `texts` are from the command line, `files` its files of settings; `modules` tells what
-    Python files give.
+    Python files give. `overrides` are for configurations, by `service.component.key`.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     modules: Modules | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve(
@@ -157,6 +158,15 @@ def _take(settings: dict[str, Setting], name: str, entry: Entry, found: Report) 
     settings[name] = Setting(
         name, value, setting.secret, setting.entry, layer="file", place=entry.place
     )
+
+
+def shown(settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """Return the values of settings by name; for a secret what stands for it."""
+    return {
+        name: f"${{settings.{name}}}" if setting.secret else setting.value
+        for name, setting in settings.items()
+        if setting.value is not None and setting.value is not interpolate.LATER
+    }
 
 
 def type_of(setting: Setting) -> str:

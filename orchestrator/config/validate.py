@@ -130,7 +130,7 @@ def _parent(root: Any, path: Path) -> tuple[Any, str]:
 
 def _is_named(path: Path) -> bool:
     match path:
-        case ("services" | "addresses" | "settings", _):
+        case ("services" | "addresses" | "settings" | "packages", _):
             return True
         case ("services", _, "components" | "jobs", _):
             return True

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.config import compose, report, validate
 from orchestrator.config.report import Place, Report
 from orchestrator.config.source import Source, Span
+from orchestrator.wire import exactjson
 
 Modules = Callable[[Path], Mapping[str, Any]]
 """Tells what a module gives: `values` and `lines` by name, or `error` with file and line."""
@@ -70,6 +71,17 @@ def module_source(path: Path, answer: Mapping[str, Any]) -> Source:
         for name in made.value
         if (span := line_span(made, lines.get(name, 1))) is not None
     }
+    return made
+
+
+def exact(one: Source) -> dict[str, Any]:
+    """Return the values of a file as Python has them; they keep their positions."""
+    if one.path.suffix != PYTHON:
+        found: dict[str, Any] = one.value
+        return found
+    made = {name: exactjson.load(value) for name, value in one.value.items()}
+    one.marks[id(made)] = one.marks[id(one.value)]
+    one.value = made
     return made
 
 

@@ -31,6 +31,7 @@ Spot = tuple[str, str]
 _LOADING = re.compile(r"^cannot load the \w+[^:]*: ")
 
 _FAULTS = {
+    "configuration": "ORC437",
     "import": "ORC450",
     "COMPONENT": "ORC451",
     "wrong": "ORC452",

@@ -328,7 +328,9 @@ class Component:
     the daemon when it starts one, replaces. `endpoints` are the terms of the endpoints in
     `connections` and `states` that have their own. `environment` is what was declared; it wins
     over `inherited`, which is of the shell that applied the lock: for the next start, no reason
-    for one, and in no built file. `watch` holds absolute patterns, written as in a .gitignore.
+    for one, and in no built file. `configurations` are the values of configuration objects by
+    their full names, `settings` what its code reads of them itself, both with exact types (see
+    `wire.exactjson`). `watch` holds absolute patterns, written as in a .gitignore.
     """
 
     service: str
@@ -347,6 +349,8 @@ class Component:
     endpoints: Mapping[str, Endpoint] = _restart({})
     expect_subscribers: Mapping[str, int] = _restart({})
     config: Mapping[str, Json] = _restart({})
+    configurations: Mapping[str, Json] = _restart({})
+    settings: Mapping[str, Json] = _restart({})
     environment: Mapping[str, str] = _restart({})
     inherited: Mapping[str, str] = _live({})
     secrets: tuple[str, ...] = _restart(())

@@ -84,6 +84,25 @@ def load(value: Json) -> Any:
     return {key: load(item) for key, item in value.items()}
 
 
+def simple(value: Any) -> Json:
+    """Return a value as JSON without its types: a Decimal is a text, a set a list."""
+    return _bare(dump(value))
+
+
+def _bare(value: Json) -> Json:
+    if isinstance(value, list):
+        return [_bare(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        ((key, inner),) = value.items()
+        if key == "__map__":
+            return {str(_bare(one)): _bare(item) for one, item in inner}
+        if key in _LOAD:
+            return _bare(inner)
+    return {key: _bare(item) for key, item in value.items()}
+
+
 def _mapping(value: dict[Any, Any], path: str) -> Json:
     is_plain = all(key.__class__ is str for key in value)
     if is_plain and not (len(value) == 1 and next(iter(value)) in _LOAD):

@@ -18,6 +18,7 @@ from tests import field_changes
 ACTION = {"live": Action.UPDATE, "restart": Action.RESTART}
 NAMED_OTHERWISE = {
     "shell": "command",
+    "config_file": "config",
     "env_file": "environment",
     "mode": "mode",
     "class": "service_class",

@@ -39,6 +39,7 @@ from orchestrator.model.topology import (
 
 SOURCE_ONLY = {
     "shell": "becomes the words of the command",
+    "config_file": "becomes config",
     "env_file": "becomes environment",
     "inherit_env": "becomes inherited",
 }
@@ -51,6 +52,7 @@ MODEL_ONLY = {
     *("service", "component", "instance"),
     *("inherited", "endpoints", "expect_subscribers", "secrets", "python_path"),
     "surroundings",
+    *("configurations", "settings"),
 }
 """Fields of a component that are found out, not written."""
 

@@ -109,6 +109,15 @@ def test_built_files_win_over_the_map_and_the_environment_over_both(shop: Path) 
     assert (found.symbol, found.port) == ("built", 2)
 
 
+def test_what_was_the_code_s_own_default_is_left_to_the_code(shop: Path) -> None:
+    directory = shop.parent.parent / "base/conf/shop-api"
+    directory.mkdir(parents=True)
+    built = {"fullname": "shopmade.conf.CONF", "conf": {"symbol": "old", "port": 1}}
+    text = json.dumps({**built, "defaults": ["symbol"]})
+    (directory / "shopmade.conf.CONF").write_text(text)
+    assert (configure(shop).symbol, configure(shop).port) == ("BTC-USD", 1)
+
+
 def test_every_mistake_is_told_at_once(shop: Path) -> None:
     with pytest.raises(SetupError) as caught:
         configure(shop, {"ORCH_CONFIG__LIMIT": "much"}, port="x", db=3)
