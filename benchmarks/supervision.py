@@ -5,9 +5,12 @@
 
 Each figure stands beside the bare minimum of the same run (a `subprocess.Popen` loop, a Popen
 loop that waits and starts again, the writer on its own file), in turns with it, so that what
-else the machine does hits both. Machines differ and are noisy: compare ratios, of the best
-rounds. The table tells each limit and whether it was kept; `--strict` makes a missed one the
-exit code. `--components 5000` needs as many processes (`ulimit -u`, pid_max).
+else the machine does hits both. The loops are also run with a session for each child, which a
+supervisor that ends whole trees needs: where the kernel groups the sessions for its scheduler
+(`/proc/sys/kernel/sched_autogroup_enabled`) that alone costs a third of a start. Machines
+differ and are noisy: compare ratios, of the best rounds. The table tells each limit and whether
+it was kept; `--strict` makes a missed one the exit code. `--components 5000` needs as many
+processes (`ulimit -u`, pid_max).
 """
 
 from __future__ import annotations
@@ -93,9 +96,10 @@ def tell(
 
 def up_and_down(count: int, rounds: int) -> None:
     """From the command to the last process started; from the command to the last one gone."""
-    bare, ups, prompts, downs = [], [], [], []
+    bare, apart, ups, prompts, downs = [], [], [], [], []
     for _ in range(rounds):
         bare.append(popen_loop(count))
+        apart.append(popen_loop(count, is_apart=True))
         with system(count) as place:
             boot, begin = time.clock_gettime(time.CLOCK_BOOTTIME), time.perf_counter()
             orch(place, "up", "-d", "-q")
@@ -109,6 +113,7 @@ def up_and_down(count: int, rounds: int) -> None:
             down.wait()
     up = min(ups)
     tell("Popen loop", f"{min(bare):.3f} s", f"{count} x {PROGRAM[0]}")
+    tell("Popen loop, own sessions", f"{min(apart):.3f} s", "as a supervisor starts them")
     beside = f"{up / min(bare):.2f} times the loop; prompt {min(prompts):.3f} s"
     tell(f"up of {count}", f"{up:.3f} s", beside, "1.5 times", is_kept=up <= 1.5 * min(bare))
     limit = 0.3 * max(1.0, count / 1000)
@@ -124,14 +129,15 @@ def up_and_down(count: int, rounds: int) -> None:
 
 def restarts(count: int, kills: int) -> None:
     """From the kill to the news, on the watch stream, that another process runs."""
-    bare = sorted(popen_restart(kills))
+    bare, apart = sorted(popen_restart(kills)), sorted(popen_restart(kills, is_apart=True))
     with system(count) as place:
         orch(place, "up", "-d", "-q")
         taken = sorted(restart_times(place, kills))
         orch(place, "down", "-q")
     middle, floor = statistics.median(taken), statistics.median(bare)
     worst = taken[min(len(taken) - 1, int(0.99 * len(taken)))]
-    beside = f"{middle / floor:.2f} times Popen and wait"
+    own = middle / statistics.median(apart)
+    beside = f"{middle / floor:.2f} times Popen and wait, {own:.2f} own sessions"
     tell(
         f"restart at {count}, p50", f"{middle * 1e3:.2f} ms", beside, "2 times",
         is_kept=middle <= 2 * floor,
@@ -217,9 +223,10 @@ def adoption(place: Path, count: int) -> None:
 # ------------------------------------------------------------------ the bare minimum
 
 
-def popen_loop(count: int) -> float:
+def popen_loop(count: int, *, is_apart: bool = False) -> float:
     begin = time.perf_counter()
-    argv = [sys.executable, "-S", "-E", "-c", LOOP, str(count), *PROGRAM]
+    word = "apart" if is_apart else "together"
+    argv = [sys.executable, "-S", "-E", "-c", LOOP, str(count), word, *PROGRAM]
     loop = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert loop.stdout is not None
     loop.stdout.readline()
@@ -230,8 +237,9 @@ def popen_loop(count: int) -> float:
 
 LOOP = """
 import subprocess, sys
-count, *argv = sys.argv[1:]
-children = [subprocess.Popen(argv, stdin=subprocess.DEVNULL) for _ in range(int(count))]
+count, word, *argv = sys.argv[1:]
+given = {"stdin": subprocess.DEVNULL, "start_new_session": word == "apart"}
+children = [subprocess.Popen(argv, **given) for _ in range(int(count))]
 print(flush=True)
 sys.stdin.readline()
 for child in children: child.kill()
@@ -239,15 +247,18 @@ for child in children: child.wait()
 """
 
 
-def popen_restart(kills: int) -> list[float]:
-    child = subprocess.Popen(PROGRAM, stdin=subprocess.DEVNULL)
+def popen_restart(kills: int, *, is_apart: bool = False) -> list[float]:
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(PROGRAM, stdin=subprocess.DEVNULL, start_new_session=is_apart)
+
+    child = start()
     times = []
     for _ in range(kills):
         time.sleep(GAP)
         begin = time.perf_counter()
         child.send_signal(signal.SIGKILL)
         child.wait()
-        child = subprocess.Popen(PROGRAM, stdin=subprocess.DEVNULL)
+        child = start()
         times.append(time.perf_counter() - begin)
     child.kill()
     child.wait()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from orchestrator import client
 from orchestrator.cli import progress
 from orchestrator.cli.session import Session
-from orchestrator.client import Client, Condition, Outcome, Row
+from orchestrator.client import Client, Condition, Outcome, Row, Watch
 from orchestrator.errors import DaemonUnreachable, ExitCode, UsageError, WaitTimeout
 from orchestrator.model import units
 from orchestrator.model.units import Seconds
@@ -204,15 +204,23 @@ def bring_down(session: Session, daemon: Client, *, kill: bool, timeout: Seconds
     Raises:
         WaitTimeout: It took longer than `timeout`; the stop goes on.
     """
-    watch = daemon.watch()
     report = progress.Stopping(session.screen)
     transitions = progress.Transitions(session.screen)
-    now = time.monotonic()
-    deadline = now + timeout
-    for row in watch.rows:
-        report.see(row, now)
-        transitions.begin(row)
-    daemon.down(kill=kill)
+    deadline = time.monotonic() + timeout
+    try:
+        watch = daemon.watch()
+        now = time.monotonic()
+        for row in watch.rows:
+            report.see(row, now)
+            transitions.begin(row)
+        daemon.down(kill=kill)
+    except DaemonUnreachable:
+        # It was about to end when we came, or it has died, and is put back by the keeper.
+        again = _asked_again(daemon, kill=kill)
+        if again is None:
+            session.screen.note("orch: stopped")
+            return
+        watch = again
     is_over = False
     while not is_over:
         now = time.monotonic()
@@ -226,15 +234,23 @@ def bring_down(session: Session, daemon: Client, *, kill: bool, timeout: Seconds
             is_over |= event["kind"] == "system" and event["state"] == "stopped"
         report.tell(time.monotonic())
         if watch.at_end and not is_over:
-            # A daemon that died on the way is put back by the keeper, and told again.
-            try:
-                daemon.reopen(_LEAVING)
-                watch = daemon.watch()
-                daemon.down(kill=kill)
-            except DaemonUnreachable:
+            again = _asked_again(daemon, kill=kill)
+            if again is None:
                 break
+            watch = again
     daemon.wait_closed(max(0.0, deadline - time.monotonic()))
     session.screen.note("orch: stopped")
+
+
+def _asked_again(daemon: Client, *, kill: bool) -> Watch | None:
+    """Tell a daemon that the keeper put back to end; None when there is none any more."""
+    try:
+        daemon.reopen(_LEAVING)
+        watch = daemon.watch()
+        daemon.down(kill=kill)
+    except DaemonUnreachable:
+        return None
+    return watch
 
 
 def exit_code(row: Row) -> int:

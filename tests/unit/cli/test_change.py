@@ -309,6 +309,20 @@ def test_down_tells_a_daemon_that_died_on_the_way_again(orch: Orch, daemon: Fake
     assert asked == [{"kill": True}, {"kill": True}]
 
 
+def test_down_of_a_system_that_ends_just_now_is_done(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leave(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+        del params
+        daemon.path.unlink()
+        daemon.hang_up()
+        return {}
+
+    daemon.answers["watch"] = leave
+    assert orch("down") == 0
+    assert capsys.readouterr().err == "orch: stopped\n"
+
+
 def test_a_refusal_is_one_line(
     orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
