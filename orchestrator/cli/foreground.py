@@ -59,6 +59,8 @@ class Foreground:
         self._live: dict[str, None] = {}
         self._failed: dict[str, Row] = {}
         self._owns_all = True
+        # A system with jobs waits for submits, and for its clock.
+        self._awaits_runs = bool(lock.jobs) and not policy.names
         self._code: int | None = None
         self._ends_by_itself = False
         self._failed_with = 0
@@ -191,7 +193,7 @@ class Foreground:
         """End what has come to its end."""
         if self._asked or self._is_over:
             return
-        if self._code is None and not self._live:
+        if self._code is None and not self._live and not self._awaits_runs:
             self._ends_by_itself = True
             self._code = ExitCode.FAILED if self._failed else ExitCode.DONE
         if self._aborts or self._code is not None:

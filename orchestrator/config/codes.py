@@ -74,9 +74,9 @@ CODES: dict[str, Code] = {
     ),
     "ORC012": Code(
         "no effect in an included file",
-        "`name`, `base_dir`, `curve`, `start_concurrency`, `restart_rate` and "
-        "`job_concurrency` are the root file's alone. In an included file they are allowed, "
-        "so that it can be run by itself, and ignored.",
+        "`name`, `base_dir`, `curve`, `start_concurrency`, `restart_rate`, "
+        "`job_concurrency` and `job_mirror` are the root file's alone. In an included file they "
+        "are allowed, so that it can be run by itself, and ignored.",
     ),
     # Interpolation and settings
     "ORC020": Code(

@@ -237,18 +237,23 @@ def _after(loaded: Document, lowered: Mapping[str, LoweredJob], found: Report) -
         name: {to: at for to, at in ends.items() if to in edges} for name, ends in edges.items()
     }
     for circle in graph.cycles(known):
-        first = known[circle[0]][circle[1 % len(circle)]]
-        path = " → ".join((*circle, circle[0]))
-        message = (
-            f"{circle[0]!r} waits for itself"
-            if len(circle) == 1
-            else (f"jobs wait for each other in a circle: {path}")
-        )
-        related = [
-            known[one][other].related(f"{one!r} waits for {other!r} here")
-            for one, other in zip(circle[1:], (*circle[2:], circle[0]), strict=True)
-        ]
-        found.error("ORC402", message, first, related=related)
+        _report_circle(circle, known, found)
+
+
+def _report_circle(
+    circle: tuple[str, ...], edges: Mapping[str, Mapping[str, Place]], found: Report
+) -> None:
+    first = edges[circle[0]][circle[1 % len(circle)]]
+    if len(circle) == 1:
+        found.error("ORC402", f"{circle[0]!r} waits for itself", first)
+        return
+    path = " → ".join((*circle, circle[0]))
+    related = [
+        edges[one][other].related(f"{one!r} waits for {other!r} here")
+        for one, other in zip(circle[1:], (*circle[2:], circle[0]), strict=True)
+    ]
+    message = f"jobs wait for each other in a circle: {path}"
+    found.error("ORC402", message, first, related=related)
 
 
 def _target(

@@ -60,9 +60,10 @@ class Locked:
     def origin(self, name: str, path: Sequence[str]) -> Position | None:
         """Return where in the files a value of an instance is from; None when it is in none."""
         component = self.lock.components.get(name)
-        if component is None or component.base not in self.declared:
+        base = component.base if component is not None else name
+        if base not in self.declared:
             return None
-        place = self.declared[component.base].origin(path)
+        place = self.declared[base].origin(path)
         return place.source.position(place.span().start)
 
 
@@ -119,9 +120,8 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         restart_rate=float(draft.document.top.get("restart_rate", 20)),
     )
     document = draft.document
-    return Locked(
-        locked, document.secrets(), warnings, document.components, configured, document.settings
-    )
+    declared = {**document.components, **document.jobs}
+    return Locked(locked, document.secrets(), warnings, declared, configured, document.settings)
 
 
 @dataclass(slots=True)

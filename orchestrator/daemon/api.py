@@ -192,7 +192,8 @@ class Api:
         dry = bool(params.get("plan"))
         if not dry:
             self.refuse_when_stopping()
-            self.needs_descriptors(sum(each.descriptors for each in components.values()))
+            runs = self.runner.most(lock.job_concurrency) if lock.jobs else 0
+            self.needs_descriptors(runs + sum(each.descriptors for each in components.values()))
             secrets = _secrets(params.get("secrets") or {})
             self.mirroring.use(lock.job_mirror, secrets)
             self._remember(lock, secrets)
@@ -207,6 +208,7 @@ class Api:
                 for name, one in params["lock"]["components"].items()
             },
         )
+        plan += changes.plan_jobs(self.runner.jobs, lock.jobs)
         if not dry:
             self.runner.apply(lock.jobs, lock.job_concurrency)
             self.retention(lock.jobs)

@@ -143,7 +143,10 @@ class Daemon:
         )
         records = list(self._journal.records())
         need_descriptors(sum(record.component.descriptors for record in records))
-        if any(record.component.sockets or record.component.user for record in records):
+        users = (record.run.job.user for record in self._journal.runs.unfinished())
+        if any(record.component.sockets or record.component.user for record in records) or any(
+            users
+        ):
             self._take_held()
         keeper = str(self._given["keeper"])
         live = any(r.process is not None or r.phase is Phase.STARTING for r in records)

@@ -214,6 +214,11 @@ class Runner:
         """Whether no process of a run lives."""
         return not self._lives
 
+    @staticmethod
+    def most(concurrency: int | None) -> int:
+        """Return how many runs there may be at once; None: one for each processor."""
+        return concurrency or os.cpu_count() or 1
+
     @property
     def is_wanted(self) -> bool:
         """Whether there are jobs, or runs that are not over."""
@@ -488,8 +493,9 @@ class Runner:
             name: known[name] if known.get(name) == job else job for name, job in jobs.items()
         }
         self.concurrency = concurrency
-        most = concurrency or os.cpu_count() or 1
-        self.runs.configure(most, {name: job.concurrency for name, job in jobs.items()})
+        self.runs.configure(
+            self.most(concurrency), {name: job.concurrency for name, job in jobs.items()}
+        )
         self.timetable.set({name: job.schedule for name, job in jobs.items() if job.schedule})
 
     def _instance(self, slot: str) -> Instance | None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.model.topology import Apply, Component
+from orchestrator.model.topology import Apply, Component, Job
 
 _NAMED = 5
 """How many changed fields a cause names before it counts the rest."""
@@ -92,8 +92,27 @@ def plan(
     return tuple(operations)
 
 
-def difference(old: Component, new: Component) -> tuple[Path, ...]:
-    """Return where two components differ: in maps, and in fields that have fields, how deep."""
+def plan_jobs(present: Mapping[str, Job], wanted: Mapping[str, Job]) -> tuple[Operation, ...]:
+    """Return what changes about jobs, for runs to come; a job that stays as it is has no line."""
+    operations: list[Operation] = []
+    for name, job in wanted.items():
+        if name not in present:
+            operations.append(Operation(name, name, Action.CREATE, "a new job"))
+            continue
+        different = difference(present[name], job)
+        changed = tuple(path for path in different if path[0] != "inherited")
+        if changed:
+            cause = f"{_told(changed)}, for new runs"
+            operations.append(Operation(name, name, Action.UPDATE, cause, changed))
+    for name in present:
+        if name not in wanted:
+            cause = "no longer in the topology; runs that were submitted go on"
+            operations.append(Operation(name, name, Action.REMOVE, cause))
+    return tuple(operations)
+
+
+def difference(old: Component | Job, new: Component | Job) -> tuple[Path, ...]:
+    """Return where two components or jobs differ: in maps, and in what has fields, how deep."""
     return tuple(_differences(old, new, ()))
 
 

@@ -218,7 +218,7 @@ def test_down_stops_runs_and_the_next_up_goes_on_with_the_queue(lab: Lab) -> Non
     lab.state(once, "running")
     lab.state(again, "running")
     lab.scenario.step("down", orch("down"), exits(0))
-    assert not lab.scenario.processes()
+    lab.scenario.until(lambda: not lab.scenario.processes())
     lab.close()
     trigger.touch()
     lab.scenario.step("up", orch("up", "-d"), exits(0))
@@ -331,3 +331,28 @@ def test_a_component_and_a_job_live_side_by_side(lab: Lab) -> None:
     scenario.step("down", orch("down").within(30), exits(0))
     assert time.monotonic() - began < 25
     assert not processes.is_alive(int(run.row["pid"] or 0))
+
+
+def test_a_foreground_system_of_jobs_stays_until_it_is_interrupted(lab: Lab) -> None:
+    scenario = lab.scenario
+    scenario.services({"lab": {"jobs": {"s": {"command": "echo here"}}}})
+    foreground = scenario.start("up")
+    scenario.until(lambda: scenario.run("status").code == 0, within=LONG)
+    assert lab.jobs.submit("lab.s").wait(LONG).state == "succeeded"
+    foreground.interrupt()
+    assert foreground.wait().code == 130
+
+
+def test_a_plan_tells_what_changes_about_jobs(lab: Lab) -> None:
+    lab.up({"one": {"command": "true"}, "two": {"command": "true"}})
+    lab.scenario.services(
+        {"lab": {"jobs": {"one": {"command": "false"}, "new": {"command": "true"}}}}
+    )
+    lab.scenario.step(
+        "the plan has a line for each",
+        orch("up", "--plan"),
+        exits(0),
+        says(r"lab.one +update +field command changed, for new runs \(topology.yaml:\d+:\d+\)"),
+        says(r"lab.new +create"),
+        says(r"lab.two +remove"),
+    )
