@@ -181,7 +181,10 @@ def _template(declared: Declared, raw: dict[str, Any], found: Report) -> dict[st
 
 
 def _watcher(declared: Declared, raw: dict[str, Any], found: Report) -> JobWatcher:
-    if raw and "handler" not in declared.own:
+    program = declared.own.get("program")
+    named = (declared.component, Path(program).stem if isinstance(program, str) else "")
+    places = [declared.directory / attributes.HANDLER_PLACE.format(name) for name in named]
+    if raw and "handler" not in declared.own and not any(place.exists() for place in places):
         message = "`watcher` has no effect without a `handler`"
         found.warn("ORC109", message, declared.at("watcher"))
     made: dict[str, Any] = {}

@@ -23,6 +23,7 @@ from orchestrator import process as processes
 from orchestrator.daemon import guests
 from orchestrator.daemon.runner import Runner
 from orchestrator.errors import JournalError, RequestFailed, SpawnError
+from orchestrator.model import jobs
 from orchestrator.model.topology import Job
 from orchestrator.model.units import Seconds
 
@@ -33,8 +34,6 @@ TIMEOUT: Seconds = 60.0
 
 _ENTRY = "orchestrator.component.jobcode"
 _REMEMBERED = "code of "
-_PLACES = ("services/{}.py", "handlers/{}_handler.py")
-"""Where the hooks of a job are found that names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +171,7 @@ class CodeChecks:
             said = f"{where}: {problem['message']}" if where else str(problem["message"])
             message = f"the code of {job.name} cannot be run: {said}"
             if job.name in self._good or _REMEMBERED + job.name in self._runner.journal.meta():
-                message += "; the last that could can be asked for: use last-good"
+                message += "; the last that could be is still there: --last-good"
             raise RequestFailed("bad-code", message)
         code = Code(
             answer.get("service"),
@@ -221,7 +220,7 @@ def _question(job: Job) -> _Question | None:
     names = list(dict.fromkeys(names))
     conventional = tuple(
         place.format(name)
-        for place in _PLACES
+        for place in (jobs.SERVICE_PLACE, jobs.HANDLER_PLACE)
         for name in names
         if os.path.exists(os.path.join(job.directory, place.format(name)))  # noqa: PTH110, PTH118
     )

@@ -57,6 +57,9 @@ class RunResult(enum.StrEnum):
     LOST = "lost"
 
 
+SERVICE_PLACE, HANDLER_PLACE = "services/{}.py", "handlers/{}_handler.py"
+"""Where the hooks of a job are that names none, by its name or that of its program."""
+
 ALIASES: Mapping[str, str] = {
     "work_path": "g_work_path",
     "input_file": "g_input_file",

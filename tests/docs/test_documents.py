@@ -68,6 +68,7 @@ def test_every_target_the_readme_names_exists() -> None:
         "docs/tutorial/states.md",
         "docs/reference/connections.md",
         "docs/how-to/limits.md",
+        "docs/how-to/callbacks.md",
     ],
 )
 def test_what_a_page_says_happens_when_typed(page: str, scenario: Scenario) -> None:
@@ -77,7 +78,9 @@ def test_what_a_page_says_happens_when_typed(page: str, scenario: Scenario) -> N
     typed = 0
     for language, name, body in BLOCK.findall(text):
         if name:
-            (scenario.root / name).write_text(body, encoding="utf-8")
+            path = scenario.root / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(body, encoding="utf-8")
         elif language == "console":
             for command, shown in sessions(body):
                 if re.match(r"(git|pip|make|cd) ", command):

@@ -40,6 +40,7 @@ from orchestrator.component.runs.templates import (
     ServiceProgramTemplate,
     WatcherHandler,
 )
+from orchestrator.model import jobs
 
 TREE = "tree"
 Stamp = tuple[int, int, int]
@@ -70,14 +71,14 @@ SERVICE = Kind(
     "service",
     ServiceProgramTemplate,
     "Service",
-    "services/{}.py",
+    jobs.SERVICE_PLACE,
     {"build": (), "prepare_input_file": ()},
 )
 HANDLER = Kind(
     "handler",
     WatcherHandler,
     "Handler",
-    "handlers/{}_handler.py",
+    jobs.HANDLER_PLACE,
     {
         "before_watch_callback": ("instance",),
         "file_change_callback": ("file_list", "instance"),
@@ -474,6 +475,8 @@ def _located(kind: Kind, where: str) -> Iterator[None]:
         raise
     except BaseException as error:  # user code, `sys.exit` and all
         message = error.msg if isinstance(error, SyntaxError) else hooks.said(error)
-        said = f"cannot load the {kind.name} {where}: {type(error).__name__}: {message}"
+        said = f"{type(error).__name__}: {message}"
         place = hooks.where(error)
-        raise SetupError(f"{place}: {said}" if place else said) from error
+        if place:
+            raise SetupError(f"{place}: cannot load the {kind.name}: {said}") from error
+        raise SetupError(f"cannot load the {kind.name} {where}: {said}") from error
