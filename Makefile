@@ -65,6 +65,7 @@ test-unprivileged: $(READY) ## As root: run every test as a user without privile
 bench: $(READY) ## Measure: ratios and limits
 	@$(BIN)/python benchmarks/validate_1000.py
 	@$(BIN)/python benchmarks/supervision.py
+	@$(BIN)/python benchmarks/jobs.py
 
 docs: $(READY) ## Write the generated reference pages anew
 	@$(BIN)/python docs/generate.py

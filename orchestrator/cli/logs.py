@@ -6,6 +6,7 @@ who has which, and the files are as good as ever.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import select
@@ -23,7 +24,7 @@ from orchestrator.cli.runs import among
 from orchestrator.cli.session import Session
 from orchestrator.client import Client, Event, Row, RunRow, Watch, runs
 from orchestrator.client.runs import Following
-from orchestrator.errors import ExitCode, OrchestratorError, UsageError
+from orchestrator.errors import DaemonUnreachable, ExitCode, OrchestratorError, UsageError
 from orchestrator.model import names as naming
 
 LINES = 100
@@ -59,19 +60,17 @@ def logs(
         return history.choose(file, choice)
 
     with Follower(styles, start=start, streams=streams, stays=follow) as follower:
-        daemon = session.try_connect()
-        if daemon is None:
+        chosen = _choose(session.try_connect(), names, follow=follow)
+        if chosen is None:
             _offline(session, follower, names, streams)
             follower.show_history()
             while follow:
                 _wait(follower)
+        elif follow:
+            _live(chosen, follower)
         else:
-            chosen = _Chosen(daemon, names)
-            if follow:
-                _live(daemon, follower, chosen)
-            else:
-                chosen.see(follower)
-                follower.show_history()
+            chosen.see(follower)
+            follower.show_history()
         follower.flush()
         problems = follower.problems()
     for problem in problems:
@@ -103,45 +102,61 @@ def style_of(session: Session, *, prefix: bool, coloured: bool) -> Style:
     )
 
 
-class _Chosen:
-    """Whose output is shown: instances, and runs of jobs."""
+def _choose(daemon: Client | None, words: Sequence[str], *, follow: bool) -> _Chosen | None:
+    """Return what the daemon says of `words`; None when there is none, or it is going away."""
+    if daemon is not None:
+        with contextlib.suppress(DaemonUnreachable):
+            return _Chosen(daemon, words, follow=follow)
+    return None
 
-    def __init__(self, daemon: Client, words: Sequence[str]) -> None:
-        self._daemon = daemon
+
+class _Chosen:
+    """Whose output is shown: instances, and runs of jobs.
+
+    `watch` is the stream of what becomes of them, when they are followed.
+    """
+
+    def __init__(self, daemon: Client, words: Sequence[str], *, follow: bool) -> None:
+        self.daemon = daemon
+        self.is_over = False
         self._names, found = among(daemon, words)
         self._following = Following(row["id"] for row in found)
         self._following.begin(found, 0)
         self._only_runs = bool(found) and not self._names
-        self.is_over = False
+        self._rows: Sequence[Row] = ()
+        if follow:
+            self.watch = self._watched()
+        elif not self._only_runs:
+            self._rows = daemon.ps(self._names)
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing more is written: the system has stopped, or all runs have ended."""
         return self.is_over or (self._only_runs and not self._following.pending)
 
-    def see(self, follower: Follower) -> None:
-        """Take in all files there are."""
-        rows = [] if self._only_runs else self._daemon.ps(self._names)
-        self._begin(follower, rows)
+    def reopen(self) -> None:
+        """Go on with the next daemon."""
+        self.daemon.reopen()
+        self.watch = self._watched()
 
-    def watch(self, follower: Follower) -> Watch:
-        """Take in all files there are, and follow what becomes of their writers."""
+    def _watched(self) -> Watch:
         ids = list(self._following.rows)
         if self._only_runs:
-            watch = self._daemon.watch_runs(ids)
+            watch = self.daemon.watch_runs(ids)
         else:
-            watch = self._daemon.watch(self._names, runs=bool(ids))
+            watch = self.daemon.watch(self._names, runs=bool(ids))
         if ids:
-            found = self._daemon.request("runs", **runs.selection(ids))
+            found = self.daemon.request("runs", **runs.selection(ids))
             self._following.begin(found["runs"], found["seq"])
-        self._begin(follower, watch.rows)
+        self._rows = watch.rows
         return watch
 
-    def _begin(self, follower: Follower, rows: Sequence[Row]) -> None:
+    def see(self, follower: Follower) -> None:
+        """Take in all files there are."""
         # Before the first line, so that all prefixes are as wide as the widest.
-        known = [*rows, *self._following.rows.values()]
+        known = [*self._rows, *self._following.rows.values()]
         follower.width = max((len(row["name"]) for row in known), default=0)
-        for row in rows:
+        for row in self._rows:
             follower.see(row)
         for run in self._following.rows.values():
             _see_run(follower, run)
@@ -166,22 +181,22 @@ def _see_run(follower: Follower, run: RunRow) -> None:
         follower.add(run["name"], "stdout", Path(run["output"]))
 
 
-def _live(daemon: Client, follower: Follower, chosen: _Chosen) -> None:
+def _live(chosen: _Chosen, follower: Follower) -> None:
     """Follow until nothing more comes; a daemon that dies is awaited, its logs go on."""
-    watch = chosen.watch(follower)
+    chosen.see(follower)
     # Before the history is shown, which takes its time: what comes meanwhile is new.
     follower.from_now()
     follower.show_history()
     while not chosen.is_finished:
-        _wait(follower, daemon, watch)
-        for event in watch.wait(0.0):
+        _wait(follower, chosen.daemon, chosen.watch)
+        for event in chosen.watch.wait(0.0):
             chosen.take(follower, event)
-        if watch.at_end:
+        if chosen.watch.at_end:
             follower.drain()
             if chosen.is_over:
                 return
-            daemon.reopen()
-            watch = chosen.watch(follower)
+            chosen.reopen()
+            chosen.see(follower)
     follower.drain()
 
 

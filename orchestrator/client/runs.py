@@ -75,7 +75,7 @@ def reason(row: RunRow) -> str:
     if row["state"] == "queued":
         return row["why"] or ""
     if row["message"]:
-        return row["message"]
+        return row["message"] if row["message"] != row["state"] else ""
     if row["state"] != "failed":
         return ""
     return f"exit {row['exit_code']}" if row["exit_code"] else row["result"] or ""

@@ -66,6 +66,7 @@ def test_every_target_the_readme_names_exists() -> None:
         "README.md",
         "docs/tutorial/first-system.md",
         "docs/tutorial/states.md",
+        "docs/tutorial/jobs.md",
         "docs/reference/connections.md",
         "docs/how-to/limits.md",
         "docs/how-to/callbacks.md",
