@@ -43,7 +43,7 @@ def _cause(supervisor: Supervisor, slot: str) -> str | None:
         instance.phase is Phase.FAILED and by_dependency
     ):
         return None
-    unmet = list(reconcile.unmet(slot, supervisor.slots, supervisor.members))
+    unmet = list(reconcile.unmet(slot, supervisor.slots, supervisor.relations.members))
     for other, dependency, verdict in unmet:
         if isinstance(verdict, reconcile.Never) and dependency.required:
             return other

@@ -35,6 +35,7 @@ from orchestrator.model.units import Seconds
 from orchestrator.supervision import changes, lifecycle, pace, reconcile
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.supervision.reconcile import Slot
+from orchestrator.supervision.relations import Relations
 
 logger = logging.getLogger(__name__)
 
@@ -99,9 +100,7 @@ class Supervisor:
         self.reload: Callable[[Sequence[str], str], object] = lambda _slots, _why: None
         self._report = report
         self._finished = finished
-        self.members: dict[str, tuple[str, ...]] = {}
-        self._needs: dict[str, tuple[str, ...]] = {}
-        self._dependents: dict[str, tuple[str, ...]] = {}
+        self.relations = Relations()
         self._queue: deque[tuple[str, lifecycle.Event]] = deque()
         self._effects: list[tuple[str, lifecycle.Effect]] = []
         self._dirty: dict[str, None] = {}
@@ -450,7 +449,7 @@ class Supervisor:
 
     def _restart_dependents(self, slot: str, component: Component) -> None:
         """Restart those that asked to be restarted with `component`."""
-        for dependent in self._dependents.get(slot, ()):
+        for dependent in self.relations.dependents.get(slot, ()):
             wishes = self.slots[dependent].instance.component.depends_on
             wish = wishes.get(component.base) or wishes.get(component.service)
             if wish is not None and wish.restart and self.slots[dependent].instance.process:
@@ -481,9 +480,9 @@ class Supervisor:
         self._settle(slot)
         for member in restarted:
             self._settle(member)
-        for dependent in self._dependents.get(slot, ()):
+        for dependent in self.relations.dependents.get(slot, ()):
             self._settle(dependent)
-        for need in self._needs.get(slot, ()):
+        for need in self.relations.needs.get(slot, ()):
             self._settle(need)
 
     def _settle(self, slot: str) -> None:
@@ -512,7 +511,9 @@ class Supervisor:
                 return
             case _:
                 pass
-        if instance.process is None or reconcile.may_stop(slot, self.slots, self._dependents):
+        if instance.process is None or reconcile.may_stop(
+            slot, self.slots, self.relations.dependents
+        ):
             self._queue.append((slot, lifecycle.Stop()))
 
     def _disable(self, slot: str) -> None:
@@ -525,7 +526,7 @@ class Supervisor:
     def _consider(self, slot: str) -> None:
         """Look whether a waiting slot may start."""
         there, facts = self.slots[slot], self.facts[slot]
-        verdict = reconcile.may_start(slot, self.slots, self.members)
+        verdict = reconcile.may_start(slot, self.slots, self.relations.members)
         if isinstance(verdict, reconcile.Clear) and (waits := self.groups.waits(slot)):
             verdict = reconcile.Wait(waits)
         if self.schedules.holds(slot):
@@ -793,57 +794,19 @@ class Supervisor:
             self._dirty.clear()
 
     def _index(self) -> None:
-        """Rebuild who belongs to whom and who needs whom; only when the slots change."""
-        members: dict[str, list[str]] = {}
-        for slot, there in self.slots.items():
-            component = there.instance.component
-            members.setdefault(component.base, []).append(slot)
-            members.setdefault(component.service, []).append(slot)
-        self.members = {name: tuple(slots) for name, slots in members.items()}
-        self.groups.index(self.members)
+        """Rebuild what follows from the declarations; only when the slots change."""
+        self.relations = Relations.of(self.slots)
+        self.groups.index(self.relations.members)
         self.schedules.index()
-        needs: dict[str, tuple[str, ...]] = {}
-        dependents: dict[str, list[str]] = {}
-        for slot, there in self.slots.items():
-            targets = there.instance.component.depends_on
-            if not targets:
-                continue
-            needs[slot] = tuple(
-                other
-                for target in targets
-                for other in self.members.get(target, ())
-                if other != slot
-            )
-            for other in needs[slot]:
-                dependents.setdefault(other, []).append(slot)
-        self._needs = needs
-        self._dependents = {slot: tuple(users) for slot, users in dependents.items()}
 
     def closure(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the named slots and all they depend on."""
-        seen: dict[str, None] = {}
-        todo = list(names)
-        while todo:
-            slot = todo.pop()
-            if slot not in seen:
-                seen[slot] = None
-                todo.extend(self._needs.get(slot, ()))
+        seen = self.relations.closure(names)
         return tuple(slot for slot in self.slots if slot in seen)
 
     def users(self, names: Collection[str]) -> dict[str, tuple[str, ...]]:
         """Return by slot, of those named that run, who else runs and depends on it."""
-        chosen = frozenset(names)
-        running = [slot for slot in names if self.slots[slot].instance.process is not None]
-        found = {}
-        for slot in running:
-            users = tuple(
-                user
-                for user in self._dependents.get(slot, ())
-                if user not in chosen and self.slots[user].instance.process is not None
-            )
-            if users:
-                found[slot] = users
-        return found
+        return self.relations.users(names, self.slots)
 
     def _log(self, before: Instance, after: Instance, event: lifecycle.Event) -> None:
         if before.phase is after.phase:
