@@ -12,6 +12,7 @@ A run, in this order:
 
 0     the program has ended with exit code 0
 1     it has not, or was never started: a hook failed, or the directory could not be made
+137   it was killed
 143   the run was told to stop
 
 The hooks run in the main thread, as users expect; all else in the attendant's. The process is
@@ -106,6 +107,9 @@ class Worker:
                 files.write_atomic(order.record_dir / "result.json", data, 0o600)
         if result["state"] == "cancelled":
             return ExitCode.TERMINATED
+        if result["signal"] == signal.SIGKILL:
+            # As a shell says it: whoever supervises us asks the kernel whether memory was short.
+            return 128 + signal.SIGKILL
         return ExitCode.DONE if result["state"] == "succeeded" else ExitCode.FAILED
 
     def _carry_out(self) -> dict[str, Any] | None:

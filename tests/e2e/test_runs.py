@@ -14,8 +14,9 @@ import pytest
 from orchestrator.client.jobs import Jobs, Run
 from orchestrator.errors import RequestFailed
 from tests.e2e import processes
-from tests.e2e.scenario import Scenario, exits, orch, says
+from tests.e2e.scenario import Scenario, bad, exits, orch, says
 from tests.e2e.test_daemon_death import kill_daemon
+from tests.e2e.test_limits import needs_groups
 
 SOON = {"initial": "50ms", "jitter": 0}
 LONG = 60.0
@@ -167,6 +168,13 @@ def test_a_run_that_is_cancelled_or_late_leaves_no_process(lab: Lab) -> None:
     assert (late.wait(LONG).state, late.row["result"]) == ("failed", "timeout")
     assert not [p for p in lab.scenario.processes() if "trap" in p.command]
     assert not deep.cancel()
+
+
+@needs_groups
+def test_a_program_that_uses_more_memory_than_it_may_is_told_of(lab: Lab) -> None:
+    jobs = lab.up({"eat": {"command": bad("--eat", 300 << 20), "memory": "64MiB"}})
+    run = jobs.submit("lab.eat").wait(LONG)
+    assert (run.state, run.row["result"]) == ("failed", "oom-kill")
 
 
 def test_a_worker_killed_takes_its_program_along_and_is_told_of(lab: Lab) -> None:
