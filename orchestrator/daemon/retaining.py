@@ -15,18 +15,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.daemon import runprograms
-from orchestrator.daemon.programs import Place
 from orchestrator.daemon.runner import Runner
 from orchestrator.errors import JournalError
 from orchestrator.model.topology import Keep
 from orchestrator.model.units import Bytes, Seconds
 from orchestrator.supervision import retention
-from orchestrator.supervision.retention import Over
 from orchestrator.supervision.runs import Run
 
 logger = logging.getLogger(__name__)
 
-GATHER: Seconds = 0.5
+GATHER: Seconds = 1.0
 """How long ends are gathered before a job's runs are looked at."""
 
 LONGEST: Seconds = 3600.0
@@ -103,17 +101,15 @@ class Retention:
         over = journal.kept(job)
         unknown = [run for run in over if run.size is None] if keep.size is not None else []
         if unknown:
-            place = self._runner.place
-            sizes = await self._loop.run_in_executor(
-                None, lambda: {run.id: _size(_directories(run, place)) for run in unknown}
-            )
+            directories = self._directories([run.id for run in unknown])
+            sizes = await self._loop.run_in_executor(None, _sizes, directories)
             journal.measured(sizes)
             over = journal.kept(job)
         now = time.time()  # noqa: TID251 - ages of files that outlive the machine's uptime
         needed = self._runner.runs.waits_for(run.id for run in over) | self._stuck
         found = retention.excess(over, keep, now, needed)
         if found.ids:
-            await self._remove([run for run in over if run.id in set(found.ids)])
+            await self._remove(found.ids)
         self._look_again(job, found.again_in)
 
     def _look_again(self, job: str, again_in: Seconds | None) -> None:
@@ -124,24 +120,26 @@ class Retention:
             pause = min(LONGEST, again_in)
             self._timers[job] = self._loop.call_later(pause, self.look, (job,))
 
-    async def _remove(self, runs: Sequence[Over]) -> None:
-        place = self._runner.place
-        directories = {run.id: _directories(run, place) for run in runs}
+    async def _remove(self, run_ids: Sequence[str]) -> None:
+        directories = self._directories(run_ids)
         errors = await self._loop.run_in_executor(None, _remove_all, directories)
         for run_id, error in errors.items():
             self._stuck.add(run_id)
             logger.warning("The run %s cannot be removed: %s", run_id, error)
-        gone = [run.id for run in runs if run.id not in errors]
+        gone = [run_id for run_id in run_ids if run_id not in errors]
         self._runner.journal.runs.remove(gone)
         logger.info("Removed %d runs that are kept no longer", len(gone))
         self._removed(gone)
 
-
-def _directories(run: Over, place: Place) -> tuple[str, ...]:
-    """Return what a run has, which is ours: its directory did not exist when it was submitted."""
-    own = runprograms.record_dir(place, run.id)
-    is_its = os.path.basename(run.directory) == run.id  # noqa: PTH119
-    return (run.directory, own) if is_its else (own,)
+    def _directories(self, run_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return by run what it has, which is ours: it did not exist when it was submitted."""
+        place = self._runner.place
+        found: dict[str, tuple[str, ...]] = {}
+        for run_id, directory in self._runner.journal.runs.directories(run_ids).items():
+            own = runprograms.record_dir(place, run_id)
+            is_its = os.path.basename(directory) == run_id  # noqa: PTH119
+            found[run_id] = (directory, own) if is_its else (own,)
+        return found
 
 
 def _remove_all(directories: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -157,6 +155,10 @@ def _remove_all(directories: Mapping[str, Sequence[str]]) -> dict[str, str]:
             except OSError as error:
                 errors[run_id] = str(error)
     return errors
+
+
+def _sizes(directories: Mapping[str, Sequence[str]]) -> dict[str, Bytes]:
+    return {run_id: _size(paths) for run_id, paths in directories.items()}
 
 
 def _size(paths: Iterable[str]) -> Bytes:

@@ -199,14 +199,21 @@ class RunJournal:
         """Return what there is of a job's runs that are over, the last to end first."""
         marks = ",".join("?" * len(_OVER))
         rows = self._connection.execute(
-            f"SELECT id, ended_wall, size, submitted FROM run WHERE job=? AND state IN ({marks}) "  # noqa: S608
+            f"SELECT id, ended_wall, size FROM run WHERE job=? AND state IN ({marks}) "  # noqa: S608
             "ORDER BY ended_wall DESC, number DESC",
             (job, *_OVER),
         )
-        return [
-            Over(run_id, ended or 0.0, size, json.loads(text)["request"].get("run_dir", ""))
-            for run_id, ended, size, text in rows
-        ]
+        return [Over(run_id, ended or 0.0, size) for run_id, ended, size in rows]
+
+    def directories(self, run_ids: Collection[str]) -> dict[str, str]:
+        """Return the directories of runs, by id."""
+        found = {}
+        for run_id in run_ids:
+            row = self._connection.execute("SELECT submitted FROM run WHERE id=?", (run_id,))
+            text = row.fetchone()
+            if text is not None:
+                found[run_id] = str(json.loads(text[0])["request"]["run_dir"])
+        return found
 
     def forget_unused_jobs(self) -> None:
         """Drop the jobs of which no run is left."""

@@ -16,7 +16,6 @@ class Over:
     id: str
     ended: float
     size: Bytes | None
-    directory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
