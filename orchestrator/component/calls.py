@@ -30,6 +30,9 @@ ANY: Mapping[int, tuple[int, ...]] = {}
 CONFIG: Mapping[int, tuple[int, ...]] = {1: (0,), 0: ()}
 """A hook that takes the configuration, or nothing."""
 
+SETTINGS: Mapping[int, tuple[int, ...]] = {2: (0, 1), 1: (0,), 0: ()}
+"""A hook of changed settings: (settings, config), (settings) or nothing."""
+
 WITH_CONFIG: Mapping[int, tuple[int, ...]] = {2: (0, 1), 1: (0,)}
 """A hook that takes addresses or models and the configuration, or the former alone."""
 

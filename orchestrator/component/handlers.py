@@ -53,6 +53,7 @@ class Handler:
     sigterm_handler: Callable[..., Any] | None
     on_load: Callable[..., Any] | None
     on_unload: Callable[..., Any] | None
+    on_settings: Callable[..., Any] | None
 
     def ends_as_written(self) -> tuple[End, ...]:
         """Return the connections of the file alone, before any hook.
@@ -146,6 +147,7 @@ def read(module: ModuleType, code: Code | None = None) -> Handler:
         "sigint_handler": _hook(namespace, ("sigint_handler",), calls.SIGNAL, origin, mistakes),
         "sigterm_handler": _hook(namespace, ("sigterm_handler",), calls.SIGNAL, origin, mistakes),
         "on_load": _hook(namespace, ("on_load",), calls.LOAD, origin, mistakes),
+        "on_settings": _hook(namespace, ("on_settings",), calls.SETTINGS, origin, mistakes),
         "on_unload": _hook(namespace, ("on_unload",), calls.UNLOAD, origin, mistakes),
     }
     main = _hook(namespace, ("main",), calls.MAIN, origin, mistakes)

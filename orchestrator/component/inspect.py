@@ -57,6 +57,7 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         answer["connections"] = _connections(handler)
         answer["states"] = _states(handler)
         answer["config_model"] = handler.has_config_model
+        answer["takes_settings"] = handler.on_settings is not None
         answer["setup_config"] = handler.setup_config is not None
         answer.update(_configurations([], None, request))
     except SetupError as error:
@@ -119,6 +120,7 @@ def inspect_package(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": {**streams.error(error), "fault": "admin"}}
     return {
         **configured,
+        "takes_settings": callable(getattr(component, "on_settings", None)),
         "file": package.marker.__file__,
         "commands": commands,
         "declared": declared,

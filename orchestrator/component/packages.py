@@ -32,6 +32,7 @@ from orchestrator.component import (
     loader,
     notify,
     settings,
+    telling,
     workflow,
 )
 from orchestrator.component.control import Call
@@ -187,6 +188,9 @@ def run(described: Instance) -> int:
         component.setup()
         if link is not None:
             _offer(link, described.python_path)
+            if described.directory is not None:
+                on_settings = getattr(component, "on_settings", _nothing)
+                telling.offer(link, described.directory, on_settings)
             link.serve_in_thread()
         if not component.tells_ready:
             notify.send("READY=1")
@@ -255,6 +259,11 @@ def _tell(component: Component, error: BaseException) -> None:
         told = {"type": f"{kind.__module__}:{kind.__qualname__}", "text": text}
         with os.fdopen(int(descriptor), "w", encoding="utf-8") as errors:
             json.dump(told, errors)
+
+
+def _nothing(values: Mapping[str, Any]) -> None:
+    """Have no hook for changed settings: the configuration objects have them."""
+    del values
 
 
 def _offer(link: control.Link, python_path: Iterable[str]) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from orchestrator.component import (
     assembly,
     background,
+    configuration,
     control,
     instance,
     loader,
@@ -27,6 +29,7 @@ from orchestrator.component import (
     observing,
     reloading,
     serving,
+    telling,
 )
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.errors import SetupError
@@ -124,6 +127,8 @@ def _run(name: str, describe: Callable[[], Instance]) -> int:
         link = control.open_link()
         ready = assembly.assemble(described, flow)
         ready.link = link
+        if link is not None and described.directory is not None:
+            telling.offer(link, described.directory, _taking(ready, described.directory))
     except SetupError as error:
         sys.stderr.write(_told(name, error))
         return ExitCode.FAILED
@@ -164,6 +169,21 @@ def _work(described: Instance, ready: Assembly) -> int:
             ready.link.close()
         ready.close(linger)
     return ExitCode.DONE
+
+
+def _taking(ready: Assembly, directory: Path) -> telling.Take:
+    """Return what gives a handler its configuration anew, and then calls its hook."""
+
+    def take(values: Mapping[str, Any]) -> None:
+        again = instance.from_directory(directory)
+        config = configuration.resolve(ready.handler, again.config, os.environ, again.arguments)
+        # The same dict: handlers may have kept it.
+        ready.config.clear()
+        ready.config.update(config)
+        if ready.handler.on_settings is not None:
+            ready.handler.on_settings(values, ready.config)
+
+    return take
 
 
 def _stop_by_exit(ready: Assembly) -> None:

@@ -9,6 +9,9 @@ from typing import Any, TextIO
 
 from orchestrator.component.errors import SetupError
 
+_OURS = f"{Path(__file__).parents[1]}/"
+_LIBRARY = f"{Path(os.__file__).parent}/"
+
 _PLACE = re.compile(r"(?P<file>/.+?):(?P<line>\d+): (?P<message>.*)", re.DOTALL)
 
 
@@ -25,7 +28,21 @@ def private() -> tuple[TextIO, TextIO]:
 def error(found: SetupError) -> dict[str, Any]:
     """Return file, line and message; the mistakes name their places themselves."""
     match = _PLACE.match(found.mistakes[0])
+    if match is None and (frame := _users_frame(found)) is not None:
+        return {"file": frame[0], "line": frame[1], "message": str(found)}
     if match is None:
         return {"file": None, "line": None, "message": str(found)}
     message = match["message"] if len(found.mistakes) == 1 else str(found)
     return {"file": match["file"], "line": int(match["line"]), "message": message}
+
+
+def _users_frame(found: BaseException) -> tuple[str, int] | None:
+    """Return file and line of the innermost code, not ours, in which an error came up."""
+    frame: tuple[str, int] | None = None
+    trace = found.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file.startswith("/") and not file.startswith((_OURS, _LIBRARY)):
+            frame = file, trace.tb_lineno
+        trace = trace.tb_next
+    return frame

@@ -123,7 +123,7 @@ def _of_component(component: Component) -> list[File]:
         File(f"{place}/{fullname}", _object(fullname, values, component.secrets))
         for fullname, values in component.configurations.items()
     ]
-    if component.package is not None:
+    if component.package is not None or component.takes_settings:
         whole = {"settings": component.settings, "secrets": list(component.secrets)}
         made.append(File(f"{place}/settings.json", _text(whole)))
     if _is_told(component):

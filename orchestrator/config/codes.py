@@ -561,6 +561,11 @@ CODES: dict[str, Code] = {
         "component, of its service or of the system, a `config_file`, ORCH_CONFIG__KEY, or "
         "--set SERVICE.COMPONENT.KEY=VALUE.",
     ),
+    "ORC438": Code(
+        "base directory cannot be used",
+        "What is built, logs and the journal go into `base_dir`. Something stands there that is "
+        "no directory, or it cannot be read.",
+    ),
     "ORC437": Code(
         "configuration objects cannot be used",
         "A package's configuration objects are declared wrongly, a setting that its "

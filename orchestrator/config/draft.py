@@ -26,7 +26,7 @@ from orchestrator.config.addresses import Table
 from orchestrator.config.components import Lowered, Lowering
 from orchestrator.config.configurations import ANY
 from orchestrator.config.document import Document
-from orchestrator.config.report import Report
+from orchestrator.config.report import Place, Report
 from orchestrator.config.settings import Given
 from orchestrator.config.settings import shown as shown_settings
 from orchestrator.config.valuesfile import Modules
@@ -159,6 +159,7 @@ def _read(
     store = surroundings.store(loaded, found)
     mirror = jobs.mirror(loaded, found)
     base_dir = paths.base_dir(path, loaded.top.get("base_dir"), project)
+    _check_base_dir(base_dir, loaded, found)
     return Draft(
         found=tuple(found.found),
         handlers=(
@@ -188,6 +189,23 @@ def _read(
         environment=environment,
         overrides=given.overrides,
     )
+
+
+def _check_base_dir(base_dir: Path, loaded: Document, found: Report) -> None:
+    """Report a base directory that is there and cannot be one."""
+    try:
+        if base_dir.is_dir():
+            with os.scandir(base_dir):
+                return
+        if not base_dir.exists():
+            return
+        reason = "it is no directory"
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+    place = Place(loaded.root, loaded.top, "base_dir")
+    message = f"cannot use {base_dir} for what is built: {reason}"
+    hint = "write another base_dir, or move what is there away"
+    found.error("ORC438", message, place, hint=hint)
 
 
 def _request(component: Lowered, loaded: Document, base_dir: Path) -> dict[str, Any]:

@@ -185,6 +185,7 @@ class _Resolver:
             surroundings=self.surroundings(component, context),
             configurations=self.objects_of(component, number, context),
             settings=self.settings_of(component, context),
+            takes_settings=self.takes_settings(component),
             environment=context.value(component.environment),
             inherited=component.inherited,
             secrets=tuple(sorted(context.secrets)),
@@ -267,13 +268,19 @@ class _Resolver:
         context.secrets.update(configurations.secrets_in(made, self.draft.document.secrets()))
         return made
 
+    def takes_settings(self, component: Lowered) -> bool:
+        """Tell whether the code of a component has a hook for changed settings."""
+        if component.bus:
+            return False
+        return self.configured[component.base].answer.get("takes_settings") is True
+
     def settings_of(self, component: Lowered, context: _Context) -> dict[str, Any]:
         """Return the settings that a component reads itself; of secret ones the names go along."""
-        if component.package is None:
+        if component.package is None and not self.takes_settings(component):
             return {}
         every = self.draft.document.settings
         answer = self.configured[component.base].answer
-        names = answer.get("settings") or () if answer else every
+        names = answer.get("settings") or () if answer and component.package else every
         context.secrets.update(name for name in names if name in every and every[name].secret)
         return {
             name: every[name].value

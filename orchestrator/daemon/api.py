@@ -212,6 +212,14 @@ class Api:
         if not dry:
             self.runner.apply(lock.jobs, lock.job_concurrency)
             self.retention(lock.jobs)
+            self.reloads.tell_settings(
+                [
+                    one.slot
+                    for one in plan
+                    if one.action is changes.Action.UPDATE
+                    and any(path[0] in changes.TOLD for path in one.changed)
+                ]
+            )
         digest = topology.digest(topology.declared(params["lock"]))
         return {"plan": [_operation(o) for o in plan], "digest": digest}
 

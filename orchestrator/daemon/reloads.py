@@ -104,6 +104,24 @@ class Reloads:
             logger.info("Changed: %s%s", ", ".join(paths[:3]), more)
             self._spawn(self._follow_change(slots, files))
 
+    def tell_settings(self, slots: Iterable[str]) -> None:
+        """Let components read their settings and configuration anew; restart who cannot."""
+        for slot in slots:
+            self._spawn(self._tell_settings(slot))
+
+    async def _tell_settings(self, slot: str) -> None:
+        there = self._supervisor.slots.get(slot)
+        if there is None or there.instance.process is None:
+            return  # Its start reads what is there.
+        component = there.instance.component
+        async with self._turns.setdefault(component.base, asyncio.Lock()):
+            try:
+                answer = await self._ask(component, "settings", within=PATIENCE)
+            except RequestFailed as error:
+                answer = {"outcome": "failed", "message": str(error)}
+            if answer.get("outcome") == "failed" and slot in self._supervisor.slots:
+                await self._restart(slot, f"changed settings: {answer.get('message')}")
+
     def resume(self, slots: Iterable[str]) -> None:
         """Heed changed files again: somebody looks after the slots."""
         for slot in slots:
@@ -134,7 +152,15 @@ class Reloads:
             self._supervisor.unwatched(slot, message)
 
     async def recover(self) -> None:
-        """Ask adopted handlers which code they run: the daemon before us knew."""
+        """Ask adopted handlers which code they run: the daemon before us knew.
+
+        Whoever takes settings is told of them: we do not know whether the one before us did.
+        """
+        self.tell_settings(
+            slot
+            for slot, there in self._supervisor.slots.items()
+            if there.instance.component.takes_settings
+        )
         for slot, there in tuple(self._supervisor.slots.items()):
             component = there.instance.component
             if component.handler is None or there.instance.process is None:

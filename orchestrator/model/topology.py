@@ -330,7 +330,8 @@ class Component:
     over `inherited`, which is of the shell that applied the lock: for the next start, no reason
     for one, and in no built file. `configurations` are the values of configuration objects by
     their full names, `settings` what its code reads of them itself, both with exact types (see
-    `wire.exactjson`). `watch` holds absolute patterns, written as in a .gitignore.
+    `wire.exactjson`); with `takes_settings` it takes on others while it runs. `watch`
+    holds absolute patterns, written as in a .gitignore.
     """
 
     service: str
@@ -351,6 +352,7 @@ class Component:
     config: Mapping[str, Json] = _restart({})
     configurations: Mapping[str, Json] = _restart({})
     settings: Mapping[str, Json] = _restart({})
+    takes_settings: bool = _live(False)
     environment: Mapping[str, str] = _restart({})
     inherited: Mapping[str, str] = _live({})
     secrets: tuple[str, ...] = _restart(())

@@ -26,6 +26,9 @@ class Action(enum.StrEnum):
     ORPHAN = "orphan"
 
 
+TOLD = frozenset({"config", "configurations", "settings"})
+"""Fields whose changes can be told to a component that takes settings while it runs."""
+
 Path = tuple[str, ...]
 """Where in a component something stands: a field's name, then keys into it."""
 
@@ -167,7 +170,19 @@ def _operation(slot: str, component: Component, there: Present | None, *, run: b
         action = Action.START if component.enabled else Action.UPDATE
     else:
         action = Action.UPDATE if needs(changed) is Apply.LIVE else Action.RESTART
+        if action is Action.RESTART and is_told(there.component, component, changed):
+            return Operation(
+                slot, name, Action.UPDATE, f"{_told(changed)}, told to it while it runs", changed
+            )
     return Operation(slot, name, action, _told(changed), changed)
+
+
+def is_told(old: Component, new: Component, changed: Collection[Path]) -> bool:
+    """Tell whether a running component can be told of changes, instead of being restarted."""
+    if not (old.takes_settings and new.takes_settings):
+        return False
+    others = [path for path in changed if path[0] not in TOLD]
+    return len(others) < len(changed) and needs(others) is Apply.LIVE
 
 
 def _told(changed: tuple[Path, ...]) -> str:

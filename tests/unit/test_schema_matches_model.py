@@ -52,7 +52,7 @@ MODEL_ONLY = {
     *("service", "component", "instance"),
     *("inherited", "endpoints", "expect_subscribers", "secrets", "python_path"),
     "surroundings",
-    *("configurations", "settings"),
+    *("configurations", "settings", "takes_settings"),
 }
 """Fields of a component that are found out, not written."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -204,3 +205,24 @@ def test_the_worst_of_several_changes_decides() -> None:
     assert changes.needs([]) is Apply.LIVE
     assert changes.needs([("settle",)]) is Apply.LIVE
     assert changes.needs([("settle",), ("command",)]) is Apply.RESTART
+
+
+@pytest.mark.parametrize(
+    ("taken", "more", "action"),
+    [
+        ((True, True), {}, changes.Action.UPDATE),
+        ((True, True), {"nice": 1}, changes.Action.RESTART),
+        ((True, False), {}, changes.Action.RESTART),
+        ((False, True), {}, changes.Action.RESTART),
+    ],
+)
+def test_who_takes_settings_is_told_of_them_while_it_runs(
+    taken: tuple[bool, bool], more: dict[str, Any], action: changes.Action
+) -> None:
+    base = Component("shop", "api", settings={"PORT": 1}, takes_settings=taken[0])
+    after = dataclasses.replace(
+        base, settings={"PORT": 2}, config={"a": 1}, takes_settings=taken[1], **more
+    )
+    (operation,) = changes.plan({base.slot: running(base)}, {base.slot: after}, {base.slot})
+    assert operation.action is action
+    assert ("told to it" in operation.cause) is (action is changes.Action.UPDATE)
