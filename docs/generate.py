@@ -212,6 +212,7 @@ def exit_codes_page() -> str:
             "| code | meaning |\n|---|---|",
             *rows,
             "",
+            "`submit --wait` and `wait RUN` give 1 when a run has failed or was cancelled.",
             "`up --exit-code-from`, `wait --for exit` and `run` give the program's exit code;",
             "a program that a signal ended counts as 128 plus the number of the signal.",
             "",

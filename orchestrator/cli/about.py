@@ -40,7 +40,7 @@ _WORDS = {
     "submit": _JOBS,
     "runs": f"{_JOBS}; {_RUNS}; echo show",
     "cancel": _UNFINISHED,
-    **dict.fromkeys(("logs", "status", "events", "explain"), f"{_INSTANCES}; {_RUNS}"),
+    **dict.fromkeys(("logs", "status", "events", "explain", "wait"), f"{_INSTANCES}; {_RUNS}"),
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from orchestrator.cli import screen
 from orchestrator.cli.screen import Screen
+from orchestrator.cli.session import Session
 from orchestrator.client import RunRow, runs
 
 if TYPE_CHECKING:
@@ -54,17 +55,21 @@ class Display(Protocol):
         ...
 
 
-def display(out: Screen) -> Display:
+def display(session: Session) -> Display:
     """Return what suits standard error."""
-    return Bars(out) if sys.stderr.isatty() and not out.quiet else Lines(out)
+    out = session.screen
+    if sys.stderr.isatty() and not out.quiet:
+        return Bars(out)
+    return Lines(out, with_words=session.options.verbose)
 
 
 class Lines:
-    """A line for each change of a run's state, and for what its hooks say when they say it."""
+    """A line for each change of a run's state; `with_words` also when its hooks say something."""
 
-    def __init__(self, out: Screen) -> None:
+    def __init__(self, out: Screen, *, with_words: bool = False) -> None:
         self._out = out
-        self._told: dict[str, tuple[str, ...]] = {}
+        self._with_words = with_words
+        self._told: dict[str, tuple[str, int, str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -74,10 +79,13 @@ class Lines:
 
     def see(self, row: RunRow) -> None:
         """Tell what is new in the row."""
-        state = row["state"], runs.reason(row)
+        words = runs.reason(row) if self._with_words else ""
+        state = row["state"], row["attempt"], words
         if self._told.get(row["id"]) != state:
             self._told[row["id"]] = state
             self._out.note(line(row, coloured=self._out.err_coloured))
+        if runs.is_finished(row):
+            del self._told[row["id"]]
 
 
 def line(row: RunRow, *, coloured: bool) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from orchestrator import client
-from orchestrator.cli import progress
+from orchestrator.cli import progress, runs
 from orchestrator.cli.session import Session
 from orchestrator.client import Client, Condition, Outcome, Row, Watch
 from orchestrator.errors import DaemonUnreachable, ExitCode, UsageError, WaitTimeout
@@ -160,8 +160,13 @@ def kill(session: Session, *, names: tuple[str, ...], everything: bool, signal: 
 
 
 def wait(session: Session, *, names: tuple[str, ...], goal: str, timeout: Seconds) -> int:
-    """Wait until instances are ready, or have ended; then the exit code is theirs."""
+    """Wait until instances are ready or have ended, or runs have; then the exit code is theirs."""
     daemon = session.connect()
+    names, found = runs.among(daemon, names)
+    if found and names:
+        raise UsageError("wait for instances and for runs one after the other")
+    if found:
+        return runs.await_end(session, found, timeout, tells_code=goal == "exit")
     if goal == "ready":
         return _follow(session, daemon, names, until=client.serving, what="ready", timeout=timeout)
     outcome = daemon.wait_until(

@@ -115,7 +115,6 @@ _NAMES = Parameter(
     multiple=True,
     metavar="NAME",
 )
-_SOME_NAMES = Parameter("names", _NAMES.help, multiple=True, required=True, metavar="NAME")
 _ALL = _flag("everything", "--all", "All of them.")
 _WAIT_TIMEOUT = _option(
     "wait_timeout",
@@ -476,14 +475,20 @@ COMMANDS: tuple[Command, ...] = (
     _change("reset", "Forget the failures of instances that gave up; start tries again."),
     Command(
         "wait",
-        "Wait for instances.",
+        "Wait for instances, or for the end of runs.",
         "orchestrator.cli.change:wait",
         (
-            _SOME_NAMES,
+            Parameter(
+                "names",
+                f"{_NAMES.help[:-1]}; or runs.",
+                multiple=True,
+                required=True,
+                metavar="NAME",
+            ),
             _choice(
                 "goal",
                 "--for",
-                "What to wait for; with exit, the exit code is theirs.",
+                "What to wait for (a run always for its end); with exit, the exit code is theirs.",
                 "ready exit",
                 "ready",
             ),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator import client
-from orchestrator.cli import change, logs, progress
+from orchestrator.cli import bars, change, logs, progress
 from orchestrator.cli.follow import Follower
 from orchestrator.cli.interrupts import Interrupts
 from orchestrator.cli.screen import wants_colour
@@ -61,6 +61,7 @@ class Foreground:
         self._owns_all = True
         # A system with jobs waits for submits, and for its clock.
         self._awaits_runs = bool(lock.jobs) and not policy.names
+        self._runs = bars.Lines(session.screen)
         self._code: int | None = None
         self._ends_by_itself = False
         self._failed_with = 0
@@ -98,7 +99,7 @@ class Foreground:
             raise
 
     def _loop(self, daemon: Client) -> int:
-        watch = daemon.watch(self._policy.names)
+        watch = daemon.watch(self._policy.names, runs=self._awaits_runs)
         self._begin(watch.rows)
         while True:
             self._consider(daemon)
@@ -110,7 +111,7 @@ class Foreground:
             if watch.at_end:
                 if self._is_over or self._is_gone(daemon):
                     break
-                watch = daemon.watch(self._policy.names)
+                watch = daemon.watch(self._policy.names, runs=self._awaits_runs)
                 self._begin(watch.rows)
                 self._ask_again(daemon)
             if self._asked and not self._owns_all and not self._live:
@@ -144,6 +145,8 @@ class Foreground:
             self._live.pop(event["name"], None)
             self._failed.pop(event["name"], None)
             self._stopping.forget(event["name"])
+        elif kind == "run":
+            self._runs.see(event["run"])
         elif kind == "system":
             self._system(event)
 

@@ -73,7 +73,7 @@ def _follow(session: Session, rows: Sequence[RunRow]) -> int:
             for row in changes:
                 session.screen.line(row)
         else:
-            with bars.display(session.screen) as shown:
+            with bars.display(session) as shown:
                 for row in changes:
                     shown.see(row)
     return ExitCode.DONE
@@ -220,6 +220,31 @@ def _until_ended(session: Session, numbers: Sequence[str], timeout: Seconds) -> 
                 shown.see(row)
     if is_many:
         session.screen.note(f"orch: {len(numbers)} runs have ended")
+
+
+def await_end(
+    session: Session, rows: Sequence[RunRow], timeout: Seconds, *, tells_code: bool
+) -> int:
+    """Wait until runs have ended; 1, or the program's code, when one has not succeeded."""
+    with Jobs(session.place) as jobs:
+        ended = [run.row for run in jobs.wait(*(row["id"] for row in rows), timeout=timeout)]
+    if session.options.json:
+        session.screen.json(ended)
+    elif tells_code:
+        for row in ended:
+            session.screen.data(f"{row['name']} {_code(row)}")
+    if tells_code:
+        return next((code for code in map(_code, ended) if code), ExitCode.DONE)
+    for row in ended:
+        if row["state"] != "succeeded":
+            session.screen.say(f"orch: {runs.sentence(row)}")
+    return ExitCode.FAILED if any(map(_code, ended)) else ExitCode.DONE
+
+
+def _code(row: RunRow) -> int:
+    if row["state"] == "succeeded":
+        return ExitCode.DONE
+    return row["exit_code"] or ExitCode.FAILED
 
 
 # ------------------------------------------------------------------ runs as names

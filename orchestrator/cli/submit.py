@@ -98,7 +98,7 @@ def _print(session: Session, row: RunRow) -> None:
 
 
 def _follow(session: Session, run: Run, timeout: Seconds | None) -> None:
-    with bars.display(session.screen) as shown:
+    with bars.display(session) as shown:
         try:
             for row in run.events(timeout):
                 shown.see(row)

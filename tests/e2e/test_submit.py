@@ -8,13 +8,16 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.client import AsyncJobs, Jobs
-from orchestrator.errors import DaemonUnreachable, RequestFailed
+from orchestrator.component import ServiceParamTemplate
+from orchestrator.errors import DaemonUnreachable, RequestFailed, UnknownName
 from tests.e2e.scenario import Scenario, eventually, exits, nothing_runs, orch, says
 from tests.e2e.test_output import fits
 
@@ -102,7 +105,7 @@ def lab(scenario: Scenario) -> Iterator[Lab]:
 def test_a_run_is_submitted_awaited_and_shown(lab: Lab) -> None:
     done = lab.scenario.step(
         "it succeeds",
-        orch("submit", "lab.say", "--arg", "to=all", "-p", "mesh=3", "--id", "one", "--wait"),
+        orch("submit", "say", "--arg", "to=all", "-p", "mesh=3", "--id", "one", "--wait", "-v"),
         exits(0), says("one\n", r"lab\.say/one  running  a quarter", r"lab\.say/one  succeeded"),
     )  # fmt: skip
     assert done.out == "one\n"
@@ -119,6 +122,16 @@ def test_a_run_is_submitted_awaited_and_shown(lab: Lab) -> None:
     table = lab.scenario.run("runs").out.splitlines()
     assert [line.split()[:2] for line in table[2:]] == [["lab.say/one", "succeeded"]]
     assert table[1].split()[1] == "failed"
+
+
+def test_a_foreground_up_tells_of_runs_and_stays_for_them(scenario: Scenario) -> None:
+    jobs = {"say": {"command": ["/bin/sh", "-c", "echo hello; exit 3"]}}
+    scenario.services({"lab": {"jobs": jobs}})
+    up = scenario.start("up")
+    eventually(lambda: scenario.run("submit", "lab.say", "--id", "a", "--wait").code == 1)
+    eventually(lambda: "lab.say/a  failed  exit code 3" in up.err, within=LONG)
+    up.interrupt()
+    assert up.wait(LONG).code == 130
 
 
 def test_mistakes_are_told_before_anything_is_queued(lab: Lab) -> None:
@@ -245,6 +258,34 @@ def test_a_client_loops_until_a_condition_holds(lab: Lab) -> None:
                 break
         assert turn == 3
         assert len(jobs.runs("lab.say")) == 6
+
+
+class Mine(ServiceParamTemplate):
+    """A template as a user has it in a script of their own."""
+
+    mesh = Decimal("0.1")
+
+    def __init__(self, sample: str) -> None:
+        super().__init__(input_file="handler.py", output_file="out.dat")
+        self.s_service_name = "say"
+        self.sample = sample
+        self.since = datetime(2026, 11, 22, tzinfo=UTC)
+        self.set_service_param({"sample": sample})
+
+
+def test_a_template_of_a_subclass_is_sent_and_travels_as_plain_data(lab: Lab) -> None:
+    with lab.jobs() as jobs:
+        run = jobs.send(Mine("copper")).wait(LONG)
+        assert run.succeeded, run.message
+        assert run.path("out.dat").read_text(encoding="utf-8") == "said sample=copper\n"
+        assert run.path("handler.py").exists(), "it is the input file"
+        assert run.template["sample"] == "copper"
+        assert run.template["since"] == {
+            "__datetime__": True,
+            "as_str": "2026-11-22T00:00:00+00:00",
+        }
+        with pytest.raises(UnknownName, match="unknown name 'sya'"):
+            jobs.send({"s_service_name": "sya"})
 
 
 def test_what_is_submitted_twice_is_one_run(lab: Lab) -> None:

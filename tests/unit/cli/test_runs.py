@@ -172,6 +172,23 @@ def test_the_exit_code_is_of_the_run_that_is_awaited(
         assert "    no such mesh\n" in shown.err
 
 
+def test_what_hooks_say_is_told_when_asked_for(
+    lab: FakeDaemon, orch: Orch, capsys: Capture
+) -> None:
+    def work(times: int) -> None:
+        lab.until_asked("runs", times)
+        for text in ("one", "two"):
+            lab.change_run(f"r{times}", state="running", text=text)
+        lab.change_run(f"r{times}", **SUCCEEDED)
+
+    for times, flags in ((1, ()), (2, ("-v",))):
+        with meanwhile(lambda times=times: work(times)):  # type: ignore[misc]
+            assert orch("submit", "sim", "--id", f"r{times}", "--wait", *flags) == 0
+        shown = capsys.readouterr().err
+        assert "running  one" in shown
+        assert ("running  two" in shown) == bool(flags)
+
+
 def test_an_awaited_run_as_json_is_its_last_row(
     lab: FakeDaemon, orch: Orch, capsys: Capture
 ) -> None:
@@ -587,3 +604,24 @@ def test_explain_goes_through_the_runs_before(
     lab.change_run("2", state="queued", result=None, after=met, why="3 are before it")
     assert orch("explain", "2") == 0
     assert capsys.readouterr().out == "lab.sim/2 is queued: 3 are before it\n"
+
+
+def test_wait_is_over_when_the_runs_are(lab: FakeDaemon, orch: Orch, capsys: Capture) -> None:
+    lab.runs["1"] = make_run("1", state="running")
+    lab.runs["2"] = make_run("2", **SUCCEEDED)
+
+    def work() -> None:
+        lab.until_asked("runs", 3)
+        lab.change_run("1", **FAILED)
+
+    with meanwhile(work):
+        assert orch("wait", "lab.sim/1", "2") == 1
+    assert capsys.readouterr().err == "orch: lab.sim/1 failed: exit 3\n"
+    assert orch("wait", "2", "1", "--for", "exit") == 3
+    assert capsys.readouterr().out == "lab.sim/2 0\nlab.sim/1 3\n"
+    assert orch("wait", "2", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [lab.runs["2"]]
+    assert orch("wait", "2", "web") == 2
+    lab.change_run("3")
+    assert orch("wait", "3", "--timeout", "50ms") == 1
+    assert "not finished after 50ms: lab.sim/3 queued" in capsys.readouterr().err
