@@ -246,6 +246,9 @@ class Worker:
             core = " (core dumped)" if ended.core_dumped else ""
             result = "core-dump" if ended.core_dumped else "signal"
             state, message = "failed", f"killed by {_signal_name(ended.signal)}{core}"
+        elif ended.code is None:
+            state, result = "failed", "lost"
+            message = "nobody knows the exit code: a hook has waited for the program"
         elif ended.code != 0:
             state, result, message = "failed", "exit-code", f"exit code {ended.code}"
         return {

@@ -269,9 +269,9 @@ class Attendant:
             self._poll.unregister(self._notices.fileno())
         self._due[self._tell] = time.monotonic() + BURST
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, signum: int) -> None:
         if self._program is not None and self.exit is None:
-            process.signal_process(self._pidfd, number)
+            process.signal_process(self._pidfd, signum)
             process.signal_process(self._pidfd, signal.SIGCONT)
 
     def _kill(self) -> None:
@@ -284,23 +284,33 @@ class Attendant:
         program = self._program
         assert program is not None
         self._poll.unregister(self._pidfd)
-        ended = process.peek_exit(self._pidfd) or Exit()
-        for _ in range(1000):
-            # While it is not reaped nobody else can have its group's number.
-            left = process.left_by(program.pid, VARIABLE, self._run_id)
-            if not left:
+        ended = Exit()
+        with contextlib.suppress(ChildProcessError):  # A hook has waited for whatever child ends.
+            ended = process.peek_exit(self._pidfd) or ended
+        deadline = time.monotonic() + _LEFT
+        # While it is not reaped nobody else can have its group's number.
+        while left := process.left_by(program.pid, VARIABLE, self._run_id):
+            patience = deadline - time.monotonic()
+            if patience <= 0:
+                logger.warning("What the program has left cannot be killed: %d", len(left))
                 break
-            process.end_all(left, _LEFT)
+            process.end_all(left, patience)
         program.wait()
-        code = ended.code if ended.code is not None else -(ended.signal or 0)
         try:
-            os.write(self._output, f"\n{code}".encode())
+            os.write(self._output, f"\n{number(ended)}".encode())
         except OSError as error:
             self.problem = f"cannot write the exit code to {directory.OUTPUT}: {error.strerror}"
             logger.warning("%s", self.problem)
         self._ended_by_stop = self.is_stopping
         self.exit = ended
         self._events.put(Event.ENDED)
+
+
+def number(ended: Exit) -> int | str:
+    """Return an end as one number: the exit code, or a signal's as a negative one."""
+    if ended.code is not None:
+        return ended.code
+    return "?" if ended.signal is None else -ended.signal
 
 
 def _empty(fd: int) -> None:

@@ -245,9 +245,10 @@ def load(
     Raises:
         SetupError: They cannot be imported, or are not there; names file and line.
     """
+    base, python_path = Path(os.path.normpath(base)), [*map(os.path.normpath, python_path)]
     given = [(kind, spec) for kind, spec in ((SERVICE, service), (HANDLER, handler)) if spec]
     homes = [
-        (base / path).parent
+        Path(os.path.normpath(base / path)).parent
         for path, _ in map(_parts, (spec for _, spec in given))
         if loader.is_path(path)
     ]

@@ -141,13 +141,15 @@ def said(error: BaseException) -> str:
 def where(error: BaseException) -> str:
     """Return `file:line` of the user's innermost frame, of a syntax error its own place.
 
-    Empty when no code of a user's was run.
+    That of an installed library when no other code of a user's was run, empty when none was.
     """
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{error.filename}:{error.lineno}"
-    found = ""
+    found = library = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
-        if not file.startswith((_OURS, _LIBRARY, "<")) and "/site-packages/" not in file:
+        if "/site-packages/" in file:
+            library = f"{file}:{line}"
+        elif not file.startswith((_OURS, _LIBRARY, "<")):
             found = f"{file}:{line}"
-    return found
+    return found or library

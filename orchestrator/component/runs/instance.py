@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from orchestrator.component.runs import inputs
+from orchestrator.component.runs import attendant, inputs
 from orchestrator.component.runs.attendant import Attendant
 from orchestrator.component.runs.order import RunOrder
 from orchestrator.component.runs.progress import Progress
@@ -29,7 +29,7 @@ class RunInstance:
         order: RunOrder,
         template: ServiceParamTemplate,
         progress: Progress,
-        attendant: Attendant,
+        attending: Attendant,
     ) -> None:
         self.param_template = template
         self.work_dir: Path = order.run_dir
@@ -40,7 +40,7 @@ class RunInstance:
         self.service: Any = None
         self._directory = order.directory
         self._progress = progress
-        self._attendant = attendant
+        self._attendant = attending
 
     @property
     def run_dir(self) -> Path:
@@ -56,9 +56,8 @@ class RunInstance:
     def exit_code(self) -> int | None:
         """How the program ended, negative for a signal; None while nobody knows."""
         ended = self._attendant.exit
-        if ended is None:
-            return None
-        return ended.code if ended.code is not None else -(ended.signal or 0)
+        found = None if ended is None else attendant.number(ended)
+        return found if isinstance(found, int) else None
 
     @property
     def cancelled(self) -> bool:

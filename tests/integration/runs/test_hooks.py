@@ -395,3 +395,20 @@ def test_what_the_program_does_last_is_told_as_a_change(jobs: Jobs) -> None:
     )
     run = jobs.finish("open('out.dat', 'w')", handler="watch.py", watcher={"interval": 3600})
     assert run.result["progress"] == 1.0, run.log
+
+
+def test_a_hook_that_waits_for_all_children_is_told_of(jobs: Jobs) -> None:
+    """It takes the exit code away: nobody can have it then, and the run says so."""
+    jobs.write(
+        "watch.py",
+        """
+        import os, signal
+        def before_watch_callback(instance):
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        """,
+    )
+    run = jobs.finish("print('x')", handler="watch.py")
+    assert run.wait() == 1
+    assert run.output == "x\n\n?"
+    assert (run.result["result"], run.result["exit_code"]) == ("lost", None)
+    assert "a hook has waited for the program" in run.result["message"]
