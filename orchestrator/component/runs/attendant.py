@@ -135,6 +135,8 @@ class Attendant:
         path = self._run_dir / directory.OUTPUT
         given = {name: value for name, value in environment.items() if name not in _OURS}
         given[VARIABLE] = self._run_id
+        # What a Python program prints is to be seen then, not when it ends.
+        given.setdefault("PYTHONUNBUFFERED", "1")
         # Orphans of the program come to us, so that none writes after its end.
         process.become_subreaper()
         try:
