@@ -112,7 +112,7 @@ class SqliteStore:
 
     def read(self, space: str) -> dict[str, Any]:
         """Return the values of a space; none when there is no file yet."""
-        if not self.file.exists():
+        if not self._is_there():
             return {}
         with self._open() as db:
             rows = db.execute("select name, json from value where space = ?", (space,)).fetchall()
@@ -127,6 +127,12 @@ class SqliteStore:
                 "delete from value where space = ? and name = ?", [(space, name) for name in gone]
             )
             db.executemany("insert or replace into value values (?, ?, ?)", rows)
+
+    def _is_there(self) -> bool:
+        try:
+            return self.file.exists()
+        except OSError as error:
+            raise StoreError(f"cannot use the configuration store {self.file}: {error}") from error
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

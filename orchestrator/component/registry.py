@@ -262,6 +262,10 @@ class MetaService(CommonService):
         hook.meta = self
         if self.run_svcs:
             for name in self._default_services():
+                if hasattr(hook, name):
+                    raise AlreadyThere(
+                        f"a hook has a {name!r} already; name the service otherwise"
+                    )
                 service = self.get_service(name, hook)
                 setattr(hook, name, service)
                 service.start(hook)

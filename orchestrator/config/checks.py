@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from orchestrator.config import addresses, interpolate, report
+from orchestrator.config import addresses, interpolate, report, surroundings
 from orchestrator.config.addresses import Table
 from orchestrator.config.components import Lowered
 from orchestrator.config.document import Document
@@ -180,6 +180,9 @@ def _by_kind(component: Lowered, found: Report) -> None:
     for name in ("keep_alive", "manifests"):
         if name in own and component.service_class is None:
             found.warn("ORC109", f"`{name}` has no effect without `class`", declared.at(name))
+    if component.service_class is not None:
+        for layer in declared.configs:
+            surroundings.switches(layer.source, layer.fields, found)
     if not component.command and "settle" in own:
         message = "`settle` has no effect: it tells when it is ready"
         found.warn("ORC109", message, declared.at("settle"))

@@ -538,6 +538,11 @@ CODES: dict[str, Code] = {
         "A manifest file holds YAML documents, divided by `---`, each of them a map with a text "
         "under `kind`. By that they are grouped in the `kube` of the service.",
     ),
+    "ORC474": Code(
+        "switch of a service",
+        "`enabled` and `quiet` in the configuration of a service class are true or false. In YAML "
+        "1.2 `yes`, `no`, `on` and `off` are texts.",
+    ),
     "ORC473": Code(
         "context or default service cannot be loaded",
         "`contexts` and `default_services` name classes as `module:Class`; the module is looked "

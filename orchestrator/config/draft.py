@@ -156,6 +156,7 @@ def _read(
     restarted = groups.lower(loaded, lowered, found)
     ending = jobs.lower(loaded, lowering, found)
     wiring.check_shape(ends, table, mentioned, complete=complete, found=found)
+    surroundings.check_entries(loaded, found)
     store = surroundings.store(loaded, found)
     mirror = jobs.mirror(loaded, found)
     base_dir = paths.base_dir(path, loaded.top.get("base_dir"), project)

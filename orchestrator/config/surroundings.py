@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import compose, report
+from orchestrator.config import compose, report, validate
 from orchestrator.config.document import Declared, Document
 from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
@@ -40,11 +40,13 @@ def store(loaded: Document, found: Report) -> str:
 
 
 def entries(loaded: Document, section: str) -> dict[str, dict[str, Any]]:
-    """Return the entries of a section by name, `module:Class` alone written as a map."""
+    """Return the entries of a section by name, `module:Class` alone written as a map.
+
+    Those that are at fault are left out.
+    """
     raw = loaded.top.get(section) or {}
-    return {
-        name: {"class": entry} if isinstance(entry, str) else entry for name, entry in raw.items()
-    }
+    every = {name: {"class": one} if isinstance(one, str) else one for name, one in raw.items()}
+    return {name: one for name, one in every.items() if isinstance(one, dict) and "class" in one}
 
 
 def requests(loaded: Document) -> Iterator[dict[str, Any]]:
@@ -75,6 +77,21 @@ def check(loaded: Document, answers: Mapping[str, Mapping[str, Any]], found: Rep
             )
             message = f"cannot load the {what} {name!r}: {error['message']}{where}"
             found.error("ORC473", message, place)
+
+
+def switches(source: Source, config: dict[str, Any], found: Report) -> None:
+    """Report switches of a service's configuration that are neither on nor off."""
+    for name in ("enabled", "quiet"):
+        value = config.get(name, False)
+        if not isinstance(value, (bool, Template)):
+            message = f"`{name}` of a service is true or false, not {validate.kind_of(value)}"
+            found.error("ORC474", message, Place(source, config, name))
+
+
+def check_entries(loaded: Document, found: Report) -> None:
+    """Report what is wrong with default services, as far as it needs no code."""
+    for entry in entries(loaded, "default_services").values():
+        switches(loaded.root, entry.get("config", {}), found)
 
 
 def manifests(declared: Declared, words: Iterable[str], found: Report) -> dict[str, Any]:

@@ -70,10 +70,15 @@ def test_every_target_the_readme_names_exists() -> None:
         "docs/reference/connections.md",
         "docs/how-to/limits.md",
         "docs/how-to/callbacks.md",
+        "docs/how-to/service-classes.md",
     ],
 )
 def test_what_a_page_says_happens_when_typed(page: str, scenario: Scenario) -> None:
-    """Files are written, commands typed; what is shown comes, `…` being anything."""
+    type_page(page, scenario)
+
+
+def type_page(page: str, scenario: Scenario) -> None:
+    """Write the files of a page and type its commands; what it shows comes, `…` is anything."""
     text = (ROOT / page).read_text(encoding="utf-8")
     scenario.copy(ROOT / "topologies")
     typed = 0

@@ -277,7 +277,7 @@ class Scenario:
     def keys(self) -> list[str]:
         """Return the keys of this world's systems, from their locks and directories."""
         found = {
-            str(json.loads(path.read_text()).get("key", ""))
+            str(json.loads(path.read_text())["lock"].get("key", ""))
             for path in self.root.rglob("topology.lock.json")
         }
         found |= {path.name for path in self.runtime.glob("orch/*")}
@@ -305,7 +305,7 @@ class Scenario:
         """Return the topology files for which something may run."""
         found = []
         for path in self.root.rglob("topology.lock.json"):
-            topology = json.loads(path.read_text()).get("topology")
+            topology = json.loads(path.read_text())["lock"].get("topology")
             if topology and Path(topology).exists():
                 found.append(Path(topology))
         return found or ([self.topology] if self.topology.exists() and self.processes() else [])

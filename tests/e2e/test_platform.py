@@ -15,7 +15,7 @@ from tests.e2e.scenario import Scenario, exits, no_traceback, nothing_runs, orch
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 NEEDED = ("redis", "aiosmtpd")
 
-pytestmark = [
+NEEDS = (
     pytest.mark.skipif(
         shutil.which("redis-server") is None,
         reason="redis-server is not installed; on Debian: apt-get install redis-server",
@@ -24,7 +24,8 @@ pytestmark = [
         not all(map(importlib.util.find_spec, NEEDED)),
         reason="needs the Python packages redis and aiosmtpd",
     ),
-]
+)
+pytestmark = NEEDS
 
 
 @pytest.fixture

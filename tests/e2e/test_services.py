@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+
+from tests import redis_server
 from tests.e2e.scenario import Scenario, exits, no_traceback, orch, row, says
 
 SHOP = """
@@ -156,3 +163,162 @@ def test_a_class_whose_module_raises_is_told_at_its_line(scenario: Scenario) -> 
     scenario.services({"cache": {"class": "shop:Cache"}})
     where = r"shop\.py:3:1: error ORC222: .*ZeroDivisionError"
     scenario.step("it is told", orch("validate"), exits(1), says(where), no_traceback)
+
+
+# ------------------------------------------------------------- the configuration store
+
+REFRESHER = """
+import sys
+from pathlib import Path
+
+from orchestrator.component import Hook, configstore, hooks
+
+hooks.use_store(configstore.opened(sys.argv[1], Path(sys.argv[2])))
+hook = Hook()
+hook.config_set("CACHE_CONFIG", {"enabled": True, "host": "whole"})
+print(hook.config_refresh("CACHE_CONFIG"))
+"""
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield "sqlite"
+        return
+    with redis_server.running(tmp_path) as url:
+        yield f"{url}#world"
+
+
+def test_a_value_that_is_set_reaches_the_service_that_runs(scenario: Scenario, where: str) -> None:
+    scenario.write(SHOP, "shop.py")
+    one = {"class": "shop:Cache", "config": {"port": 7}}
+    scenario.services({"cache": {**one, "replicas": 2}, "other": one}, config_store=where)
+    scenario.step("all run", orch("up", "-d", "--wait"), exits(0))
+    pids = {name: each["pid"] for name, each in scenario.ps().items()}
+    words = ("config", "set", "cache", "host=there", "deep.depth=[1, 2]")
+    scenario.step("both replicas are reset", orch(*words), exits(0), says("@1: reloaded in place"))
+    for name in ("cache.cache@1", "cache.cache@2"):
+        scenario.until_logged(name, "('deep', {'depth': [1, 2]}), ('host', 'there'), ('port', 7)")
+    assert {name: each["pid"] for name, each in scenario.ps().items()} == pids
+    assert b"there" not in scenario.log("other.other")
+    scenario.step("it outlives the processes", orch("restart", "cache"), exits(0))
+    scenario.until_logged("cache.cache@1", "('host', 'there'), ('port', 7)", times=2)
+    scenario.step("taken back", orch("config", "unset", "cache", "host", "deep"), exits(0))
+    scenario.until_logged("cache.cache@1", "[('host', 'localhost'), ('port', 7)]", times=2)
+
+    silent = orch("config", "set", "other", "host=later", "--no-refresh")
+    scenario.step("nothing is reset", silent, exits(0))
+    assert b"later" not in scenario.log("other.other")
+    scenario.step("until it is asked for", orch("config", "refresh", "other"), exits(0))
+    scenario.until_logged("other.other", "('host', 'later')")
+
+    scenario.write(REFRESHER, "refresher.py")
+    python = [sys.executable, str(scenario.root / "refresher.py"), where, str(scenario.base)]
+    done = scenario.command(python)
+    assert done.code == 0, str(done)
+    assert set(ast.literal_eval(done.out)) == {"cache.cache@1", "cache.cache@2", "other.other"}
+    scenario.until_logged("cache.cache@2", "[('host', 'whole')]")
+    scenario.until_logged("other.other", "[('host', 'later')]")
+
+
+def test_a_service_that_is_switched_off_and_on(scenario: Scenario) -> None:
+    scenario.write(SHOP, "shop.py")
+    scenario.services({"cache": {"class": "shop:Cache"}})
+    scenario.step("it runs", orch("up", "-d", "--wait"), exits(0))
+    scenario.step("off", orch("config", "set", "cache", "enabled=false"), exits(0))
+    scenario.until_row("cache.cache", ready=True, why="not enabled by its configuration")
+    assert scenario.log("cache.cache").count(b"thread ended") == 2
+    scenario.step("on", orch("config", "set", "cache", "enabled=true"), exits(0))
+    scenario.until_row("cache.cache", why="threads: worker, scheduler")
+
+
+def test_a_value_that_a_service_cannot_start_with(scenario: Scenario) -> None:
+    scenario.write(SHOP, "shop.py")
+    scenario.services({"cache": {"class": "shop:Cache", "restart": "never"}})
+    scenario.step("it runs", orch("up", "-d", "--wait"), exits(0))
+    bad = orch("config", "set", "cache", "enabled=perhaps")
+    why = "'enabled' must be true or false, got 'perhaps'"
+    scenario.step("it is told", bad, exits(1), says(why), no_traceback)
+    scenario.until_row("cache.cache", phase="failed", exit_code=1)
+
+
+def test_operators_who_set_at_once_lose_nothing(scenario: Scenario) -> None:
+    scenario.write(SHOP, "shop.py")
+    scenario.services({"cache": {"class": "shop:Cache"}})
+    started = [
+        scenario.start("config", "set", "cache", f"key{number}={number}") for number in range(6)
+    ]
+    assert [one.wait(60).code for one in started] == [0] * 6
+    scenario.step("it runs", orch("up", "-d", "--wait"), exits(0))
+    expected = ", ".join(f"('key{number}', {number})" for number in range(6))
+    scenario.until_logged("cache.cache", expected)
+
+
+def test_a_store_that_is_not_there_is_told(scenario: Scenario) -> None:
+    scenario.write(SHOP, "shop.py")
+    store = "redis://127.0.0.1:1/0"
+    scenario.services({"cache": {"class": "shop:Cache", "restart": "never"}}, config_store=store)
+    scenario.step("it cannot start", orch("up", "-d", "--wait"), exits(1))
+    why = "cannot use the configuration store in Redis"
+    scenario.step("why", orch("explain", "cache"), says(why), no_traceback)
+    scenario.step(
+        "nor set", orch("config", "set", "cache", "a=1"), exits(1), says(why), no_traceback
+    )
+
+
+# ------------------------------------------------------------- contexts and default services
+
+REGISTRY = """
+from orchestrator.component import CommonService, Hook, MetaService
+
+
+class ShopHook(Hook):
+    def __init__(self, label, **more):
+        super().__init__()
+        self.label, self.more = label, more
+
+
+class Redis(CommonService):
+    def build_config(self, hook):
+        return hook.service_glob("REDIS_CONFIG", {"enabled": False, "url": "here"})
+
+    def run(self):
+        self.app = self.config["url"]
+
+
+class Master:
+    pass
+
+
+class Shop(CommonService):
+    def build_config(self, hook):
+        return hook.service_glob("SHOP_CONFIG", {})
+
+    def run(self, hook):
+        master = MetaService().build_master()
+        print(type(hook).__name__, hook.label, hook.more, hook.redis.app, self.kube, flush=True)
+        print(master._h.redis is hook.redis, hook.meta is MetaService(), flush=True)
+        self.app = hook
+"""
+
+
+def test_contexts_default_services_and_manifests_of_the_topology(scenario: Scenario) -> None:
+    scenario.write(REGISTRY, "shop.py")
+    scenario.write("kind: A\nname: a\n---\nkind: B\n---\nkind: A\nname: b\n", "kube/shop.yaml")
+    scenario.services(
+        {"shop": {"class": "shop:Shop", "manifests": ["kube/shop.yaml"]}},
+        settings={"KEY": {"secret": True, "required": True}},
+        contexts={
+            "hook": {"class": "shop:ShopHook", "args": ["x"], "kwargs": {"k": "${settings.KEY}"}},
+            "master": "shop:Master",
+        },
+        default_services={"redis": {"class": "shop:Redis", "config": {"url": "there"}}},
+    )
+    scenario.environment["ORCH_SETTING_KEY"] = "geheim"
+    scenario.step("it runs", orch("up", "-d", "--wait"), exits(0))
+    kube = "{'A': [{'kind': 'A', 'name': 'a'}, {'kind': 'A', 'name': 'b'}], 'B': [{'kind': 'B'}]}"
+    scenario.until_logged("shop.shop", f"ShopHook x {{'k': 'geheim'}} there {kube}")
+    scenario.until_logged("shop.shop", "True True")
+    for path in scenario.base.rglob("*"):
+        if path.is_file() and path.suffix not in (".out", ".err"):
+            assert b"geheim" not in path.read_bytes(), path

@@ -329,6 +329,13 @@ def test_a_default_service_that_fails_is_there_and_failed() -> None:
     assert hook.mail.has_failed()
 
 
+def test_a_default_service_hides_nothing_of_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = {"config_set": {"class": f"{__name__}:RedisService"}}
+    monkeypatch.setattr(MetaService, "declared", Declared({}, services))
+    with pytest.raises(AlreadyThere, match="a hook has a 'config_set' already"):
+        MetaService().build_hook()
+
+
 def test_a_kept_service_can_be_replaced() -> None:
     meta = MetaService()
     meta.add_service_builder("redis", RedisService)
