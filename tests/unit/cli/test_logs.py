@@ -298,6 +298,7 @@ def test_followed_logs_go_on_across_restarts(
     following = follow("-n", "1", "web")
     shown = LAST
     following.until(shown)
+    daemon.until_watched()  # What changes before that is told in the answer, not as an event.
     with web.open("ab") as log:
         log.write(b"an unfinished ")
         log.flush()
