@@ -137,7 +137,7 @@ def test_a_death_while_one_is_stopped_by_hand_is_followed_by_one_that_goes_on(
     scenario.step("somebody asks", orch("up", "-d", "--wait", "calm"), exits(0))
     assert scenario.row("web.web")["phase"] == "stopped"
     scenario.step("up starts it", orch("up", "-d", "--wait"), exits(0))
-    assert len(starts(scenario)) == 2
+    scenario.until(lambda: len(starts(scenario)) == 2, saying="it has begun, for the second time")
 
 
 def test_a_process_that_has_the_pid_of_a_record_is_never_signalled(scenario: Scenario) -> None:
