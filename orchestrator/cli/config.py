@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.cli import screen, topology
+from orchestrator.cli import configstore, screen, topology
 from orchestrator.cli.session import Session
+from orchestrator.component import hooks
+from orchestrator.config import Locked
 from orchestrator.config.configurations import Configured, Layered, Origin
 from orchestrator.config.document import Setting
 from orchestrator.errors import ExitCode, Position, UnknownName
 from orchestrator.wire import exactjson
-
-STORE = ("set", "unset", "refresh")
-"""What is done to the store of service classes."""
 
 MASK = "***"
 """Stands for the value of a secret."""
@@ -36,17 +34,15 @@ def config(
 
     With `set`, `unset` or `refresh` first, change what the store of service classes holds.
     """
-    if words and words[0] in STORE:
-        store = importlib.import_module("orchestrator.cli.configstore")
-        code: int = store.run(session, words, no_refresh=no_refresh, settings=settings)
-        return code
+    if words and words[0] in configstore.WORDS:
+        return configstore.run(session, words, no_refresh=no_refresh, settings=settings)
     wanted = topology.read(
         session, settings=settings, settings_files=settings_files, imports=not no_import
     )
     locked = wanted.locked
     chosen = _chosen(words, locked.configured)
     secrets = set(locked.secrets)
-    values = {base: list(_values(locked.configured[base], secrets)) for base in chosen}
+    values = {base: list(_values(locked, base, secrets)) for base in chosen}
     known = [] if words else [_setting(one) for one in locked.settings.values()]
     if session.options.json:
         components = [{"name": base, "values": rows} for base, rows in values.items()]
@@ -88,13 +84,39 @@ def _chosen(names: Sequence[str], known: Mapping[str, Configured]) -> list[str]:
     return list(chosen)
 
 
-def _values(one: Configured, secrets: set[str]) -> Iterator[Row]:
+def _values(locked: Locked, base: str, secrets: set[str]) -> Iterator[Row]:
     """Yield a row for each value of a component: of its configuration objects, else as given."""
+    one = locked.configured[base]
     objects = list(one.objects(one.component.declared.component))
     for described, layered in objects:
         yield from _rows(layered, str(described["fullname"]), secrets)
-    if not objects:
+    if one.component.service_class is not None:
+        yield from _rows(_of_service(locked, one), None, secrets)
+    elif not objects:
         yield from _rows(one.plain(), None, secrets)
+
+
+def _of_service(locked: Locked, one: Configured) -> Layered:
+    """Return the values of a service class: of its code, the topology and then the store."""
+    component = next(
+        made for made in locked.lock.components.values() if made.base == one.component.base
+    )
+    kept = hooks.layers(configstore.store_of(locked, component), component.base)
+    made = Layered()
+    code = Origin("default", note=kept.name or "")
+    made.over(kept.default if isinstance(kept.default, dict) else {}, lambda _: code)
+    for given in (*one.files, *one.above):
+        made.over(given.fields, given.origin)
+    if isinstance(kept.stored, dict):
+        # What the code sets is all there is then.
+        made = Layered()
+        made.over(kept.stored, lambda _: Origin("store", note="config_set"))
+    for keys, value in kept.changes.items():
+        whole = value
+        for key in reversed(keys):
+            whole = {key: whole}
+        made.over(whole, lambda _: Origin("store", note="orch config set"))
+    return made
 
 
 def _rows(layered: Layered, fullname: str | None, secrets: set[str]) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from orchestrator.cli.session import Session
 from orchestrator.component import configstore, hooks
 from orchestrator.component.configstore import Store
 from orchestrator.component.hooks import Keys, Layers
-from orchestrator.config import compose, report
+from orchestrator.config import Locked, compose, report
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.model.topology import Component
 
@@ -101,8 +101,17 @@ def _chosen(session: Session, word: str, settings: Mapping[str, Any]) -> tuple[C
             f"{component.base} is no service class: what it is configured with stands in the "
             "topology, in its files and in the environment"
         )
+    return component, store_of(locked, component)
+
+
+def store_of(locked: Locked, component: Component) -> Store:
+    """Return the store that holds the configuration of a service class.
+
+    Raises:
+        StoreError: It is no store.
+    """
     where = _SECRET.sub(lambda found: locked.secrets[found[1]], component.surroundings.store)
-    return component, configstore.opened(where, Path(locked.lock.base_dir))
+    return configstore.opened(where, Path(locked.lock.base_dir))
 
 
 def _pair(word: str) -> tuple[Keys, Any]:

@@ -240,6 +240,8 @@ def resolve(
         UsageError: An override names no component.
     """
     made: dict[str, Configured] = {}
+    own = {key: text for key, text in given.environment.items() if key.startswith(PREFIX)}
+    given = replace(given, environment=own)
     if given.whole:
         given = replace(given, targets=_targets(document, given.overrides))
     shared: dict[tuple[int, str], _Shared] = {}
@@ -327,10 +329,9 @@ def _above(
     keys = [*known, *(key for given in files for key in given.fields)]
     texts: list[tuple[str, Keys, str, str]] = []
     for variable, text in outside.environment.items():
-        if variable.startswith(PREFIX):
-            path = typed.path_of(variable.removeprefix(PREFIX), keys)
-            if path[0] in keys:
-                texts.append(("environment", path, text, variable))
+        path = typed.path_of(variable.removeprefix(PREFIX), keys)
+        if path[0] in keys:
+            texts.append(("environment", path, text, variable))
     texts += [("--set", *one) for one in outside.targets.get(component.base, ())]
     for layer, path, text, note in texts:
         try:

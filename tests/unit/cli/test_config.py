@@ -74,3 +74,17 @@ def test_a_system_without_configuration_says_so(
     assert orch("config") == 0
     captured = capsys.readouterr()
     assert (captured.out, "nothing is configured" in captured.err) == ("", True)
+
+
+def test_a_service_class_has_what_its_store_holds(
+    world: Path, orch: Orch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "services: {mail: {class: 'shop.mail:Mail', config: {host: here, port: 25}}}"
+    (world / "topology.yaml").write_text(text)
+    assert orch("config", "set", "mail", "host=there", "--no-refresh") == 0
+    capsys.readouterr()
+    assert orch("config", "mail", "--no-import") == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["mail.mail", "host", "there", "store", "orch", "config", "set"],
+        ["mail.mail", "port", "25", "component", "topology.yaml:1"],
+    ]
