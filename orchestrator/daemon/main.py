@@ -161,7 +161,7 @@ class Daemon:
         self.supervisor.recover(records, complete=not self._journal.is_new)
         if self.supervisor.strays:
             self._look_outside()
-        self.runner.recover()
+        self.runner.recover(complete=not self._journal.is_new)
         secrets = apis.kept_secrets(Path(self._given["runtime_dir"]))
         self.api.mirroring.recover(secrets)
         self.host.groups.keep_only(

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from orchestrator.daemon import runprograms
@@ -94,6 +95,7 @@ class Runner:
         self._reported: dict[str, Run] = {}
         self._turning = False
         self._scheduled = False
+        self._strays: dict[str, Process] = {}
         self._looks_at: float | None = None
         self._stopping = False
 
@@ -156,6 +158,7 @@ class Runner:
         if not self._stopping:
             self._stopping = True
             self._remember(runs_held="yes")
+        self._end_strays()
         self.runs.stop_all()
         if kill:
             for run_id in self._lives:
@@ -423,10 +426,12 @@ class Runner:
 
     # ------------------------------------------------------------- recovery
 
-    def recover(self) -> None:
+    def recover(self, *, complete: bool = True) -> None:
         """Take over the runs of an earlier daemon: adopt what lives, judge what ended.
 
-        Nothing begins that began before, and what was accepted is there.
+        Nothing begins that began before, and what was accepted is there. Unless the journal is
+        `complete`, what runs and is not in it is looked for too: it runs on, and is ended with
+        the system.
         """
         remembered = self.journal.meta()
         self.timetable.restore(remembered.get("job_schedules", "{}"))
@@ -443,6 +448,8 @@ class Runner:
             {target for record in records for target in record.run.after}
         )
         over = {run_id: state for run_id, (state, _, _) in ended.items()}
+        if not complete:
+            self._find_strays({f"{record.run.id}/{record.run.attempt}" for record in records})
         for record in records:
             self.runs.add(record.run, over)
             if record.shown:
@@ -452,6 +459,22 @@ class Runner:
                 marker = f"{self.place.key}/{SLOT}{record.run.id}/{record.run.attempt}"
                 self._take_over(record, record.process or unwritten.get(marker))
         self.turn()
+
+    def _find_strays(self, known: Collection[str]) -> None:
+        prefix = f"{self.place.key}/{SLOT}"
+        for marker, process in self.host.marked(prefix).items():
+            name = marker.removeprefix(prefix)
+            if name not in known:
+                self._strays[marker] = process
+                logger.warning("Pid %d is the run %s of a lost journal", process.pid, name)
+
+    def _end_strays(self) -> None:
+        """Kill what runs as ours when everything ends, and nobody knows as what."""
+        strays, self._strays = self._strays, {}
+        for marker, process in strays.items():
+            logger.warning("Killed pid %d, a run of a lost journal", process.pid)
+            for each in (*self.host.survivors(process, marker), process):
+                self.host.signal(each, signal.SIGKILL, group=False)
 
     def _take_over(self, record: Record, process: Process | None) -> None:
         run = record.run

@@ -278,6 +278,25 @@ def test_another_boot_loses_processes_and_nothing_else(system: System) -> None:
     assert system.over()["r1"].result is RunResult.LOST
 
 
+def test_what_no_journal_knows_any_more_runs_on_and_ends_with_the_system(system: System) -> None:
+    system.apply(job())
+    system.world.script["r1"] = Program()
+    system.submit(id="r1")
+    system.world.turn()
+    system.journal.close()
+    for path in system.path.parent.glob("journal.db*"):
+        path.unlink()
+    system.world.daemon_died()
+    system._attach()
+    system.runner.recover(complete=False)
+    system.world.advance(5.0)
+    assert len(system.world.living(KEY)) == 1
+    assert not system.states()
+    system.runner.shutdown()
+    system.world.run_until()
+    assert not system.world.living(KEY)
+
+
 def test_a_shutdown_stops_what_runs_and_keeps_what_waits_for_the_next_up(system: System) -> None:
     system.apply(job(), job("again", retries=AGAIN), most=2)
     system.world.script |= dict.fromkeys(("r1", "r2"), Program(handles={15: (0.2, BADLY)}))
