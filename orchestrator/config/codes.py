@@ -493,6 +493,11 @@ CODES: dict[str, Code] = {
         "A component and a job of one service share a name, and commands could not tell which "
         "is meant.",
     ),
+    "ORC406": Code(
+        "scheduled job lacks an attribute",
+        "A job with a schedule is submitted with its template as it is, so that must have "
+        "all that is `required`.",
+    ),
     "ORC420": Code(
         "no mirror of runs",
         "`job_mirror` is the URL of a Redis server: redis://, rediss:// or unix://. What follows "

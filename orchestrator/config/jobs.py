@@ -122,7 +122,18 @@ def _lower(declared: Declared, lowering: Lowering, found: Report) -> LoweredJob:
         made["schedule"] = options.schedule(own["schedule"], declared.at("schedule"), found)
     if "overlap" in own:
         made["overlap"] = Overlap(own["overlap"])
+    if "schedule" in own:
+        _check_scheduled(declared, made, found)
     return LoweredJob(declared, command, variables, inherited, made)
+
+
+def _check_scheduled(declared: Declared, made: Mapping[str, Any], found: Report) -> None:
+    """Nobody gives a scheduled run what its template lacks."""
+    missing = [name for name in made["required"] if made["template"].get(name) in (None, "")]
+    if missing:
+        message = f"{declared.base!r} is scheduled, and its template lacks {', '.join(missing)}"
+        related = (declared.at("required").related("required here"),)
+        found.error("ORC406", message, declared.at("schedule"), related=related)
 
 
 def _file(declared: Declared, field: str, word: str, found: Report) -> str:

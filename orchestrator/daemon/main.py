@@ -142,7 +142,9 @@ class Daemon:
             remembered.get("groups", "{}"), remembered.get("standings", "{}")
         )
         records = list(self._journal.records())
-        need_descriptors(sum(record.component.descriptors for record in records))
+        self.runner.recall(remembered)
+        runs = self.runner.most(self.runner.concurrency) if self.runner.jobs else 0
+        need_descriptors(runs + sum(record.component.descriptors for record in records))
         users = (record.run.job.user for record in self._journal.runs.unfinished())
         if any(record.component.sockets or record.component.user for record in records) or any(
             users

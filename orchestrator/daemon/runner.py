@@ -271,15 +271,23 @@ class Runner:
             self.executor.release()
         finally:
             self._turning = False
-        reported, self._reported = self._reported, {}
-        if reported:
-            self._report(reported.values())
+        self._tell()
         self._look_later()
         if self._stopping and self.is_down:
             self._finished()
 
+    def _tell(self) -> None:
+        """Tell of the runs that changed."""
+        reported, self._reported = self._reported, {}
+        if reported:
+            self._report(reported.values())
+            for run in reported.values():
+                if run.state.is_over:
+                    self.shown.pop(run.id, None)  # The journal has it.
+
     def _begin(self, run: Run) -> None:
         run.started = run.ended = 0.0
+        logger.info("%s building, try %d of %d", run.name, run.attempt, run.attempts)
         component = runprograms.component(run, self.place)
         self._lives[run.id] = Instance(component, generation=run.attempt - 1)
         self.shown.pop(run.id, None)
@@ -426,6 +434,12 @@ class Runner:
 
     # ------------------------------------------------------------- recovery
 
+    def recall(self, remembered: Mapping[str, str]) -> None:
+        """Take up the jobs, as the journal remembers them; `recover` then takes up the runs."""
+        self.timetable.restore(remembered.get("job_schedules", "{}"))
+        self._recall(remembered.get("jobs", ""))
+        self.runs.is_held = remembered.get("runs_held", "yes") == "yes"
+
     def recover(self, *, complete: bool = True) -> None:
         """Take over the runs of an earlier daemon: adopt what lives, judge what ended.
 
@@ -433,10 +447,6 @@ class Runner:
         `complete`, what runs and is not in it is looked for too: it runs on, and is ended with
         the system.
         """
-        remembered = self.journal.meta()
-        self.timetable.restore(remembered.get("job_schedules", "{}"))
-        self._recall(remembered.get("jobs", ""))
-        self.runs.is_held = remembered.get("runs_held", "yes") == "yes"
         self._number = self.journal.runs.last_number()
         self.newest = self.journal.runs.newest()
         self.journal.runs.forget_unused_jobs()
@@ -543,4 +553,6 @@ def _told_end(told: Mapping[str, Any], how: Exit) -> End:
         result = RunResult(told["result"])
     except (KeyError, ValueError):
         result = RunResult.SIGNAL if number is not None else RunResult.EXIT_CODE
-    return End(result, code, number, message)
+    # What cannot be executed now cannot be a moment later.
+    worth_retrying = result is not RunResult.SPAWN_ERROR
+    return End(result, code, number, message, worth_retrying=worth_retrying)

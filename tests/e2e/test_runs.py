@@ -14,6 +14,7 @@ import pytest
 from orchestrator.client.jobs import Jobs, Run
 from orchestrator.errors import RequestFailed
 from tests.e2e import processes
+from tests.e2e.clock import WallClock
 from tests.e2e.scenario import Scenario, bad, exits, orch, says
 from tests.e2e.test_daemon_death import kill_daemon
 from tests.e2e.test_limits import needs_groups
@@ -314,6 +315,7 @@ def test_only_as_many_runs_are_kept_as_are_to_be(lab: Lab) -> None:
 
 
 def test_a_run_is_submitted_by_the_clock(lab: Lab) -> None:
+    WallClock(lab.scenario).set_second(51)
     jobs = lab.up({"often": {"command": "true", "schedule": "* * * * *"}})
     lab.scenario.until(jobs.rows, within=90)
     (row,) = jobs.rows()

@@ -52,7 +52,7 @@ services:
         service: services/sim.py
         handler: handlers/sim_handler.py:SimHandler
         template: {work_path: work, input_file: in.dat, args: {steps: 10, fast: true}, mine: [1]}
-        required: [output_file, mine]
+        required: [input_file, mine]
         watcher: {interval: 500ms}
         after: {get: {condition: completed}}
         keep: {age: 7d, count: 5, size: 1GB}
@@ -81,7 +81,7 @@ services:
             "s_service_args": {"steps": "10", "fast": "true"},
             "mine": [1],
         },
-        required=("g_output_file", "mine"),
+        required=("g_input_file", "mine"),
         watcher=JobWatcher(interval=0.5),
         after={"lab.get": After(RunCondition.COMPLETED)},
         keep=Keep(7 * 86400.0, 5, 10**9),
@@ -151,6 +151,7 @@ def test_jobs_and_components_stand_side_by_side(workshop: Workshop) -> None:
         ("command: 'true', keep: 7 days", "ORC106", "7 days"),
         ("command: 'true', keep: {count: -1}", "ORC108", "-1"),
         ("command: 'true', retries: -1", "ORC108", "-1"),
+        ("command: 'true', required: [seed], schedule: '@daily'", "ORC406", "'@daily'"),
         ("command: 'true', overlap: queue", "ORC105", "overlap"),
         (
             "command: 'true', handler: handlers/sim_handler.py, watcher: {interval: 0s}",

@@ -118,6 +118,7 @@ class System:
         self.world.daemon_died()
         self.journal.close()
         self._attach()
+        self.runner.recall(self.journal.meta())
         self.runner.recover()
 
     def over(self) -> dict[str, Run]:
@@ -288,6 +289,7 @@ def test_what_no_journal_knows_any_more_runs_on_and_ends_with_the_system(system:
         path.unlink()
     system.world.daemon_died()
     system._attach()
+    system.runner.recall(system.journal.meta())
     system.runner.recover(complete=False)
     system.world.advance(5.0)
     assert len(system.world.living(KEY)) == 1
