@@ -7,6 +7,7 @@ terminal to draw on.
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -128,6 +129,7 @@ class Bars:
             bar = self._bars.pop(number, None)
             if bar is not None:
                 self._progress.remove_task(bar)
+                self._progress.refresh()
             self._progress.console.print(line(row, coloured=self._out.err_coloured), markup=False)
         elif number in self._bars or (row["state"] != "queued" and len(self._bars) < _MOST):
             self._waiting.pop(number, None)
@@ -141,6 +143,9 @@ class Bars:
         if bar is None:
             bar = self._progress.add_task("", name=row["name"], text="", total=None)
             self._bars[row["id"]] = bar
+            # It has begun before we looked.
+            age = max(0.0, (datetime.now(UTC) - _began(row)).total_seconds())
+            self._progress.tasks[-1].start_time = self._progress.get_time() - age
         progress = row["progress"]
         self._progress.update(
             bar,
@@ -159,6 +164,10 @@ class Bars:
             name=only["name"] if only else "",
             text=text,
         )
+
+
+def _began(row: RunRow) -> datetime:
+    return datetime.fromisoformat(row["started_at"] or row["submitted_at"])
 
 
 def _progress(out: Screen) -> Progress:

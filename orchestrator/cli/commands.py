@@ -406,7 +406,7 @@ COMMANDS: tuple[Command, ...] = (
                 "N|all",
                 Kind.LINES,
             ),
-            _flag("follow", "--follow", "Go on until those that are shown have ended."),
+            _flag("follow", "--follow", "Follow those that have not ended, until they have."),
         ),
     ),
     Command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -36,14 +37,16 @@ def listing(
         if len(words) == 1 or states or count or follow:
             raise UsageError("name the runs to show, and nothing else: orch runs show ID")
         return _show(session, words[1:])
+    if follow:
+        params = runs.selection((), words, states or runs.UNFINISHED)
+        most = None if count == invocation.ALL_LINES else count
+        return _follow(session, _rows(session.connect(), params)[:most])
     most = _COUNT if count is None and not session.options.json else count
     limit = None if most in (None, invocation.ALL_LINES) else most
     # One more than is shown tells whether there are more.
     found = _rows(session.connect(), runs.selection((), words, states, limit and limit + 1))
     is_cut = limit is not None and len(found) > limit
     found = found[:limit]
-    if follow:
-        return _follow(session, found)
     _print(session, found)
     if is_cut and not session.options.json:
         session.screen.note(f"orch: these are the newest {limit}; -n all shows all")
@@ -62,11 +65,21 @@ def _print(session: Session, rows: Sequence[RunRow]) -> None:
             session.screen.data(row["id"])
     else:
         now = datetime.now(UTC)
-        session.screen.data(_table(rows, now, coloured=session.screen.out_coloured))
+        table = _table(rows, now, _width(session), coloured=session.screen.out_coloured)
+        session.screen.data(table)
+
+
+def _width(session: Session) -> int | None:
+    """Return how wide a line may be; None where it is no matter."""
+    columns = shutil.get_terminal_size((0, 0)).columns if session.screen.is_terminal else 0
+    return columns or None
 
 
 def _follow(session: Session, rows: Sequence[RunRow]) -> int:
     """Show how runs go on, until all of them have ended."""
+    if not rows:
+        session.screen.note("orch: nothing runs, and nothing waits")
+        return ExitCode.DONE
     with Jobs(session.place) as jobs:
         changes = jobs.follow([row["id"] for row in rows])
         if session.options.json:
@@ -79,7 +92,7 @@ def _follow(session: Session, rows: Sequence[RunRow]) -> int:
     return ExitCode.DONE
 
 
-def _table(rows: Sequence[RunRow], now: datetime, *, coloured: bool) -> str:
+def _table(rows: Sequence[RunRow], now: datetime, width: int | None, *, coloured: bool) -> str:
     cells = [
         (
             row["name"],
@@ -91,8 +104,17 @@ def _table(rows: Sequence[RunRow], now: datetime, *, coloured: bool) -> str:
         )
         for row in rows
     ]
+    if width is not None:
+        # What is before the last column, its title included, and the gaps between them.
+        before = sum(2 + max(map(len, column)) for column in zip(_HEADER, *cells, strict=True))
+        room = width - before + 2 + max(len(row[-1]) for row in (_HEADER, *cells))
+        cells = [(*row[:-1], _cut(row[-1], max(room, len(_HEADER[-1])))) for row in cells]
     colours = {1: [bars.colour_of(row["state"]) for row in rows]} if coloured else None
     return screen.table(_HEADER, cells, colours)
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"
 
 
 def _since(begin: str, end: datetime) -> Seconds:

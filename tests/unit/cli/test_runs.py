@@ -19,7 +19,7 @@ import pytest
 from orchestrator.cli import submit
 from orchestrator.errors import UsageError
 from tests.unit.cli.conftest import Orch
-from tests.unit.cli.fake import SUCCEEDED, FakeDaemon, eventually, make_run
+from tests.unit.cli.fake import SUCCEEDED, FakeDaemon, answer, eventually, make_run
 
 ROOT = Path(__file__).parents[3]
 FAILED: dict[str, Any] = {"state": "failed", "result": "exit-code", "exit_code": 3}
@@ -210,9 +210,9 @@ def test_a_wait_has_its_limit(lab: FakeDaemon, orch: Orch, capsys: Capture) -> N
 
 
 class Terminal:
-    """A command whose standard error is a terminal."""
+    """A command whose standard error is a terminal, its output too when asked."""
 
-    def __init__(self, world: Path, *argv: str) -> None:
+    def __init__(self, world: Path, *argv: str, on_terminal: bool = False) -> None:
         self.shown = b""
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
@@ -221,7 +221,8 @@ class Terminal:
                 "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(world / "run"),
                 "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40", "LANG": "C.UTF-8",
             },
-            cwd=world, stdin=slave, stdout=subprocess.PIPE, stderr=slave,
+            cwd=world, stdin=slave, stderr=slave,
+            stdout=slave if on_terminal else subprocess.PIPE,
         )  # fmt: skip
         os.close(slave)
         self._reader = threading.Thread(target=self._read)
@@ -241,7 +242,7 @@ class Terminal:
         out, _ = self.process.communicate(timeout=30)
         self._reader.join()
         os.close(self._master)
-        return self.process.returncode, out.decode(), self.shown.decode()
+        return self.process.returncode, (out or b"").decode(), self.shown.decode()
 
 
 def test_a_terminal_shows_bars(lab: FakeDaemon, world: Path) -> None:
@@ -288,7 +289,15 @@ def test_who_stops_waiting_is_told_that_the_run_goes_on(lab: FakeDaemon, world: 
 
 
 def test_bars_are_loaded_for_a_terminal_only(lab: FakeDaemon, world: Path) -> None:
-    lab.change_run("1", **SUCCEEDED)
+    lab.change_run("0", **SUCCEEDED)
+    lab.change_run("1")
+
+    def lists(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+        found = answer("runs")(daemon, params)
+        daemon.change_run("1", **SUCCEEDED)
+        return found
+
+    lab.answers["runs"] = lists
     code = (
         "import sys; from orchestrator import cli; cli.main(['runs', '--follow']); "
         "print('rich' in sys.modules)"
@@ -408,6 +417,18 @@ def test_runs_are_followed_as_lines(lab: FakeDaemon, orch: Orch, capsys: Capture
     assert [(row["state"], row["progress"]) for row in rows] == [
         ("running", None), ("running", 0.5), ("succeeded", 1.0),
     ]  # fmt: skip
+
+
+def test_a_table_fits_the_terminal(lab: FakeDaemon, world: Path) -> None:
+    lab.runs["1"] = make_run("1", **{**FAILED, "message": "build: " + "no room " * 40})
+    terminal = Terminal(world, "runs", on_terminal=True)
+    _, _, shown = terminal.end()
+    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines() if line]
+    assert len(lines) == 2
+    assert lines[1].endswith("…")
+    assert len(lines[1]) == 120
+    nothing = Terminal(world, "runs", "--follow")
+    assert nothing.end()[2].strip() == "orch: nothing runs, and nothing waits"
 
 
 # ------------------------------------------------------------------ cancel
