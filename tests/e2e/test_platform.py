@@ -25,7 +25,7 @@ NEEDS = (
         reason="needs the Python packages redis and aiosmtpd",
     ),
 )
-pytestmark = NEEDS
+pytestmark = list(NEEDS)
 
 
 @pytest.fixture
