@@ -518,6 +518,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             Parameter("files", "Topology files.", multiple=True, metavar="FILE"),
             _choice("format", "--format", "How to print mistakes.", "text json", "text"),
+            _flag("layout", "--layout", "Also check how the packages of components are laid out."),
             _flag("strict", "--strict", "Warnings are mistakes too."),
             _SET,
             _SETTINGS,

@@ -6,6 +6,7 @@ child process only, so that what it does at import it does not do to us.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from orchestrator import config, files, process
 from orchestrator.cli import diagnostics
 from orchestrator.cli.session import Session
+from orchestrator.config import layout as layouts
 from orchestrator.config import schema as schemas
 from orchestrator.errors import (
     Diagnostic,
@@ -23,6 +25,7 @@ from orchestrator.errors import (
     OrchestratorError,
     Severity,
     TopologyError,
+    UsageError,
 )
 from orchestrator.model import plain, units
 from orchestrator.model.topology import Lock
@@ -51,12 +54,14 @@ def read(
     scale: Mapping[str, int] | None = None,
     running: Mapping[str, int] | None = None,
     mock: Sequence[str] = (),
+    layout: bool = False,
     imports: bool,
 ) -> Wanted:
     """Read, check and lock the session's topology.
 
     `scale` and `running` are numbers of instances over those of the file; the second ones
-    may name components that are not there any more. Of those in `mock` the Mock runs.
+    may name components that are not there any more. Of those in `mock` the Mock runs. With
+    `layout` it is judged how the packages of services and components are laid out.
 
     Raises:
         TopologyError: It has mistakes; all of them are in the error.
@@ -73,7 +78,11 @@ def read(
         mock=mock,
         keep_going=imports,
     )
-    models = _models(draft.handlers) if imports else None
+    asked = [{**one, "layout": True} for one in draft.handlers] if layout else draft.handlers
+    models = _models(asked) if imports else None
+    if layout and models is not None:
+        found = layouts.check(draft.lowered, models)
+        draft = dataclasses.replace(draft, found=(*draft.found, *found))
     locked = config.lock(draft, models)
     return Wanted(locked, plain.encode(locked.lock), models or {})
 
@@ -173,8 +182,11 @@ def validate(
     settings: Mapping[str, str],
     settings_files: tuple[str, ...],
     no_import: bool,
+    layout: bool = False,
 ) -> int:
     """Check topology files and print every mistake; exit 1 when there is one."""
+    if layout and no_import:
+        raise UsageError("--layout needs what --no-import leaves out")
     found: list[Diagnostic] = []
     good = True
     is_json = session.options.json or format == "json"
@@ -182,7 +194,11 @@ def validate(
         session.choose(file)
         try:
             wanted = read(
-                session, settings=settings, settings_files=settings_files, imports=not no_import
+                session,
+                settings=settings,
+                settings_files=settings_files,
+                layout=layout,
+                imports=not no_import,
             )
         except TopologyError as error:
             mistakes: Sequence[Diagnostic] = error.diagnostics

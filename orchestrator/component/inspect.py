@@ -13,9 +13,11 @@ it. Whatever that code prints goes to stderr, and it reads nothing from stdin.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +93,16 @@ def inspect_package(request: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `file`; `declared`, the name that its COMPONENT has in its own code; `exposed`, which of
-        CONF, CONFIGURATION, Client and Mock there are; `commands`, name, help and usage of its
+        CONF, CONFIGURATION, Client and Mock there are; `effects`, what its import has done, when
+        the request has `layout`; `commands`, name, help and usage of its
         administration's. An `error` has a `fault`: import, wrong, admin, or what is missing.
     """
     packages = importlib.import_module("orchestrator.component.packages")
+    path = tuple(request.get("python_path") or ())
+    effects: list[dict[str, Any]] = []
     try:
-        package = packages.load(request["package"], tuple(request.get("python_path") or ()))
+        with _recorded(request, path) as effects:
+            package = packages.load(request["package"], path)
     except SetupError as error:
         return {"error": {**streams.error(error), "fault": "import"}}
     if mistake := package.mistake():
@@ -122,6 +128,7 @@ def inspect_package(request: dict[str, Any]) -> dict[str, Any]:
         **configured,
         "takes_settings": callable(getattr(component, "on_settings", None)),
         "file": package.marker.__file__,
+        "effects": effects,
         "commands": commands,
         "declared": declared,
         "exposed": [name for name in packages.EXPOSED if package.exposed(name) is not None],
@@ -138,6 +145,20 @@ def _configurations(confs: list[Any], component: Any, request: dict[str, Any]) -
         confs, component, {**asked, "package": request.get("package")}
     )
     return answer
+
+
+@contextlib.contextmanager
+def _recorded(request: dict[str, Any], path: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """Record what is done within the block, if that is asked for."""
+    if not request.get("layout"):
+        yield []
+        return
+    neutrality = importlib.import_module("orchestrator.component.neutrality")
+    # These the loader itself changes.
+    sys.path[:0] = [one for one in path if one not in sys.path]
+    home = Path(path[0] if path else ".").joinpath(*request["package"].split("."))
+    with neutrality.recording(path, str(home / "__init__.py")) as effects:
+        yield effects
 
 
 def main() -> int:

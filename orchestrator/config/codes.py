@@ -450,6 +450,45 @@ CODES: dict[str, Code] = {
         "The commands of a service are in `admin/commands.py`: an `Administrator`, a class of "
         "such, or functions `cmd_*`. Its import failed, or a `Command` has no function.",
     ),
+    "ORC460": Code(
+        "no service package",
+        "A service is a package with `__service__.md` (or `service.md`), around the packages of "
+        "its components.",
+    ),
+    "ORC461": Code(
+        "component not mentioned",
+        "`__service__.md` says where the components of a service are, the public one above all; "
+        "it must mention each that the topology declares.",
+    ),
+    "ORC462": Code(
+        "exposed by a component",
+        "A component's package exposes CONF, CONFIGURATION, Client and Mock, and nothing else. "
+        "What `__all__` names is exposed; without it, every public name that `__init__` binds.",
+    ),
+    "ORC463": Code(
+        "file in admin",
+        "The `admin` package of a service holds `conf.py`, `settings.py` and `commands.py`.",
+    ),
+    "ORC464": Code(
+        "configuration elsewhere",
+        "The files of a service's configuration are in its package `admin`. A component, and any "
+        "other package, may have a `conf.py` of its own.",
+    ),
+    "ORC465": Code(
+        "not exposed",
+        "What a package exposes is in its `__init__`. Other packages import from there, not from "
+        "the modules within.",
+    ),
+    "ORC466": Code(
+        "import with effects",
+        "Packages are neutral: importing them needs no set-up, and does nothing: no file is "
+        "written, no socket opened, no process or thread started, no logging set up.",
+    ),
+    "ORC467": Code(
+        "component package",
+        "A component is a package with `__component__.py` (or `component.py`) within the package "
+        "of its service, and the topology declares it.",
+    ),
     # Reloads
     "ORC330": Code(
         "command cannot be exchanged in place",
