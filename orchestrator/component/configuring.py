@@ -213,8 +213,10 @@ def _described(conf: Configuration, request: Request) -> dict[str, Any]:
     for instance in request.get("component") or ():
         conf.standard_configure(request["base_dir"], request["service"], instance)
         for name, field in manager.fields.items():
-            if field.is_standard() and not conf.is_given(name):
-                standard = _dumped(conf, name, getattr(conf, name))
+            standard = _dumped(conf, name, getattr(conf, name))
+            is_own = field.is_standard() and not conf.is_given(name)
+            # A `setattr_fct` may have put a path into another field.
+            if is_own or standard != fields[name]["value"]:
                 fields[name].setdefault("standard", {})[instance] = standard
     return {"fullname": conf.fullname, "type": manager.conf_type, "fields": fields}
 

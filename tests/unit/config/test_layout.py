@@ -85,7 +85,7 @@ def test_a_good_service_breaks_no_rule(workshop: Workshop) -> None:
             {"shop/feed/__init__.py": "CONF = None\nOTHER = 2\n__all__ = ['CONF', 'OTHER']\n"},
             "ORC462 warning", "feed/__init__.py:2", "'OTHER'",
         ),
-        ({"shop/admin/comands.py": ""}, "ORC463 warning", "comands.py:1", "comands.py is no"),
+        ({"shop/admin/command.py": ""}, "ORC463 warning", "command.py:1", "command.py is no"),
         ({"shop/admin/__init__.py": None}, "ORC463 error", "topology.yaml:5", "is no package"),
         ({"shop/conf.py": ""}, "ORC464 warning", "shop/conf.py:1", "belongs into its admin"),
         ({"shop/config.py": ""}, "ORC464 warning", "shop/config.py:1", "its admin"),
