@@ -504,9 +504,15 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "init",
-        "Make what a system needs before its first start: keys.",
+        "Make a service or a component to begin with, or the keys that a system needs.",
         "orchestrator.cli.init:init",
         (
+            Parameter(
+                "words",
+                "What to make: `service NAME` or `component SERVICE.NAME`.",
+                multiple=True,
+                metavar="KIND NAME",
+            ),
             _flag("keys", "--keys", "Make a key pair for encrypted addresses, in ./keys."),
             _option("name", "--name", "What to call it; the directory's name by default.", "NAME"),
         ),

@@ -1,4 +1,4 @@
-"""`orch init`: what a system needs before its first start."""
+"""`orch init`: what a system needs before its first start, and what a service begins with."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from orchestrator.wire import keys as curve
 from orchestrator.wire.keys import Keys
 
 
-def init(session: Session, *, keys: bool, name: str | None) -> int:
-    """Make a key pair for CURVE: `keys/NAME.key`, which is secret, and `keys/NAME.pub`."""
+def init(session: Session, *, words: tuple[str, ...], keys: bool, name: str | None) -> int:
+    """Make a service, a component, or keys.
+
+    The key pair for CURVE is `keys/NAME.key`, which is secret, and `keys/NAME.pub`.
+    """
+    if words:
+        if len(words) != 2 or words[0] not in ("service", "component") or keys or name:
+            raise UsageError("say service NAME, component SERVICE.NAME, or --keys")
+        from orchestrator.cli import scaffold  # noqa: PLC0415  # keys need none of it
+
+        return scaffold.make(session, *words)
     if not keys:
-        raise UsageError("cannot tell what to make: say --keys")
+        raise UsageError("cannot tell what to make: say service NAME, component NAME or --keys")
     chosen = name or Path.cwd().name
     if not names.is_name(chosen):
         raise UsageError(

@@ -178,11 +178,11 @@ def validate(
     *,
     files: tuple[str, ...],
     format: str,  # noqa: A002 - named after its option
+    layout: bool,
     strict: bool,
     settings: Mapping[str, str],
     settings_files: tuple[str, ...],
     no_import: bool,
-    layout: bool = False,
 ) -> int:
     """Check topology files and print every mistake; exit 1 when there is one."""
     if layout and no_import:
