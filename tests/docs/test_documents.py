@@ -70,6 +70,7 @@ def test_every_target_the_readme_names_exists() -> None:
         "docs/reference/connections.md",
         "docs/how-to/limits.md",
         "docs/how-to/configuration.md",
+        "docs/how-to/packages.md",
         "docs/how-to/callbacks.md",
         "docs/how-to/service-classes.md",
     ],

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.e2e.scenario import Scenario, exits, no_traceback, nothing_runs, orch
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
-NEEDED = ("redis", "aiosmtpd")
+NEEDED = ("redis", "aiosmtpd", "django")
 
 NEEDS = (
     pytest.mark.skipif(
@@ -22,7 +23,7 @@ NEEDS = (
     ),
     pytest.mark.skipif(
         not all(map(importlib.util.find_spec, NEEDED)),
-        reason="needs the Python packages redis and aiosmtpd",
+        reason="needs the Python packages redis, aiosmtpd and django",
     ),
 )
 pytestmark = list(NEEDS)
@@ -79,3 +80,34 @@ def test_the_store_may_die_and_its_clients_come_back(platform: Scenario) -> None
         platform.until_row(name, ready=True, within=30)
     platform.step("an order", orch(*ordered("salt")), exits(0))
     until_letters(platform, 4)
+
+
+def test_the_shop_is_a_package_that_is_administered_and_has_a_page(platform: Scenario) -> None:
+    platform.step(
+        "laid out well", orch("validate", "--layout", "--strict"), exits(0), no_traceback
+    )
+    up = platform.step("tables are made", orch("up", "-d", "--wait", "--init"), exits(0))
+    assert "Applying site.0001_initial... OK" in up.err
+    page = [sys.executable, "-c", PAGE]
+    assert platform.command(page).out == PAGE_SHOWN.format(tea="3.20 EUR", visits=1)
+    platform.step("tea is dearer", orch("admin", "shop.api", "price", "tea", "3.40"), exits(0))
+    assert platform.command(page).out == PAGE_SHOWN.format(tea="3.40 EUR", visits=2)
+    platform.step("all is free", orch("up", "-d", "--wait", "--mock", "shop.api"), exits(0))
+    shown = platform.until(lambda: platform.command(page).out, within=30, saying="no page")
+    assert "everything: 0.00" in shown, shown
+
+
+PAGE = """
+import json
+import urllib.request
+
+conf = json.load(open("bazaar/.orch/conf/shop-site/config.json"))
+print(urllib.request.urlopen(f"http://127.0.0.1:{conf['port']}/").read().decode(), end="")
+"""
+
+PAGE_SHOWN = """\
+figs: 2.10 EUR
+tea: {tea}
+visits: {visits}
+contact: bazaar@example.org
+"""
