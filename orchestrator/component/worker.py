@@ -251,6 +251,10 @@ class Worker:
             message = "nobody knows the exit code: a hook has waited for the program"
         elif ended.code != 0:
             state, result, message = "failed", "exit-code", f"exit code {ended.code}"
+        outputs = self._outputs()
+        missing = [name for name, size in outputs.items() if size is None]
+        if state == "succeeded" and missing and not message:
+            message = f"there is no output file {', '.join(missing)}"
         return {
             "format": 1,
             "id": self._order.id,
@@ -261,7 +265,7 @@ class Worker:
             "exit_code": ended.code if ended else None,
             "signal": ended.signal if ended else None,
             "errors": self._calls.errors,
-            "outputs": self._outputs(),
+            "outputs": outputs,
             "hooks": self._calls.seconds,
             "watch_stopped": self._watch_stopped,
             "progress": self._progress["progress"],

@@ -179,6 +179,8 @@ def test_output_files_are_measured(jobs: Jobs) -> None:
         "open('out.dat', 'w').write('12345')", template={"g_output_file": ["out.dat", "other"]}
     )
     assert run.result["outputs"] == {"out.dat": 5, "other": None}
+    assert run.result["state"] == "succeeded"
+    assert run.result["message"] == "there is no output file other"
 
 
 def test_the_supervisor_is_told_that_there_is_news(jobs: Jobs) -> None:
