@@ -337,7 +337,7 @@ class ConfigurationManager:
         base = Path(base_dir_path)
         path = Path(self.get_conf_path(base, service_name, component_name))
         for directory in (*(base / one for one in CATEGORIES), path.parent):
-            _make_dir(directory)
+            make_dir(directory)
         self.make_directories()
         write_text(path, self.to_text())
         return str(path)
@@ -351,7 +351,7 @@ class ConfigurationManager:
         for name, field in self.fields.items():
             value = getattr(self.conf, name)
             if isinstance(field, DirConfField) and value is not None:
-                _make_dir(Path(value))
+                make_dir(Path(value))
 
 
 _RESERVED = frozenset(
@@ -507,7 +507,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         raise ConfigurationError(f"cannot write {os.fspath(path)}: {error.strerror}") from error
 
 
-def _make_dir(path: Path) -> None:
+def make_dir(path: Path) -> None:
+    """Make a directory and its missing parents, all with the mode of a build.
+
+    Raises:
+        ConfigurationError: It cannot be made.
+    """
     try:
         # `parents` would make them with the default mode, whoever may read that.
         for one in reversed([one for one in (path, *path.parents) if not one.exists()]):

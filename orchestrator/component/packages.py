@@ -235,7 +235,7 @@ def _configure(component: Component, described: Instance) -> None:
         raise SetupError([f"configuration: {mistake}" for mistake in mistakes])
     base = described.data.parent.parent
     for category in CATEGORIES:
-        (base / category).mkdir(mode=confobjects.DIRECTORY_MODE, parents=True, exist_ok=True)
+        confobjects.make_dir(base / category)
     configuring.configure(
         component.confs,
         described.directory,

@@ -6,6 +6,7 @@ values come as from YAML, with positions; what JSON has no type for is as `wire.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from orchestrator.wire import exactjson
 
 Modules = Callable[[Path], Mapping[str, Any]]
 """Tells what a module gives: `values` and `lines` by name, or `error` with file and line."""
+
+_LOADING = re.compile(r"^cannot load the \w+[^:]*: ")
 
 YAML, PYTHON = (".yaml", ".yml", ".json"), ".py"
 
@@ -113,7 +116,8 @@ def _module(
     error = answer.get("error")
     if not error:
         return module_source(path, answer)
-    message = f"cannot load {path.name}: {error.get('message') or 'it failed'}"
+    said = _LOADING.sub("", str(error.get("message") or "it failed"))
+    message = f"cannot load {path.name}: {said}"
     one = code(Path(error["file"])) if error.get("file") else None
     span = line_span(one, int(error.get("line") or 0)) if one is not None else None
     if one is None or span is None:

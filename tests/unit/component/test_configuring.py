@@ -204,6 +204,22 @@ def test_what_cannot_be_told_is_an_error_with_its_place(
         configuring.described([conf()], None, request(shop))
 
 
+def test_a_module_of_values_is_told_with_lines_and_types(tmp_path: Path) -> None:
+    path = tmp_path / "made_values.py"
+    path.write_text(
+        "import os\nfrom decimal import Decimal\n\nA = Decimal('1.10')\n_b = 1\nc = [1]\n"
+    )
+    found = configuring.module_values(path)
+    assert found["values"] == {"A": {"__decimal__": "1.10"}, "c": [1]}
+    assert found["lines"] == {"A": 4, "c": 6}
+    path.write_text("A = object()\n")
+    with pytest.raises(SetupError, match=r"made_values\.py:1: cannot keep A is a object"):
+        configuring.module_values(path)
+    path.write_text("\n1 / 0\n")
+    with pytest.raises(SetupError, match=r"made_values\.py:2: .*ZeroDivisionError"):
+        configuring.module_values(path)
+
+
 # --- Settings
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.component import (
@@ -314,6 +314,7 @@ _SCALARS = (
 _KEYS = st.text() | st.integers() | st.sampled_from(["__decimal__", "__map__", "__set__"])
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.recursive(
         _SCALARS,
