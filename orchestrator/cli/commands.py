@@ -364,7 +364,8 @@ COMMANDS: tuple[Command, ...] = (
             _option(
                 "after",
                 "--after",
-                "A run that has to succeed first; or, as ID=failed or ID=completed, to end so.",
+                "A run (or a job: its newest) that has to succeed first; "
+                "ID=failed and ID=completed ask for other ends.",
                 "ID",
                 multiple=True,
             ),

@@ -48,7 +48,7 @@ def listing(
     is_cut = limit is not None and len(found) > limit
     found = found[:limit]
     _print(session, found)
-    if is_cut and not session.options.json:
+    if is_cut and count is None:
         session.screen.note(f"orch: these are the newest {limit}; -n all shows all")
     return ExitCode.DONE
 

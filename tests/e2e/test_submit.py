@@ -213,6 +213,7 @@ def test_a_command_that_waits_goes_on_with_the_next_daemon(lab: Lab) -> None:
     lab.until("a", state="running")
     lab.kill_daemon()
     lab.until("a", state="running")
+    lab.scenario.step("and one that becomes another", orch("upgrade"), exits(0))
     lab.open()
     done = waiting.wait(LONG)
     assert (done.code, done.out) == (0, "a\n"), str(done)

@@ -346,10 +346,13 @@ def test_runs_are_chosen_by_job_state_and_number(
     shown = capsys.readouterr()
     assert len(shown.out.splitlines()) == 50
     assert shown.err == ""
+    assert orch("runs") == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 51
+    assert shown.err == "orch: these are the newest 50; -n all shows all\n"
     assert orch("runs", "-n", "2") == 0
     shown = capsys.readouterr()
-    assert len(shown.out.splitlines()) == 3
-    assert shown.err == "orch: these are the newest 2; -n all shows all\n"
+    assert (len(shown.out.splitlines()), shown.err) == (3, "")
     for words in (("-n", "all"), ("-n", "61")):
         assert orch("runs", *words) == 0
         shown = capsys.readouterr()
