@@ -143,8 +143,9 @@ class Worker:
         template, found = self._load(order.template)
         self._instance = RunInstance(order, template, self._progress, self._attendant)
         if found is not None:
-            self._instance.service = self._make(found.service, template)
-            self._handler = self._make(found.handler, template)
+            service = self._instance.service = self._make(found.service, template)
+            # One class for all hooks has one object, which remembers from one to the next.
+            self._handler = service if found.is_one else self._make(found.handler, template)
         service = self._instance.service
         for name in ("build", "prepare_input_file"):
             if self._attendant.is_stopping:

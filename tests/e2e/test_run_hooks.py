@@ -207,3 +207,23 @@ def test_runs_are_mirrored_into_redis(scenario: Scenario) -> None:
         assert row["pid"]
         assert "mine" not in (scenario.base / "topology.lock.json").read_text()
         scenario.step("the system goes down", orch("down"), exits(0))
+
+
+def test_what_the_jobs_own_template_requires_is_asked_for_at_submit(scenario: Scenario) -> None:
+    scenario.write("pass\n", "sim.py")
+    scenario.write(
+        """
+        from orchestrator.component import ServiceParamTemplate
+        class SimTemplate(ServiceParamTemplate):
+            not_null_attr = ("mesh", "solver")
+        def build():
+            pass
+        """,
+        "services/sim.py",
+    )
+    system(scenario)
+    refused = scenario.run("submit", "sim", "-p", "solver=fast")
+    assert refused.code == 1
+    assert "it lacks mesh" in refused.err
+    assert scenario.run("runs", "--json").json() == []
+    submit(scenario, "-p", "solver=fast", "-p", "mesh=fine", "--wait")

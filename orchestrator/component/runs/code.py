@@ -127,6 +127,12 @@ class Code:
     handler: Hooks | None
     template: type[ServiceParamTemplate]
 
+    @property
+    def is_one(self) -> bool:
+        """Whether service and handler are the same class."""
+        one, other = self.service, self.handler
+        return one is not None and other is not None and one.target is other.target
+
 
 class Sources:
     """The sources of modules: as their files are now, or as a snapshot has them.

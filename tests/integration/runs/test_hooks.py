@@ -412,3 +412,19 @@ def test_a_hook_that_waits_for_all_children_is_told_of(jobs: Jobs) -> None:
     assert run.output == "x\n\n?"
     assert (run.result["result"], run.result["exit_code"]) == ("lost", None)
     assert "a hook has waited for the program" in run.result["message"]
+
+
+def test_one_class_for_all_hooks_is_one_object(jobs: Jobs) -> None:
+    jobs.write(
+        "both.py",
+        """
+        from orchestrator.component import ServiceProgramTemplate, WatcherHandler
+        class Both(ServiceProgramTemplate, WatcherHandler):
+            def build(self):
+                self.built = sorted(self.param_template.to_plain())
+            def after_watch_callback(self, file_list, instance):
+                instance.set_state(built=self.built, same=instance.service is self)
+        """,
+    )
+    run = jobs.finish("pass", service="both.py", handler="both.py", template={"mesh": 1})
+    assert run.result["custom"] == {"built": ["mesh"], "same": True}, run.log
