@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ PATIENCE = 2.0
 """How long the children have from SIGTERM to KILL together, in seconds: a supervisor waits."""
 
 _children: list[Any] = []
+_owner = 0
 
 
 def register_child(child: Any) -> None:
@@ -54,6 +56,8 @@ def end_children() -> None:
 
 def manage() -> None:
     """Handle the exit signals of this process from now on: a component lives in it."""
+    global _owner  # noqa: PLW0603 - a forked child has our handlers too, and they are not for it
+    _owner = os.getpid()
     for known in serving.SIGNALS:
         signal.signal(known, _exit)
 
@@ -61,6 +65,8 @@ def manage() -> None:
 def _exit(signum: int, frame: FrameType | None) -> NoReturn:
     for known in serving.SIGNALS:
         signal.signal(known, signal.SIG_DFL)  # A second one ends what does not end.
+    if os.getpid() != _owner:
+        signal.raise_signal(signum)
     notify.send("STOPPING=1")
     logger.info("Stopping on %s", signal.Signals(signum).name)
     signals.tell(signum, frame)

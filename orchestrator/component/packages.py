@@ -218,6 +218,9 @@ def prepared(described: Instance) -> Component:
     # As its directory is named: the first one has no suffix, so that scaling moves no file.
     name = f"{name or service}@{described.number}" if described.number > 1 else name or service
     settings.provide(settings.read(described.directory, os.environ))
+    if described.surroundings.contexts or described.surroundings.services:
+        # Few systems have them; its own code makes of them what it wants.
+        importlib.import_module("orchestrator.component.surroundings").declare(described)
     package = load(described.handler, described.python_path)
     component = package.component(service, name)
     component.conf_dir_path = described.directory

@@ -26,6 +26,23 @@ def provide(instance: Instance, link: str = "") -> Any:
     Raises:
         SetupError: A context or default service cannot be made, or the store not be used.
     """
+    declare(instance, link)
+    try:
+        hook = MetaService().build_hook()
+    except SetupError:
+        raise
+    except Exception as error:  # user code may raise anything
+        raise SetupError(f"cannot make the hook: {loader.place(error)}") from error
+    hooks.use_hook(hook)
+    return hook
+
+
+def declare(instance: Instance, link: str = "") -> None:
+    """Let the registry of this process know what its topology says, and make nothing of it.
+
+    Raises:
+        SetupError: The store cannot be used, or a secret is not in the environment.
+    """
     mistakes: list[str] = []
     told = instance.surroundings
     found = configuration.replaced(
@@ -38,14 +55,6 @@ def provide(instance: Instance, link: str = "") -> Any:
     hooks.use_store(_store(found["store"], instance.base_dir))
     hooks.use_link(link)
     MetaService.declared = Declared(found["contexts"], found["services"])
-    try:
-        hook = MetaService().build_hook()
-    except SetupError:
-        raise
-    except Exception as error:  # user code may raise anything
-        raise SetupError(f"cannot make the hook: {loader.place(error)}") from error
-    hooks.use_hook(hook)
-    return hook
 
 
 def _store(where: str, base_dir: Path) -> Store:

@@ -436,5 +436,5 @@ def _takes_one(function: Callable[..., object]) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = "None" if value is None else f"{value!r}, a {type(value).__name__}"
+    text = "None" if value is None else f"{value!r} ({type(value).__name__})"
     return text if len(text) < 80 else f"a {type(value).__name__}"

@@ -272,7 +272,7 @@ def test_a_package_that_cannot_start_says_so_in_one_line(scenario: Scenario) -> 
     )
     no_traceback(scenario, outcome)
     said = scenario.log("shop.api", "err").decode()
-    assert "__component__.py:1: COMPONENT is 5, a int" in said
+    assert "__component__.py:1: COMPONENT is 5 (int)" in said
     assert "Traceback" not in said
 
 
@@ -319,3 +319,25 @@ def test_what_is_wrong_with_an_administration_is_said_at_validate(scenario: Scen
         "refused", orch("validate"), exits(1), says(r"commands\.py:1:1: error ORC455: .*nowhere")
     )
     no_traceback(scenario, outcome)
+
+
+def test_the_contexts_of_the_topology_are_there(scenario: Scenario) -> None:
+    code = """
+    from orchestrator.component import MetaService
+
+
+    class Greeter:
+        def __init__(self, whom):
+            self.whom = whom
+
+
+    def COMPONENT():
+        print("greets", MetaService().build_context("greeter").whom, flush=True)
+    """
+    scenario.write(code, "greets.py")
+    greeter = {"class": "greets:Greeter", "args": ["Ada"]}
+    scenario.services(
+        {"greets": {"package": "greets", "restart": "never"}}, contexts={"greeter": greeter}
+    )
+    scenario.step("up", orch("up", "-d", "--wait"), exits(0))
+    scenario.until_logged("greets.greets", "greets Ada")

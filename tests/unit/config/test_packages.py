@@ -39,7 +39,7 @@ def test_a_good_package_is_valid(workshop: Workshop) -> None:
     ("marker", "code", "line", "said"),
     [
         ("", "ORC451", 1, "it has no COMPONENT"),
-        ("x = 1\nCOMPONENT = 5\n", "ORC452", 2, "is 5, a int"),
+        ("x = 1\nCOMPONENT = 5\n", "ORC452", 2, "is 5 (int)"),
         (
             "x = 1\nclass COMPONENT:\n    pass\n",
             "ORC452",
