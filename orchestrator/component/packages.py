@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 EXPOSED = ("CONF", "CONFIGURATION", "Client", "Mock")
 """All that a component package exposes."""
 
+_LONGEST = 8000
+
 ERRORS = "ORCH_ERRORS"
 """The environment variable with the descriptor that a starter reads the last error from."""
 
@@ -255,11 +257,13 @@ def _tell(component: Component, error: BaseException) -> None:
     text = loader.traceback_text(error)
     place = " ".join(loader.place(error).split())
     notify.send(f"X_ORCH_ERROR=Error caught in component {component.full_name}: {place}")
-    logger.critical("Error caught in component '%s':\n%s", component.full_name, text)
     descriptor = os.environ.get(ERRORS, "")
-    if descriptor.isdecimal():
+    if not descriptor.isdecimal():
+        logger.critical("Error caught in component '%s':\n%s", component.full_name, text)
+    else:
         kind = type(error)
-        told = {"type": f"{kind.__module__}:{kind.__qualname__}", "text": text}
+        # A pipe holds 64 KiB: whoever reads it waits for our end first.
+        told = {"type": f"{kind.__module__}:{kind.__qualname__}", "text": text[-_LONGEST:]}
         with os.fdopen(int(descriptor), "w", encoding="utf-8") as errors:
             json.dump(told, errors)
 

@@ -85,6 +85,8 @@ class Started:
     def _told(self) -> dict[str, Any]:
         if self._errors is None:
             return {}
+        # What it forked may hold the other end for longer than it lived.
+        os.set_blocking(self._errors, False)
         with os.fdopen(self._errors, "rb") as errors:
             self._errors = None
             try:

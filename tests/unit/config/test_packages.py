@@ -121,3 +121,37 @@ def test_a_mock_is_judged_as_a_component(workshop: Workshop) -> None:
     write(workshop, init="class Mock:\n    def run(self):\n        pass\n")
     answer = inspect.inspect({**request, "package": "shop.api:Mock"})
     assert (answer["error"], answer["exposed"]) == (None, ["Mock"])
+
+
+@pytest.mark.parametrize(
+    ("commands", "line", "said"),
+    [
+        ("import nowhere\n", 1, "No module named 'nowhere'"),
+        ("x = 1\ndef cmd_x(:\n", 2, "SyntaxError"),
+        (
+            "from orchestrator.component import Command\nCOMMANDS = [Command('gone')]\n",
+            None,
+            "the command 'gone' has no function cmd_gone",
+        ),
+        (
+            (
+                "from orchestrator.component import Administrator, Component\n"
+                "A = Administrator('shop', [Component('shop', 'api'), Component('shop', 'api')])\n"
+            ),
+            2,
+            "two components are called shop.api",
+        ),
+    ],
+)
+def test_an_administration_at_fault_is_shown_where_it_is(
+    workshop: Workshop, commands: str, line: int | None, said: str
+) -> None:
+    write(workshop)
+    workshop.write("shop/admin/__init__.py", "")
+    workshop.write("shop/admin/commands.py", commands)
+    (found,) = judged(workshop)
+    assert found.code == "ORC455"
+    assert said in found.message
+    if line is not None:
+        assert found.position.file.endswith("shop/admin/commands.py")
+        assert found.position.line == line
