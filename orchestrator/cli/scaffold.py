@@ -191,7 +191,9 @@ def make(session: Session, kind: str, name: str) -> int:
                 f"cannot call a {kind} {word!r}: use lower-case letters, digits and inner "
                 "hyphens, a letter first"
             )
-    package = Path(_module(service))
+    # Where imports are looked up: beside the topology.
+    root = Path(session.options.file).parent if session.options.file else Path()
+    package = root / _module(service)
     markers = [package / one for one in layout.SERVICE_MARKERS]
     marker = next((one for one in markers if one.is_file()), markers[0])
     if kind == "component" and not marker.is_file():
@@ -207,7 +209,7 @@ def make(session: Session, kind: str, name: str) -> int:
         "port": str(FIRST_PORT + len(list(package.glob(f"*/{layout.COMPONENT_MARKERS[0]}")))),
     }
     templates = {**_SERVICE, **_COMPONENT} if kind == "service" else _COMPONENT
-    made = {Path(_filled(path, given)): _filled(text, given) for path, text in templates.items()}
+    made = {root / _filled(path, given): _filled(text, given) for path, text in templates.items()}
     there = [str(path) for path in made if path.exists()]
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
@@ -228,12 +230,14 @@ def _declare(session: Session, given: Mapping[str, str]) -> None:
     """Add the component to the topology here; print what to add where that is not plain."""
     service, component = given["service"], given["component"]
     entry = {"package": f"{given['pkg']}.{given['mod']}"}
-    topology = next((Path(one) for one in paths.DEFAULT_NAMES if Path(one).is_file()), None)
+    named = session.options.file
+    candidates = (named,) if named else paths.DEFAULT_NAMES
+    topology = next((Path(one) for one in candidates if Path(one).is_file()), None)
     whole = f"{service}:\n  components:\n    {component}:\n      package: {entry['package']}\n"
     if topology is None:
         text = "version: 1\nservices:\n" + _indented(whole, 2)
-        files.write_atomic(Path(paths.DEFAULT_NAMES[0]), text.encode(), 0o644)
-        session.screen.note(f"orch: wrote {paths.DEFAULT_NAMES[0]}")
+        files.write_atomic(Path(candidates[0]), text.encode(), 0o644)
+        session.screen.note(f"orch: wrote {candidates[0]}")
         return
     source = compose.read(topology.absolute(), str(topology))
     text = _with(source, topology, service, component, entry) or ""

@@ -66,3 +66,15 @@ def test_nothing_is_written_over_and_a_topology_of_another_style_is_left(
         exits(1),
         says(r"shop/__init__\.py and \d+ more is there already"),
     )
+
+
+def test_the_topology_that_is_named_gets_the_component(scenario: Scenario) -> None:
+    scenario.step("made", orch("-f", "sub/mine.yaml", "init", "service", "shop"), exits(0))
+    scenario.step("more", orch("-f", "sub/mine.yaml", "init", "component", "shop.feed"), exits(0))
+    assert not scenario.topology.exists()
+    assert (scenario.root / "sub" / "shop" / "feed" / "conf.py").is_file()
+    valid = orch("-f", "sub/mine.yaml", "validate", "--layout", "--strict")
+    scenario.step("valid", valid, exits(0))
+    text = (scenario.root / "sub" / "mine.yaml").read_text(encoding="utf-8")
+    assert "package: shop.api" in text
+    assert "package: shop.feed" in text
