@@ -47,8 +47,7 @@ def until_letters(scenario: Scenario, count: int) -> list[str]:
     """Wait for letters of so many orders; one whose server went away may come twice."""
 
     def there() -> bool:
-        orders = set(re.findall(r"^Subject: (.*)$", "".join(letters(scenario)), re.MULTILINE))
-        return len(orders) == count
+        return len(set(re.findall(r"your order of (.*)\.", "".join(letters(scenario))))) == count
 
     scenario.until(there, within=30, saying=f"letters of {count} orders are there")
     return letters(scenario)
