@@ -69,6 +69,7 @@ def test_every_target_the_readme_names_exists() -> None:
         "docs/tutorial/jobs.md",
         "docs/reference/connections.md",
         "docs/how-to/limits.md",
+        "docs/how-to/queues.md",
         "docs/how-to/configuration.md",
         "docs/how-to/packages.md",
         "docs/how-to/callbacks.md",
