@@ -92,7 +92,7 @@ def _values(locked: Locked, base: str, secrets: set[str]) -> Iterator[Row]:
         yield from _rows(layered, str(described["fullname"]), secrets)
     if one.component.service_class is not None:
         yield from _rows(_of_service(locked, one), None, secrets)
-    elif not objects:
+    elif not objects or one.component.package is None:
         yield from _rows(one.plain(), None, secrets)
 
 

@@ -182,10 +182,8 @@ def _of_package(name: str, word: str | None) -> Configuration | None:
         if word is None and importlib.util.find_spec(module) is None:
             return None
         found = confobjects.load_object(full)
-    except SetupError:
-        raise
-    except Exception as error:  # user code may raise anything
-        raise SetupError(f"cannot load {module}: {loader.place(error)}") from error
+    except (ImportError, ValueError) as error:
+        raise SetupError(f"cannot import {module}: {error}") from error
     if not isinstance(found, Configuration):
         raise SetupError(f"{full} is no configuration but a {type(found).__name__}")
     return found

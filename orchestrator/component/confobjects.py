@@ -24,8 +24,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from orchestrator.component import configuration
-from orchestrator.component.errors import ConfigurationError, UnknownField
+from orchestrator.component import configuration, loader
+from orchestrator.component.errors import ConfigurationError, SetupError, UnknownField
 from orchestrator.component.fields import CATEGORIES, ConfField, DirConfField, FileConfField
 from orchestrator.wire import exactjson, typed
 
@@ -374,6 +374,10 @@ def load_object(fullname: str) -> Any:
         raise ConfigurationError(f"the module {module_name} has no {name!r}") from None
     except ImportError as error:
         raise ConfigurationError(f"cannot import {module_name}: {error}") from error
+    except SetupError:
+        raise
+    except Exception as error:  # user code may raise anything
+        raise ConfigurationError(f"cannot import {module_name}: {loader.place(error)}") from error
 
 
 def files_in(conf_dir: Path) -> list[Path]:

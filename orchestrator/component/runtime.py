@@ -21,6 +21,7 @@ from orchestrator.component import (
     assembly,
     background,
     configuration,
+    confobjects,
     control,
     instance,
     loader,
@@ -100,6 +101,7 @@ def rehearse(conf_dir: Path) -> None:
         signal.signal(known, _leave)
     described = instance.from_directory(conf_dir)
     logs.configure(described.name, _level(described.log_level), flow)
+    _fill_in(described)
     ready = assembly.assemble(described, flow)
     ready.has_async()
     _stop_by_exit(ready)
@@ -121,6 +123,8 @@ def _run(name: str, describe: Callable[[], Instance]) -> int:
         described = describe()
         name = described.name
         logs.configure(name, _level(described.log_level), flow)
+        if described.kind != "package":
+            _fill_in(described)
         if described.kind in _HOSTS:
             host = importlib.import_module(f"{__package__}.{_HOSTS[described.kind]}")
             return int(host.run(described))
@@ -169,6 +173,22 @@ def _work(described: Instance, ready: Assembly) -> int:
             ready.link.close()
         ready.close(linger)
     return ExitCode.DONE
+
+
+def _fill_in(described: Instance) -> None:
+    """Give the configurations of packages that the topology names their values.
+
+    Raises:
+        SetupError: One cannot be imported, or its file does not fit.
+    """
+    directory = described.directory
+    if directory is None or not confobjects.files_in(directory):
+        return
+    sys.path[:0] = [entry for entry in described.python_path if entry not in sys.path]
+    configuring = importlib.import_module("orchestrator.component.configuring")
+    configuring.configure(
+        (), directory, base_dir=described.base_dir, service="", component="", values={}
+    )
 
 
 def _taking(ready: Assembly, directory: Path) -> telling.Take:

@@ -144,7 +144,7 @@ class Given:
 class Configured:
     """A component, its layers from files, the ones above them, and what it declares.
 
-    `known` are the types of its keys; None when it takes any.
+    `known` are the types of its keys, `own` those that its plain map has; None when it takes any.
     """
 
     component: Lowered
@@ -152,6 +152,7 @@ class Configured:
     above: list[Given]
     answer: Answer
     known: Mapping[str, Any] | None
+    own: Mapping[str, Any] | None
     _plain: Layered | None = None
 
     def plain(self) -> Layered:
@@ -161,8 +162,8 @@ class Configured:
         made = self._plain = Layered()
         for given in (*self.files, *self.above):
             fields = given.fields
-            if self.known is not None:
-                fields = {key: value for key, value in fields.items() if key in self.known}
+            if self.own is not None:
+                fields = {key: value for key, value in fields.items() if key in self.own}
             made.over(fields, given.origin)
         return made
 
@@ -240,22 +241,24 @@ def resolve(
         UsageError: An override names no component.
     """
     made: dict[str, Configured] = {}
-    own = {key: text for key, text in given.environment.items() if key.startswith(PREFIX)}
-    given = replace(given, environment=own)
+    ours = {key: text for key, text in given.environment.items() if key.startswith(PREFIX)}
+    given = replace(given, environment=ours)
     if given.whole:
         given = replace(given, targets=_targets(document, given.overrides))
     shared: dict[tuple[int, str], _Shared] = {}
     for base, component in lowered.items():
         answer = models.get(base) or {}
-        known = _known(answer)
+        known = _known(component, answer)
+        types = {**_of_objects(answer), **(_of_model(answer) or {})}
         files = list(_files(component, document, answer))
-        above = list(_above(component, files, known or {}, given, found))
-        one = made[base] = Configured(component, files, above, answer, known)
+        above = list(_above(component, files, types, given, found))
+        own = known if component.package is not None else _of_model(answer)
+        one = made[base] = Configured(component, files, above, answer, known, own)
         if component.bus:
             continue
         for layer in (*files, *above):
             _note_keys(layer, one, shared, found)
-        if known is not None and not answer.get("error"):
+        if not answer.get("error"):
             _check(one, found, whole=given.whole)
     _check_packages(document, models, found)
     for unknown in shared.values():
@@ -415,22 +418,32 @@ class _Shared:
     known: set[str] = field(default_factory=set)
 
 
-def _known(answer: Answer) -> Mapping[str, Any] | None:
-    """Return the types of the keys that a component declares; None when it takes any."""
-    if answer.get("error"):
-        return None
-    objects = answer.get("configurations")
-    if objects:
-        known: dict[str, Any] = {}
-        for described in objects:
-            for name, one in described["fields"].items():
-                known.setdefault(name, one["plain"])
-        known |= {described["fullname"]: "dict" for described in objects}
-        return known
+def _of_objects(answer: Answer) -> dict[str, Any]:
+    """Return the types of the fields of configuration objects, and of their full names."""
+    objects = answer.get("configurations") or ()
+    types: dict[str, Any] = {}
+    for described in objects:
+        for name, one in described["fields"].items():
+            types.setdefault(name, one["plain"])
+    return {**types, **{described["fullname"]: "dict" for described in objects}}
+
+
+def _of_model(answer: Answer) -> dict[str, Any] | None:
+    """Return the types that a handler's `config_model` has; None when there is no such model."""
     if not answer.get("config_model"):
         return None
     model = answer["config"]
     return {**model.get("required", {}), **model.get("optional", {})}
+
+
+def _known(component: Lowered, answer: Answer) -> Mapping[str, Any] | None:
+    """Return the types of the keys that a component declares; None when it takes any."""
+    objects, model = _of_objects(answer), _of_model(answer)
+    if answer.get("error"):
+        return None
+    if component.package is not None:
+        return objects or None
+    return None if model is None else {**objects, **model}
 
 
 def _note_keys(
@@ -470,25 +483,25 @@ def _check_packages(document: Document, models: Mapping[str, Answer], found: Rep
 def _check(one: Configured, found: Report, *, whole: bool) -> None:
     """Report values of a wrong type, and what a handler's model requires and nobody gives."""
     declared, answer = one.component.declared, one.answer
-    if answer.get("configurations"):
-        for described, layered in one.objects(declared.component):
-            types = {name: field["plain"] for name, field in described["fields"].items()}
-            _check_types(layered, types, one.component.base, declared.place, found)
+    for described, layered in one.objects(declared.component):
+        types = {name: field["plain"] for name, field in described["fields"].items()}
+        _check_types(layered, types, one.component.base, declared.place, found)
+    model = _of_model(answer)
+    if model is None:
         return
     layered = one.plain()
-    assert one.known is not None
-    _check_types(layered, one.known, one.component.base, declared.place, found)
+    _check_types(layered, model, one.component.base, declared.place, found)
     if answer.get("setup_config") or not whole:
         return
     variables = {key for layer in declared.environments for key in layer.fields}
-    given = {typed.path_of(key.removeprefix(PREFIX), one.known)[0] for key in variables}
+    given = {typed.path_of(key.removeprefix(PREFIX), model)[0] for key in variables}
     missing = [
         name
         for name in answer["config"].get("required", {})
         if name not in layered.values and name not in given
     ]
     for name in missing:
-        kind = shapes.shown(one.known[name])
+        kind = shapes.shown(model[name])
         message = f"{one.component.base!r} needs the configuration {name!r}: {kind}"
         found.error(MISSING, message, declared.at("config"), hint=f"add config: {{{name}: …}}")
 

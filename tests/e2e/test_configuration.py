@@ -210,6 +210,56 @@ def test_values_are_shown_with_the_layers_of_code_and_files(scenario: Scenario) 
     assert json.dumps(shown).count("t0psecret") == 0
 
 
+COMMON = """
+from orchestrator.component import ConfField, ConfigurationManager
+
+class _Manager(ConfigurationManager):
+    timeout = ConfField(5.0)
+    retries = ConfField(3)
+
+CONF = _Manager("package").to_conf()
+"""
+USER = """
+import threading
+import common.conf
+CONF = common.conf.CONF
+def main(to_send, config):
+    print("began", CONF.timeout, CONF.retries, flush=True)
+    threading.Event().wait()
+"""
+SHARED = """\
+packages: {common: {path: lib, config: {timeout: 7}}}
+services:
+  shop:
+    components:
+      one: {handler: user.py, mode: main}
+      two:
+        handler: user.py
+        mode: main
+        config: {retries: 4, other: 1}
+        environment: {ORCH_CONFIG__TIMEOUT: "9"}
+"""
+
+
+def test_packages_that_handlers_share_have_their_configuration(scenario: Scenario) -> None:
+    (scenario.root / "lib").mkdir()
+    scenario.write("", "lib/common/__init__.py")
+    scenario.write(COMMON, "lib/common/conf.py")
+    scenario.write(USER, "user.py")
+    scenario.write(SHARED)
+    scenario.step("up", orch("up", "-d", "--wait"), exits(0))
+    scenario.until_logged("shop.one", "began 7.0 3")
+    scenario.until_logged("shop.two", "began 9.0 4")
+    scenario.write("CONF = 1\n", "lib/common/conf.py")
+    scenario.step(
+        "refused",
+        orch("validate"),
+        exits(1),
+        says(r"topology\.yaml:1:\d+: error ORC437: .*common\.conf\.CONF is no configuration"),
+        no_traceback,
+    )
+
+
 BAD = {
     "topology": (
         "topology.yaml",

@@ -354,3 +354,26 @@ def test_a_value_of_another_shape_forgets_what_was_below() -> None:
         made.over(fields, lambda _: Origin("component"))
     assert made.values == {"a": {"d": 4}}
     assert list(made.origins) == [("a", "d")]
+
+
+def test_a_handler_has_its_own_keys_and_those_of_packages_beside_them(shop: Workshop) -> None:
+    text = """
+        packages: {common: {}}
+        services:
+          shop:
+            components: {api: {handler: api.py, config: {level: a, symbol: x, free: 1}}}
+    """
+    objects = {"configurations": package()["configurations"]}
+    free = answer(config_model=False, **objects)
+    found = locked(shop, text, models={"shop.api": free})
+    assert values(found) == {"level": "a", "symbol": "x", "free": 1}, "it takes anything"
+    assert (
+        found.lock.components["shop.api"].configurations["shop.conf.CONF"]["conf"]["symbol"] == "x"
+    )
+    (mistake,) = shop.mistakes(text, {"shop.api": answer(**objects)})
+    assert "no configuration 'free'" in mistake.message
+    found = locked(shop, text.replace(", free: 1", ""), models={"shop.api": answer(**objects)})
+    assert values(found) == {"level": "a"}, "its model knows nothing else"
+    found = locked(shop, text, models={"shop.api": free}, settings={"shop.api.limit": "3.5"})
+    conf = found.lock.components["shop.api"].configurations["shop.conf.CONF"]["conf"]
+    assert conf["limit"] == {"__decimal__": "3.5"}
