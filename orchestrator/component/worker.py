@@ -102,9 +102,12 @@ class Worker:
             result = self._result(failure)
             self._progress.set(state="ending", hook=None)
             attendant.close()
-            with contextlib.suppress(OrchestratorError):
-                data = json.dumps(result, indent=1).encode() + b"\n"
+            data = json.dumps(result, indent=1).encode() + b"\n"
+            try:
                 files.write_atomic(order.record_dir / "result.json", data, 0o600)
+            except OrchestratorError as error:
+                # Without a result the daemon calls the run lost; the last line says why.
+                sys.stderr.write(f"orch: {result['state']}, but {error}\n")
         if result["state"] == "cancelled":
             return ExitCode.TERMINATED
         if result["signal"] == signal.SIGKILL:

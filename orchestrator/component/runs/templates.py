@@ -139,10 +139,10 @@ class ServiceParamTemplate:
         try:
             for name, value in found.items():
                 setattr(made, name, exact(value))
+            made.s_param_set = set(made.s_param_set or ())
+            made.s_service_args = dict(made.s_service_args or {})
         except (TypeError, ValueError, KeyError, ArithmeticError) as error:
             raise SetupError(f"cannot read the template: {error}") from error
-        made.s_param_set = set(made.s_param_set or ())
-        made.s_service_args = dict(made.s_service_args or {})
         return made
 
     def __eq__(self, other: object) -> bool:

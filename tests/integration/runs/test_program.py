@@ -209,3 +209,8 @@ def test_an_order_that_is_none_is_refused(jobs: Jobs) -> None:
     run = jobs.finish(program=None)
     assert run.wait() == 1
     assert "names neither a program nor a command" in run.log
+
+
+def test_a_result_that_cannot_be_written_is_said_last(jobs: Jobs) -> None:
+    run = jobs.finish("pass", record_dir=str(jobs.place / "nowhere"))
+    assert run.log.splitlines()[-1].startswith("orch: succeeded, but cannot write ")

@@ -94,9 +94,18 @@ def test_what_cannot_travel_is_named() -> None:
     ]
 
 
-def test_received_data_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"a": {"__uuid__": True, "as_str": "x"}},
+        {"s_param_set": 5},
+        {"s_service_args": 5},
+        {"__class__": 5},
+    ],
+)
+def test_received_data_that_is_none_is_refused(found: dict[str, Any]) -> None:
     with pytest.raises(SetupError, match="cannot read the template"):
-        ServiceParamTemplate.from_plain({"a": {"__uuid__": True, "as_str": "x"}})
+        ServiceParamTemplate.from_plain(found)
 
 
 _SCALARS = (
