@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import inspect
+import itertools
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
@@ -129,8 +130,10 @@ class _Host:
         """Why the last reset did not help; the service is that of before, or the end is near."""
         self._turn = threading.Lock()
         self._is_ending = False
+        # Never closed: a thread may still write to it when everything else has ended.
         self._ended = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._own = Threads(instance.name)
+        self._resets = itertools.count(1)
         self._service: CommonService | None = None
         self._told = ""
         self._said = threading.Lock()
@@ -231,7 +234,7 @@ class _Host:
         """Have the service reset, beside who asks, when its configuration has that name."""
         if self._service is None or services.config_name(self._service) != name:
             return ()
-        self._own.spawn("reset", self._reset_beside)
+        self._beside(self._reset_beside)
         return (self._instance.name,)
 
     def _looked(self, service: CommonService) -> str:
@@ -268,9 +271,12 @@ class _Host:
             return self._outcome("failed", str(error))
         if changed is not None or self._code.is_touched(map(str, self._code.place.sources())):
             return self._outcome("restart", "its code has changed")
-        if not self._own.spawn("reset", lambda: self._reload_beside(call)):
-            return self._outcome("unchanged", "it is being reset")
+        self._beside(lambda: self._reload_beside(call))
         return None
+
+    def _beside(self, reset: Callable[[], object]) -> None:
+        """Reset in a thread of its own, after those that are under way: they read before."""
+        self._own.spawn(f"reset {next(self._resets)}", reset)
 
     def _reset_beside(self) -> str:
         """Reset the service in a thread of its own; return what went wrong."""
@@ -331,8 +337,8 @@ class _Host:
                 logger.exception("%s.stop failed", self._name)
             with contextlib.suppress(Exception):
                 service.terminate_daemon()
-        MetaService().stop()
-        os.close(self._ended)
+        with contextlib.suppress(Exception):  # What could not be made has been told.
+            MetaService().stop()
 
     # ------------------------------------------------------------- words
 

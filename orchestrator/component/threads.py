@@ -103,6 +103,9 @@ class Threads:
             logger.exception("%s: the thread %r failed", self._owner, name)
         finally:
             one.end()
+            with self._lock:
+                if self._known.get(name) is one:
+                    del self._known[name]
             self.changed()
 
 

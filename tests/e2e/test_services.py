@@ -252,6 +252,12 @@ def test_operators_who_set_at_once_lose_nothing(scenario: Scenario) -> None:
     scenario.step("it runs", orch("up", "-d", "--wait"), exits(0))
     expected = ", ".join(f"('key{number}', {number})" for number in range(6))
     scenario.until_logged("cache.cache", expected)
+    started = [
+        scenario.start("config", "set", "cache", f"key{number}=again") for number in range(6)
+    ]
+    assert [one.wait(60).code for one in started] == [0] * 6
+    expected = ", ".join(f"('key{number}', 'again')" for number in range(6))
+    assert expected.encode() in scenario.log("cache.cache"), "who was answered is heeded"
 
 
 def test_a_store_that_is_not_there_is_told(scenario: Scenario) -> None:

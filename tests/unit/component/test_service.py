@@ -459,6 +459,25 @@ def test_a_thread_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None
     assert "no letters" in caplog.text
 
 
+def test_who_is_told_of_an_end_does_not_find_the_thread_any_more() -> None:
+    seen: list[tuple[str, ...]] = []
+    ended, go = threading.Event(), threading.Event()
+
+    def look() -> None:
+        seen.append(mine.living())
+        if len(seen) == 2:
+            ended.set()
+
+    mine = Threads("post", look)
+    mine.spawn("clerk", lambda: go.wait(30))
+    go.set()
+    assert ended.wait(30)
+    assert seen == [("clerk",), ()]
+    for one in threading.enumerate():
+        if one.name == "clerk":
+            one.join(30)
+
+
 def test_a_thread_may_end_its_own_service(hook: Hook) -> None:
     service, done = Mailer(hook), threading.Event()
 
