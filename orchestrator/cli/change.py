@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from orchestrator import client
-from orchestrator.cli import progress, runs
+from orchestrator.cli import progress
 from orchestrator.cli.session import Session
 from orchestrator.client import Client, Condition, Outcome, Row, Watch
 from orchestrator.errors import DaemonUnreachable, ExitCode, UsageError, WaitTimeout
@@ -161,6 +161,8 @@ def kill(session: Session, *, names: tuple[str, ...], everything: bool, signal: 
 
 def wait(session: Session, *, names: tuple[str, ...], goal: str, timeout: Seconds) -> int:
     """Wait until instances are ready or have ended, or runs have; then the exit code is theirs."""
+    from orchestrator.cli import runs  # noqa: PLC0415 - the other verbs know of no runs
+
     daemon = session.connect()
     names, found = runs.among(daemon, names)
     if found and names:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator import client
-from orchestrator.cli import runs, screen
+from orchestrator.cli import screen
 from orchestrator.cli.session import Session
 from orchestrator.client import Row
 from orchestrator.errors import ExitCode, RequestFailed
@@ -42,6 +42,8 @@ def ps(session: Session, *, names: tuple[str, ...], everything: bool) -> int:
 
 def status(session: Session, *, names: tuple[str, ...]) -> int:
     """Tell all about the instances; with names, the exit code tells whether all of them run."""
+    from orchestrator.cli import runs  # noqa: PLC0415 - no matter of `ps`
+
     daemon = session.connect()
     try:
         named, found = runs.among(daemon, names)

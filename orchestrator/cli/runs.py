@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -71,8 +70,11 @@ def _print(session: Session, rows: Sequence[RunRow]) -> None:
 
 def _width(session: Session) -> int | None:
     """Return how wide a line may be; None where it is no matter."""
-    columns = shutil.get_terminal_size((0, 0)).columns if session.screen.is_terminal else 0
-    return columns or None
+    if not session.screen.is_terminal:
+        return None
+    import shutil  # noqa: PLC0415 - only a terminal has a width
+
+    return shutil.get_terminal_size((0, 0)).columns or None
 
 
 def _follow(session: Session, rows: Sequence[RunRow]) -> int:
