@@ -18,6 +18,7 @@ import difflib
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,6 +32,12 @@ from orchestrator.wire import exactjson, typed
 
 TYPES = ("package", "service", "component")
 """What a configuration can belong to."""
+
+_FULLNAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+"""What files of configurations are called: the name of a module and of its variable."""
+
+_OTHERS = frozenset({".json", ".py"})
+"""The endings of what else may be beside them."""
 
 DIRECTORY_MODE, FILE_MODE = 0o750, 0o640
 
@@ -387,11 +394,10 @@ def files_in(conf_dir: Path) -> list[Path]:
         ConfigurationError: The directory cannot be read.
     """
     try:
-        # Named by fullname; what else a component is told ends in .json.
         return sorted(
             one
             for one in conf_dir.iterdir()
-            if one.suffix != ".json" and not one.name.startswith(".") and one.is_file()
+            if _FULLNAME.fullmatch(one.name) and one.suffix not in _OTHERS and one.is_file()
         )
     except OSError as error:
         raise ConfigurationError(f"cannot read {conf_dir}: {error.strerror}") from error

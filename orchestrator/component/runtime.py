@@ -101,7 +101,6 @@ def rehearse(conf_dir: Path) -> None:
         signal.signal(known, _leave)
     described = instance.from_directory(conf_dir)
     logs.configure(described.name, _level(described.log_level), flow)
-    _fill_in(described)
     ready = assembly.assemble(described, flow)
     ready.has_async()
     _stop_by_exit(ready)

@@ -109,6 +109,13 @@ def test_built_files_win_over_the_map_and_the_environment_over_both(shop: Path) 
     assert (found.symbol, found.port) == ("built", 2)
 
 
+def test_other_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
+    for name in ("config.json", "handler.py", ".hidden", "shop.CONF.12.new", "README"):
+        (tmp_path / name).write_text("no configuration")
+    (tmp_path / "shop.conf.DIR").mkdir()
+    assert confobjects.load_directory(tmp_path) == ()
+
+
 def test_what_was_the_code_s_own_default_is_left_to_the_code(shop: Path) -> None:
     directory = shop.parent.parent / "base/conf/shop-api"
     directory.mkdir(parents=True)
