@@ -314,6 +314,21 @@ def test_only_as_many_runs_are_kept_as_are_to_be(lab: Lab) -> None:
     assert {row["id"] for row in jobs.rows()} == kept
 
 
+def test_old_and_large_runs_go(lab: Lab) -> None:
+    big = shell("head -c 1000000 /dev/zero > data")
+    jobs = lab.up(
+        {
+            "big": {"command": big, "keep": {"size": "1500KB"}},
+            "brief": {"command": "true", "keep": "1s"},
+        }
+    )
+    first, last = (jobs.submit("lab.big").wait(LONG) for _ in range(2))
+    jobs.submit("lab.brief").wait(LONG)
+    lab.scenario.until(lambda: [row["id"] for row in jobs.rows()] == [last.id], within=LONG)
+    assert Path(str(last.row["run_dir"])).is_dir()
+    assert not Path(str(first.row["run_dir"])).exists()
+
+
 def test_a_run_is_submitted_by_the_clock(lab: Lab) -> None:
     WallClock(lab.scenario).set_second(51)
     jobs = lab.up({"often": {"command": "true", "schedule": "* * * * *"}})
