@@ -66,12 +66,23 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         answer["error"] = streams.error(error)
     finally:
         # Two components may have neighbours of the same name.
-        for name in set(sys.modules) - before:
-            if isinstance(getattr(sys.modules[name], "__loader__", None), loader.SourceLoader):
-                del sys.modules[name]
+        _forget(set(sys.modules) - before)
         sys.path[:] = path
         sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, loader.SourceFinder)]
     return answer
+
+
+def _forget(names: set[str]) -> None:
+    """Take the user's modules out, whoever loaded them: what stands below one is his too."""
+    loaded = {name: getattr(sys.modules[name], "__loader__", None) for name in names}
+    own = {
+        name.partition(".")[0]
+        for name, loaded_by in loaded.items()
+        if isinstance(loaded_by, loader.SourceLoader)
+    }
+    for name in names:
+        if name.partition(".")[0] in own:
+            del sys.modules[name]
 
 
 def _service(request: dict[str, Any]) -> None:
