@@ -34,7 +34,8 @@ async def test_an_unreadable_proc_fails_closed(
     ends: asyncio.Queue[Exit] = asyncio.Queue()
     with child:
         with monkeypatch.context() as unreadable:
-            unreadable.setattr(processes, "_stat", lambda _pid: None)
+            for module in (processes.identity, processes.trees):
+                unreadable.setattr(module, "stat", lambda _pid: None)
             host.watch(process, ends.put_nowait)
             assert not host.signal(process, signal.SIGTERM, group=False)
             assert not host.signal(process, signal.SIGTERM, group=True)

@@ -21,6 +21,7 @@ from orchestrator.daemon.api import Api, Session
 from orchestrator.errors import RequestFailed
 from orchestrator.model import plain
 from orchestrator.model.topology import Component, Dependency, Lock, Ready
+from orchestrator.process import starting
 from orchestrator.wire import control
 from tests import fakes
 from tests.unit.daemon.system import KEY, System
@@ -576,7 +577,7 @@ def limits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[[int, int], list[tuple[int, int]]]]:
     """Fake the process's limits of open files; return what was set."""
-    monkeypatch.setattr(processes, "_open_files", processes._OpenFiles())
+    monkeypatch.setattr(starting, "_open_files", starting._OpenFiles())
 
     def fake(soft: int, hard: int) -> list[tuple[int, int]]:
         done: list[tuple[int, int]] = []
