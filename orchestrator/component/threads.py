@@ -109,6 +109,13 @@ class Threads:
             self.changed()
 
 
+_RAISE_IN = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+
+class _Settled(BaseException):
+    """Nothing is wrong: the interpreter has looked for exceptions that wait."""
+
+
 class _Thread:
     def __init__(self, *, heeds: bool) -> None:
         self.thread: threading.Thread = threading.current_thread()
@@ -120,9 +127,22 @@ class _Thread:
     def interrupt(self) -> None:
         """Raise SystemExit in it, unless it has ended: its number may be another's by now."""
         with self._lock:
-            if not self._is_over and self.thread is not threading.current_thread():
-                number = ctypes.c_ulong(self.thread.ident or 0)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(SystemExit))
+            if self._is_over or self.thread is threading.current_thread():
+                return
+            number = ctypes.c_ulong(self.thread.ident or 0)
+            own = ctypes.c_ulong(threading.get_ident())
+            put, end, settled = _RAISE_IN, ctypes.py_object(SystemExit), ctypes.py_object(_Settled)
+            # CPython tells all threads of an exception that waits for one, until somebody takes
+            # one: where this one never looks they would be slow for ever, and those that are
+            # traced would stand (3.11). One of our own ends that; the thread looks for its own
+            # whenever it goes on. No function of Python may be called in between.
+            try:
+                put(number, end)
+                put(own, settled)
+                while True:
+                    pass
+            except _Settled:
+                return
 
     def end(self) -> None:
         """Take note that its target has returned."""
