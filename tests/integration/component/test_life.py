@@ -523,6 +523,9 @@ def test_inspection_answers_line_by_line_whatever_user_code_prints(tmp_path: Pat
     )
     first, second = map(json.loads, done.stdout.splitlines())
     assert first == {
+        "config_model": True,
+        "setup_config": False,
+        "takes_settings": False,
         "name": "good",
         "file": str(good),
         "main": True,

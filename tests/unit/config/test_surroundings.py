@@ -128,7 +128,10 @@ def test_options_of_service_classes_have_no_effect_on_others(workshop: Workshop)
     ]
 
 
-def test_what_cannot_be_loaded_is_told_where_it_is_named(workshop: Workshop) -> None:
+def test_what_cannot_be_loaded_is_told_where_it_is_named(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workshop.directory)
     text = TOPOLOGY + "contexts: {hook: 'a:B'}\ndefault_services: {redis: {class: 'a:C'}}\n"
     broken = {"error": {"file": None, "line": None, "message": "no module"}}
     located = {"error": {"file": "/x/a.py", "line": 3, "message": "it raises"}}
