@@ -62,3 +62,11 @@ def children_of_ours() -> set[int]:
         except FileNotFoundError:  # the thread has just ended
             continue
     return found - {os.getpid()}
+
+
+@pytest.fixture(autouse=True)
+def _here() -> Iterator[None]:
+    """Come back to where the tests began: what starts processes goes elsewhere for a moment."""
+    before = Path.cwd()
+    yield
+    os.chdir(before)
