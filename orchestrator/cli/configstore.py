@@ -6,7 +6,6 @@ The topology says which components there are; nothing of theirs is imported.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from orchestrator.component.configstore import Store
 from orchestrator.component.hooks import Keys, Layers
 from orchestrator.config import Locked, compose, report
 from orchestrator.errors import ExitCode, UsageError
+from orchestrator.model import names
 from orchestrator.model.topology import Component
 
 WORDS = ("set", "unset", "refresh")
 """The first words that mean one of these."""
-
-_SECRET = re.compile(r"\$\{settings\.(\w+)\}")
 
 
 def run(
@@ -110,7 +108,9 @@ def store_of(locked: Locked, component: Component) -> Store:
     Raises:
         StoreError: It is no store.
     """
-    where = _SECRET.sub(lambda found: locked.secrets[found[1]], component.surroundings.store)
+    where = names.SECRET.sub(
+        lambda found: locked.secrets.get(found[1], found[0]), component.surroundings.store
+    )
     return configstore.opened(where, Path(locked.lock.base_dir))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -19,8 +18,6 @@ from orchestrator.errors import OrchestratorError, SpawnError, UsageError
 from orchestrator.model import names
 from orchestrator.model.topology import Component
 from orchestrator.process import Order, Setup
-
-_SECRET = re.compile(r"\$\{settings\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
 _SETTING = "ORCH_SETTING_"
 
@@ -106,7 +103,7 @@ def _with_secrets(declared: Mapping[str, str], secrets: Mapping[str, str]) -> di
     missing = sorted(
         name
         for value in declared.values()
-        for name in _SECRET.findall(value)
+        for name in names.SECRET.findall(value)
         if name not in secrets
     )
     if missing:
@@ -114,7 +111,7 @@ def _with_secrets(declared: Mapping[str, str], secrets: Mapping[str, str]) -> di
             f"the setting {missing[0]!r} has no value; give it as ORCH_SETTING_{missing[0]}"
         )
     return {
-        name: _SECRET.sub(lambda found: secrets[found[1]], value)
+        name: names.SECRET.sub(lambda found: secrets[found[1]], value)
         for name, value in declared.items()
     }
 

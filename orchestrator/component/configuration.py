@@ -26,12 +26,11 @@ from typing import Any
 from orchestrator.component import handlers
 from orchestrator.component.errors import SetupError
 from orchestrator.component.handlers import Handler
+from orchestrator.model import names
 from orchestrator.wire import typed
 
 PREFIX = "ORCH_CONFIG__"
 SETTING_PREFIX = "ORCH_SETTING_"
-
-_SECRET = re.compile(r"\$\{settings\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def replaced(
 
     def walk(value: Any) -> Any:
         if isinstance(value, str):
-            return _SECRET.sub(put, value) if "${" in value else value
+            return names.SECRET.sub(put, value) if "${" in value else value
         if isinstance(value, dict):
             return {key: walk(item) for key, item in value.items()}
         if isinstance(value, list):

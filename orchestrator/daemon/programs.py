@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from orchestrator.model.topology import Component
 from orchestrator.process import MARKER, NO_SETUP, Order, Setup
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.wire import loglayout
-
-_SECRET = re.compile(r"\$\{settings\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +177,7 @@ def _argv(component: Component, place: Place) -> tuple[str, ...]:
 
 def revealed(text: str, secrets: Mapping[str, str]) -> str:
     """Return a text with the secrets that it names."""
-    return _SECRET.sub(lambda found: secrets.get(found[1], found[0]), text)
+    return names.SECRET.sub(lambda found: secrets.get(found[1], found[0]), text)
 
 
 def _environment(

@@ -20,6 +20,9 @@ LONGEST = 48
 RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 """What the run of a job may be called."""
 
+SECRET = re.compile(r"\$\{settings\.([A-Za-z_][A-Za-z0-9_]*)\}")
+"""How a lock and built files name a secret, whose value they do not hold."""
+
 SALTS = 36**4
 """How many runs may be named in one millisecond and still be told apart."""
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Process
@@ -104,20 +105,7 @@ def begin_program(
     Raises:
         SpawnError: It cannot be started.
     """
-    try:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=cwd,
-            env=environment,
-            process_group=0,
-        )
-    except OSError as error:
-        raise spawn_error(error, Order(tuple(argv), environment, cwd)) from error
-    except ValueError as error:
-        raise SpawnError(f"execute {argv[0]!r}", errno.EINVAL, str(error)) from error
+    return _begun(argv, environment, cwd, output, process_group=0)
 
 
 def left_by(group: int, variable: str, value: str) -> tuple[Process, ...]:
@@ -164,18 +152,26 @@ def begin(argv: Sequence[str], *, output: int, passed: Sequence[int] = ()) -> Be
     Raises:
         SpawnError: It cannot be started.
     """
+    return _begun(argv, os.environ, "/", output, pass_fds=passed, start_new_session=True)
+
+
+def _begun(
+    argv: Sequence[str], environment: Mapping[str, str], cwd: str, output: int, **how: Any
+) -> Begun:
     try:
         return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd="/",
-            pass_fds=passed,
-            start_new_session=True,
+            cwd=cwd,
+            env=environment,
+            **how,
         )
     except OSError as error:
-        raise spawn_error(error, Order(tuple(argv), os.environ, "/")) from error
+        raise spawn_error(error, Order(tuple(argv), environment, cwd)) from error
+    except ValueError as error:
+        raise SpawnError(f"execute {argv[0]!r}", errno.EINVAL, str(error)) from error
 
 
 def beside(
