@@ -148,7 +148,7 @@ class _Host:
                 faulthandler.enable()  # The watchdog's ABRT shows where it hangs.
             for known in serving.SIGNALS:
                 signal.signal(known, self._leave)
-            notify.send("READY=1")
+            notify.ready()
             self._listen()
             if self._instance.keep_alive:
                 self._own.spawn("keep-alive", self._keep_alive)

@@ -195,7 +195,7 @@ def run(described: Instance) -> int:
                 telling.offer(link, described.directory, on_settings)
             link.serve_in_thread()
         if not component.tells_ready:
-            notify.send("READY=1")
+            notify.ready()
         component.start()
     except SetupError:
         raise

@@ -105,7 +105,7 @@ def rehearse(conf_dir: Path) -> None:
     ready.has_async()
     _stop_by_exit(ready)
     notify.sign_every()
-    notify.send("READY=1")
+    notify.ready()
     ready.wait_for_subscribers(described.expected)
     loop = serving.watching(ready)
     loop.call_soon(lambda: signal.raise_signal(signal.SIGTERM))
@@ -149,7 +149,7 @@ def _work(described: Instance, ready: Assembly) -> int:
         _stop_by_exit(ready)
         if notify.sign_every():
             faulthandler.enable()  # The watchdog's ABRT shows where it hangs.
-        notify.send("READY=1")
+        notify.ready()
         ready.wait_for_subscribers(described.expected)
         if main is None:
             (concurrent or serving).serve(ready)

@@ -193,7 +193,7 @@ class Worker:
         environment = dict(os.environ)
         pid = self._attendant.start(argv, environment)
         self._progress.set(state="running", pid=pid)
-        notify.send("READY=1")
+        notify.ready()
 
     def _follow(self) -> None:
         """Wait for the end of the program, or of our time; call back meanwhile."""

@@ -151,7 +151,7 @@ class Component:
 
     def ready(self) -> None:
         """Say that it is ready; for a `run` with `tells_ready`."""
-        notify.send("READY=1")
+        notify.ready()
 
     def register_child_for_cleanup(self, child: Any) -> None:
         """Have a child process ended when the component's process ends.

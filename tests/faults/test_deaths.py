@@ -227,3 +227,31 @@ def test_a_journal_that_cannot_be_written_stops_no_supervision(scenario: Scenari
     after = back_again(scenario, kill_daemon(scenario))
     assert after["web.web"]["pid"] == again["pid"]
     assert set(after) == {"web.web", "more.more"}
+
+
+def test_a_daemon_that_does_not_listen_for_long_hears_of_all_that_became_ready(
+    scenario: Scenario,
+) -> None:
+    """More of them than fit into the queue of its socket, and for longer than they wait."""
+    trigger = scenario.root / "go"
+    (scenario.root / "late.py").write_text(
+        "import pathlib, time\n"
+        "def init_function(to_send, states, config):\n"
+        f"    while not pathlib.Path({str(trigger)!r}).exists():\n"
+        "        time.sleep(0.01)\n",
+        encoding="utf-8",
+    )
+    names = [f"late{number:02}" for number in range(20)]
+    scenario.services({name: {"handler": "late.py", "watch": False} for name in names})
+    scenario.step("they begin", orch("up", "-d"), exits(0))
+    scenario.until(lambda: {row["phase"] for row in scenario.ps().values()} == {"starting"})
+    pid = scenario.daemon()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    trigger.touch()
+    logs = scenario.root / ".orch" / "logging"
+    scenario.until(
+        lambda: any("has not heard yet" in path.read_text() for path in logs.glob("late*.err"))
+    )
+    os.kill(pid, signal.SIGCONT)
+    for name in names:
+        scenario.until_row(f"{name}.{name}", ready=True, generation=1, restarts=0)
