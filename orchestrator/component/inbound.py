@@ -34,6 +34,9 @@ Handle = Callable[[Any], Any]
 AHEAD = 10_000
 """How many messages are read ahead to be counted."""
 
+ENDS = (SystemExit, KeyboardInterrupt, GeneratorExit)
+"""What a function may raise that is no failure of its message."""
+
 _NOBLOCK = int(zmq.NOBLOCK)
 _POLLIN = int(zmq.POLLIN)
 _NOTHING = zmq.Again
@@ -135,7 +138,9 @@ class Replyer:
             return self._finish(workflow_id, arguments)
         try:
             result = self._handle(arguments)
-        except Exception as error:  # noqa: BLE001 - user code may raise anything
+        except ENDS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
             self._failed(workflow_id, error)
         else:
             self._answer(workflow_id, result)
@@ -153,8 +158,11 @@ class Replyer:
     async def _finish(self, workflow_id: str | None, arguments: object) -> None:
         try:
             result = await self._handle(arguments)
-        except Exception as error:  # noqa: BLE001 - user code may raise anything
+        except ENDS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
             self._failed(workflow_id, error)
+            _go_on_after(error)
         else:
             self._answer(workflow_id, result)
         self._flow.current = None
@@ -162,26 +170,29 @@ class Replyer:
     def _answer(self, workflow_id: str | None, result: object) -> None:
         if result is None:
             result = {}
-        if not self._return_fits(result):
-            subject = f"cannot return from the request {self.end.name!r}"
-            self._refuse(workflow_id, Failure.RETURN, _mismatch(self._returns, result, subject))
-            return
-        if self._return_dump is not None:
-            result = self._return_dump(result)
+        wrong: Exception | None = None
+        frame = b""
         try:
-            frame = messages.encode_reply(result, workflow_id)
-        except values.CannotEncode as error:
-            self._refuse(workflow_id, Failure.RETURN, error)
-            return
+            if self._return_fits(result):
+                if self._return_dump is not None:
+                    result = self._return_dump(result)
+                frame = messages.encode_reply(result, workflow_id)
+            else:
+                subject = f"cannot return from the request {self.end.name!r}"
+                wrong = _mismatch(self._returns, result, subject)
+        except Exception as error:  # noqa: BLE001 - a thread of the user's may change it meanwhile
+            wrong = error
         if len(frame) > self._limit:
             size = f"cannot return {len(frame)} bytes; at most {self._limit} can be sent"
-            self._refuse(workflow_id, Failure.RETURN, ValueError(size))
-            return
-        self._reply(frame)
+            wrong = ValueError(size)
+        if wrong is None:
+            self._reply(frame)
+        else:
+            self._refuse(workflow_id, Failure.RETURN, wrong)
 
-    def _failed(self, workflow_id: str | None, error: Exception) -> None:
+    def _failed(self, workflow_id: str | None, error: BaseException) -> None:
         logger.error("The request %r failed", self.end.name, exc_info=error)
-        self._error(workflow_id, Failure.HANDLER, type(error).__name__, str(error))
+        self._error(workflow_id, Failure.HANDLER, type(error).__name__, _said(error))
 
     def _refuse(self, workflow_id: str | None, kind: Failure, error: Exception) -> None:
         if kind in self._bad:
@@ -189,7 +200,7 @@ class Replyer:
             self._bad[kind].add("Refused a request: %s", error)
         else:
             logger.warning("Refused a request: %s", error)
-        self._error(workflow_id, kind, "", str(error))
+        self._error(workflow_id, kind, "", _said(error))
 
     def _error(self, workflow_id: str | None, kind: Failure, type_name: str, message: str) -> None:
         self.meter.errors += 1
@@ -276,7 +287,9 @@ class Subscriber:
             return self._finish(arguments)
         try:
             self._handle(arguments)
-        except Exception:
+        except ENDS:
+            raise
+        except BaseException:
             logger.exception("The message %r failed", self.end.name)
             self.meter.errors += 1
         self._flow.current = None
@@ -315,9 +328,12 @@ class Subscriber:
     async def _finish(self, arguments: object) -> None:
         try:
             await self._handle(arguments)
-        except Exception:
+        except ENDS:
+            raise
+        except BaseException as error:
             logger.exception("The message %r failed", self.end.name)
             self.meter.errors += 1
+            _go_on_after(error)
         self._flow.current = None
 
     def close(self) -> None:
@@ -349,6 +365,22 @@ def _watched(
         return returned
 
     return watched
+
+
+def _go_on_after(error: BaseException) -> None:
+    """Raise an error again by which the task itself is cancelled, not what a function awaited."""
+    import asyncio  # noqa: PLC0415 - only for an error, and loaded already
+
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - user code may raise anything
+        return "it cannot say why"
 
 
 def _mismatch(model: Arguments, arguments: object, subject: str) -> Exception:

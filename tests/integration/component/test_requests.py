@@ -146,6 +146,81 @@ def test_errors_are_raised_at_the_requester_and_harm_nobody(
     assert "engine_handler.py" in engine.stderr
 
 
+@pytest.mark.parametrize("keyword", ["def", "async def"])
+def test_whatever_a_function_does_its_request_is_answered(bench: Bench, keyword: str) -> None:
+    code = """
+    import asyncio
+
+    class Rude(BaseException):
+        pass
+
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError
+
+    class Moving(dict):
+        def __getitem__(self, key):
+            raise RuntimeError("changed meanwhile")
+
+        items = values = keys = __getitem__
+
+    def on_place(args, to_send, states, config):
+        match args["n"]:
+            case 0:
+                return {"any": "fine"}
+            case 1:
+                nested = []
+                for _ in range(5000):
+                    nested = [nested]
+                return {"any": nested}
+            case 2:
+                nested = []
+                nested.append(nested)
+                return {"any": nested}
+            case 3:
+                return {"any": object()}
+            case 4:
+                return Moving(any=1)
+            case 5:
+                raise Rude("no")
+            case 6:
+                raise asyncio.CancelledError
+            case 7:
+                raise Mute
+
+    def on_tick(args):
+        raise asyncio.CancelledError
+
+    connection_models = {"in": {
+        "place": {
+            "connection_type": "replyer",
+            "required_creation_arguments": {"on_new_request": on_place},
+            "required_arguments": {"n": int}, "required_return_arguments": {"any": object},
+        },
+        "ticks": {
+            "connection_type": "subscriber",
+            "required_creation_arguments": {"on_new_message": on_tick},
+        },
+    }}
+    """
+    victim = bench.start("victim", code.replace("def on_", f"{keyword} on_"))
+    with zmq.Context() as context, context.socket(zmq.XPUB) as ticks:
+        ticks.set(zmq.LINGER, 0)
+        ticks.bind(bench.address("ticks"))
+        victim.ready()
+        assert ticks.poll(10_000), "it has subscribed"
+        ticks.send(msgpack.packb({"args": {}, "workflow_id": "w"}))
+        victim.printed("The message 'ticks' failed")
+    said = {n: ask(bench, request(n=n))["error"] for n in range(1, 8)}
+    assert {n: one["kind"] for n, one in said.items()} == {
+        1: "return", 2: "return", 3: "return", 4: "return",
+        5: "handler", 6: "handler", 7: "handler",
+    }  # fmt: skip
+    assert [said[n]["type"] for n in (5, 6, 7)] == ["Rude", "CancelledError", "Mute"]
+    assert ask(bench, request(n=0))["return_args"] == {"any": "fine"}
+    assert victim.stop() == 0
+
+
 def test_foreign_peers_are_answered_whatever_they_send(bench: Bench, engine: Component) -> None:
     malformed = ask(bench, b"\xc1")
     assert malformed["error"]["kind"] == "malformed"
