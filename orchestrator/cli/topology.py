@@ -34,6 +34,9 @@ from orchestrator.model.units import Seconds
 IMPORT_TIMEOUT: Seconds = 60.0
 """How long the imports of all handlers may take together."""
 
+_DEATHS = 8
+"""After how many imports that end their process the others are not looked at."""
+
 _INSPECT = (sys.executable, "-m", "orchestrator.component.inspect")
 
 
@@ -144,10 +147,40 @@ def _models(handlers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _answers(requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the inspection in a child process answers, by the names of the requests."""
+    """Return what the inspection in a child process answers, by the names of the requests.
+
+    An import that ends the child is answered for it; another child goes on with the others.
+    """
+    answers: dict[str, Any] = {}
+    left, why = list(requests), ""
+    for _ in range(_DEATHS):
+        finished = _inspected(left)
+        for line in finished.stdout.splitlines():
+            try:
+                reply = json.loads(line)
+                answers[reply["name"]] = reply
+            except (ValueError, KeyError, TypeError):
+                # Handler code may print while it is imported; that is its own affair.
+                continue
+        left = [request for request in left if request["name"] not in answers]
+        if not left:
+            break
+        first, *left = left
+        said = finished.stderr.decode(errors="replace").strip().splitlines()
+        why = "; ".join((f"exit {finished.code}", *said[-1:]))
+        error = {"file": None, "line": None, "message": f"its import ends the process: {why}"}
+        answers[first["name"]] = {"name": first["name"], "error": error}
+        if not left:
+            break
+    else:
+        raise OrchestratorError(f"cannot read the models of {left[0]['name']}: {why}")
+    return answers
+
+
+def _inspected(requests: Sequence[Mapping[str, Any]]) -> process.Finished:
     lines = "".join(json.dumps(request) + "\n" for request in requests)
     try:
-        finished = process.run(_INSPECT, input=lines.encode(), timeout=IMPORT_TIMEOUT)
+        return process.run(_INSPECT, input=lines.encode(), timeout=IMPORT_TIMEOUT)
     except process.Overdue as problem:
         answered = len(problem.stdout.splitlines())
         slow = requests[min(answered, len(requests) - 1)]
@@ -157,20 +190,6 @@ def _answers(requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             f"does not end ({units.format_duration(IMPORT_TIMEOUT)}); "
             "--no-import leaves the checks out that need them"
         ) from problem
-    answers: dict[str, Any] = {}
-    for line in finished.stdout.splitlines():
-        try:
-            reply = json.loads(line)
-            answers[reply["name"]] = reply
-        except (ValueError, KeyError, TypeError):
-            # Handler code may print while it is imported; that is its own affair.
-            continue
-    missing = [str(request["name"]) for request in requests if request["name"] not in answers]
-    if missing:
-        said = finished.stderr.decode(errors="replace").strip().splitlines()
-        why = said[-1] if said else f"exit {finished.code}"
-        raise OrchestratorError(f"cannot read the models of {missing[0]}: {why}")
-    return answers
 
 
 def validate(

@@ -31,7 +31,8 @@ def connect_component(runtime_dir: Path, row: Row, timeout: Seconds = CONNECT_TI
         # That of another user's component lies elsewhere: a link of that user leads to it.
         stream = endpoint.connect(path, timeout, "", path.lstat().st_uid)
     except (DaemonUnreachable, OSError) as problem:
-        doing = row["phase"] if row["pid"] is None else "no handler, or of another user"
+        lives = row["pid"] is not None and row["phase"] == "running"
+        doing = "no handler, or of another user" if lives else row["phase"]
         message = f"cannot ask {row['name']} itself: it is {doing}"
         raise RequestFailed("unreachable", message) from problem
     return Client(stream, path, "", who=row["name"])

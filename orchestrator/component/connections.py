@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from orchestrator.component import calls, models
+from orchestrator.component import calls, kinds, models
 from orchestrator.component.errors import SetupError
 from orchestrator.component.kinds import NotAModel
 from orchestrator.component.models import Arguments
@@ -314,11 +314,7 @@ def _end(
     sent = kind.name != "external_request"
     arguments = _arguments(model, "arguments", wrong, wire=sent)
     returns = _arguments(model, "return_arguments", wrong, wire=sent)
-    creation = {
-        **(model.get("required_creation_arguments") or {}),
-        **(model.get("optional_creation_arguments") or {}),
-        **more,
-    }
+    creation = {**creation_arguments(model, wrong), **more}
     function = _function(kind, name, creation, origin, wrong)
     made = options(kind, creation, wrong)
     if mistakes:
@@ -330,19 +326,52 @@ def _end(
     return End(name, kind, arguments, None if free else returns, function, made, origin.line(*key))
 
 
+def creation_arguments(model: Mapping[str, Any], wrong: Callable[..., None]) -> dict[str, object]:
+    """Return the creation arguments that a model gives; call `wrong` for what are none."""
+    found: dict[str, object] = {}
+    for group in ("required_creation_arguments", "optional_creation_arguments"):
+        given = model.get(group) or {}
+        if isinstance(given, Mapping):
+            found |= given
+        else:
+            wrong(f"expected a dict of values by name, got {kinds.shown(given)}", group)
+    return found
+
+
 def _arguments(
     model: Mapping[str, Any], which: str, wrong: Callable[..., None], *, wire: bool
 ) -> Arguments | None:
+    required, optional = f"required_{which}", f"optional_{which}"
     try:
-        return models.arguments(
-            model.get(f"required_{which}"), model.get(f"optional_{which}"), wire=wire
-        )
+        return models.arguments(model.get(required), model.get(optional), wire=wire)
     except NotAModel as error:
-        wrong(
-            str(error),
-            f"required_{which}" if model.get(f"required_{which}") else f"optional_{which}",
-        )
+        if not explain_arguments(model, (required, optional), wrong, wire=wire):
+            wrong(str(error), required if model.get(required) else optional)
         return None
+
+
+def explain_arguments(
+    model: Mapping[str, Any],
+    groups: tuple[str, str],
+    wrong: Callable[..., None],
+    *,
+    wire: bool = True,
+) -> bool:
+    """Call `wrong` for each argument that has no type of its own; return whether there is one."""
+    found = False
+    for group in groups:
+        given = model.get(group)
+        parts: list[tuple[tuple[object, ...], Any]] = [((), given)]
+        if isinstance(given, Mapping):
+            parts = [((name,), {name: kind}) for name, kind in given.items()]
+        for inner, part in parts:
+            required, optional = (part, None) if group == groups[0] else (None, part)
+            try:
+                models.arguments(required, optional, wire=wire)
+            except NotAModel as error:
+                wrong(str(error), group, *inner)
+                found = True
+    return found
 
 
 def _function(

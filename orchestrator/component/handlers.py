@@ -154,7 +154,8 @@ def read(module: ModuleType, code: Code | None = None) -> Handler:
     if not isinstance(namespace.get("state_models") or {}, Mapping):
         mistakes.append(f"{origin.place('state_models')}: expected a dict with 'in' and 'out'")
     if mistakes:
-        raise SetupError(mistakes)
+        mistakes += _of_models(namespace, origin)
+        raise SetupError(tuple(dict.fromkeys(mistakes)))
     return Handler(
         module=module,
         code=code,
@@ -196,6 +197,19 @@ def _creation(
     return creation
 
 
+def _of_models(namespace: Mapping[str, Any], origin: Origin) -> list[str]:
+    """Return what is wrong with models that no hook gives: nobody wants to be told in turns."""
+    mistakes: list[str] = []
+    for noun, read_models in (("connection", connections.declared), ("state", states.declared)):
+        if f"setup_{noun}_models" in namespace or f"setup_{noun}s" in namespace:
+            continue
+        try:
+            read_models(namespace.get(f"{noun}_models") or {}, origin)
+        except SetupError as error:
+            mistakes += error.mistakes
+    return mistakes
+
+
 def _config(namespace: Mapping[str, Any], origin: Origin, mistakes: list[str]) -> Arguments:
     model = namespace.get("config_model")
     nothing = models.arguments(None, None)
@@ -209,7 +223,13 @@ def _config(namespace: Mapping[str, Any], origin: Origin, mistakes: list[str]) -
     try:
         return models.arguments(required, optional, wire=False)
     except NotAModel as error:
-        mistakes.append(f"{place}: {error}")
+
+        def wrong(message: str, *inner: object) -> None:
+            mistakes.append(f"{origin.place('config_model', *inner)}: {message}")
+
+        groups = ("required", "optional")
+        if not connections.explain_arguments(model, groups, wrong, wire=False):
+            wrong(str(error))
         return nothing
 
 

@@ -56,8 +56,14 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         answer["file"] = handler.origin.file
         answer["main"] = handler.main is not None
         answer["config"] = handler.config.plain()
-        answer["connections"] = _connections(handler)
-        answer["states"] = _states(handler)
+        mistakes: list[str] = []
+        for group, declared in (("connections", _connections), ("states", _states)):
+            try:
+                answer[group] = declared(handler)
+            except SetupError as error:
+                mistakes += error.mistakes
+        if mistakes:
+            raise SetupError(mistakes)  # noqa: TRY301 - answered as all the others are
         answer["config_model"] = handler.has_config_model
         answer["takes_settings"] = handler.on_settings is not None
         answer["setup_config"] = handler.setup_config is not None

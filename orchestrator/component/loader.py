@@ -340,7 +340,13 @@ def _compiled(path: str) -> CodeType:
     known = _COMPILED.get(path)
     if known is not None and known[0] == data:
         return known[1]
-    code: CodeType = compile(data, path, "exec", dont_inherit=True)
+    try:
+        code: CodeType = compile(data, path, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        # Of bytes that are no text Python does not always say where.
+        error.filename = error.filename or path
+        error.lineno = error.lineno or data[: max(0, data.find(b"\0"))].count(b"\n") + 1
+        raise
     _COMPILED[path] = data, code
     return code
 

@@ -235,16 +235,17 @@ def _state(
     try:
         content = _content(required["state"] if nested else required, optional)  # type: ignore[index]
     except NotAModel as error:
-        wrong(str(error), "required_arguments" if required else "optional_arguments")
+        groups = ("required_arguments", "optional_arguments")
+        by_name = required is None or (
+            isinstance(required, Mapping) and all(map(_is_name, required))
+        )
+        if not (by_name and connections.explain_arguments(model, groups, wrong)):
+            wrong(str(error), groups[0] if required else groups[1])
     if content is not None and is_delta and content.find is _no_key:
         wrong("a delta state is a dict: name its keys, or write {T: T}", "required_arguments")
     options = connections.options(
         kind,
-        {
-            **(model.get("required_creation_arguments") or {}),
-            **(model.get("optional_creation_arguments") or {}),
-            **more,
-        },
+        {**connections.creation_arguments(model, wrong), **more},
         wrong,
     )
     if mistakes:

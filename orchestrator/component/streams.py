@@ -26,14 +26,21 @@ def private() -> tuple[TextIO, TextIO]:
 
 
 def error(found: SetupError) -> dict[str, Any]:
-    """Return file, line and message; the mistakes name their places themselves."""
-    match = _PLACE.match(found.mistakes[0])
-    if match is None and (frame := _users_frame(found)) is not None:
+    """Return file, line and message; with several mistakes those of the first, and `each`."""
+    each = [_placed(mistake) for mistake in found.mistakes]
+    if len(each) > 1:
+        return {**each[0], "message": str(found), "each": each}
+    if each[0]["file"] is None and (frame := _users_frame(found)) is not None:
         return {"file": frame[0], "line": frame[1], "message": str(found)}
+    return each[0]
+
+
+def _placed(mistake: str) -> dict[str, Any]:
+    """Return file, line and message of a mistake, which names its place itself."""
+    match = _PLACE.match(mistake)
     if match is None:
-        return {"file": None, "line": None, "message": str(found)}
-    message = match["message"] if len(found.mistakes) == 1 else str(found)
-    return {"file": match["file"], "line": int(match["line"]), "message": message}
+        return {"file": None, "line": None, "message": mistake}
+    return {"file": match["file"], "line": int(match["line"]), "message": match["message"]}
 
 
 def _users_frame(found: BaseException) -> tuple[str, int] | None:

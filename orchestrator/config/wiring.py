@@ -334,7 +334,8 @@ def check_models(
         if model is None or component.bus:
             continue
         if error := model.get("error"):
-            _report_import(component, error, found)
+            for one in error.get("each") or (error,):
+                _report_import(component, {**error, **one}, found)
             continue
         if component.handler is None:
             continue
@@ -406,7 +407,9 @@ def _report_import(component: Lowered, error: Mapping[str, Any], found: Report) 
     file, line = error.get("file"), error.get("line")
     code = valuesfile.code(Path(str(file))) if file and line else None
     if code is None or not 0 < int(line or 0) <= len(code.starts()):
-        found.error(name, message, place)
+        # What is no text has no lines to show.
+        where = f" ({report.shown_path(str(file))}:{line})" if file and line else ""
+        found.error(name, message + where, place)
         return
     span = valuesfile.line_span(code, int(line or 0)) or Span(0, 0)
     related = (place.related(f"{component.base!r} names this {kind}"),)

@@ -82,3 +82,66 @@ def test_a_handler_that_does_not_import_is_shown_at_its_line(scenario: Scenario)
         exits(1),
         says(r"feed\.py:1:1: error ORC222: .*orders_of_nobody", r"topology\.yaml:6:\d+"),
     )
+
+
+def test_all_that_is_wrong_with_handlers_is_told_at_once(scenario: Scenario) -> None:
+    scenario.write(
+        """\
+        version: 1
+        services:
+          first: {handler: first.py}
+          ends: {handler: ends.py}
+          raises: {handler: raises.py}
+          bytes: {handler: bytes.py}
+          latin: {handler: latin.py}
+        """
+    )
+    scenario.write(
+        """\
+        def f(args):
+            pass
+
+        config_model = {"required": {
+            "count": 5,
+        }}
+        connection_models = {"in": {
+            "a": {"connection_type": "replier"},
+            "b": {
+                "connection_type": "replyer",
+                "required_creation_arguments": {"on_b", f},
+                "required_arguments": {
+                    "x": [int, str],
+                    "y": "str",
+                },
+            },
+        }}
+        state_models = {"in": {
+            "s": {"state_type": "full_update_in", "required_arguments": {
+                "z": None,
+            }},
+        }}
+        """,
+        "first.py",
+    )
+    scenario.write("import os\nos._exit(3)\n", "ends.py")
+    scenario.write("raise KeyboardInterrupt\n", "raises.py")
+    scenario.write("a = 1\nb = '\0'\n", "bytes.py")
+    (scenario.root / "latin.py").write_bytes(b"a = 1\nb = '\xe9'\n")
+    outcome = scenario.step(
+        "each at its place",
+        orch("validate"),
+        exits(1),
+        says(
+            r"first\.py:5:5: error ORC222: .*5 describes no type",
+            r"first\.py:8:5: error ORC222: .*'replier' is no connection type",
+            r"first\.py:11:9: error ORC222: .*expected a dict of values by name, got set",
+            r"first\.py:13:13: error ORC222: .*'x': list \[.*\] describes no type",
+            r"first\.py:14:13: error ORC222: .*'y': str 'str' describes no type",
+            r"first\.py:20:9: error ORC222: .*'z': NoneType None describes no type",
+            r"topology\.yaml:4:\d+: error ORC222: .*'ends\.ends': its import ends .*: exit 3",
+            r"topology\.yaml:5:\d+: error ORC222: .*import ends the process: .*KeyboardInterrupt",
+            r"topology\.yaml:7:\d+: error ORC222: .*can't decode byte 0xe9 .*\(latin\.py:2\)",
+            r"bytes\.py:2:1: error ORC222: .*SyntaxError: .*null bytes",
+        ),
+    )
+    no_traceback(scenario, outcome)

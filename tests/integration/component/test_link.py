@@ -57,4 +57,6 @@ def test_a_component_answers_on_its_link_and_idles_for_nothing(
     assert component.stop() == 0
     with pytest.raises(RequestFailed, match=r"cannot ask test\.web itself"):
         client.connect_component(bench.path, {**row, "phase": "stopped", "pid": None})
+    with pytest.raises(RequestFailed, match=r"cannot ask test\.web itself: it is starting"):
+        client.connect_component(bench.path, {**row, "phase": "starting"})
     assert os.path.lexists(path)  # Its successor replaces it, the daemon removes it at the end.
