@@ -351,11 +351,10 @@ class Publisher:
             self.subscribers += 1 if event[0] else -1
 
     def _send_patiently(self, frame: bytes, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while not self.transmit(frame):
-            left = round((deadline - time.monotonic()) * 1000)
-            if left <= 0 or not self.socket.poll(left, zmq.POLLOUT):
-                raise self.expired(timeout)
+        if self._drops:
+            self._transmit_to_some(frame)
+        elif not sockets.send_within(self.socket, frame, timeout):
+            raise self.expired(timeout)
 
 
 class ExternalRequest:

@@ -114,6 +114,19 @@ def sender(socket: Socket) -> Callable[[bytes, int], object]:
     return super(zmq.Socket, socket).send
 
 
+def send_within(socket: Socket, frame: bytes, seconds: float) -> bool:
+    """Send a frame as soon as all peers have room; tell whether they had in time.
+
+    ZeroMQ waits, for it alone knows: to `poll` a publisher is always ready for output.
+    """
+    socket.set(zmq.SNDTIMEO, max(0, round(seconds * 1000)))
+    try:
+        sender(socket)(frame, 0)
+    except zmq.Again:
+        return False
+    return True
+
+
 def readiness(socket: Socket) -> Callable[[], int]:
     """Return the function that tells what a socket is ready for: `zmq.POLLIN` and such, as bits.
 

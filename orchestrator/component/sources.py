@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -125,9 +124,7 @@ class Out:
                 self.socket.send(frame, _NOBLOCK)
             except zmq.Again:
                 return False
-            # Sending may have used up the sign that a subscriber has come.
-            while self.take():
-                pass
+            self._take_all()
         return True
 
     def expired(self, timeout: float) -> SendTimeout:
@@ -152,6 +149,11 @@ class Out:
                 self._greets = True
             return True
 
+    def _take_all(self) -> None:
+        # Sending may have used up the sign that a subscriber has come.
+        while self.take():
+            pass
+
     def _greet(self) -> None:
         """Publish what new subscribers need, or raise zmq.Again."""
         raise NotImplementedError
@@ -174,11 +176,9 @@ class Out:
         return self._topic + made
 
     def _send_patiently(self, frame: bytes, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while not self.transmit(frame):
-            left = round((deadline - time.monotonic()) * 1000)
-            if left <= 0 or not self.socket.poll(left, zmq.POLLOUT):
-                raise self.expired(timeout)
+        if not sockets.send_within(self.socket, frame, timeout):
+            raise self.expired(timeout)
+        self._take_all()
 
 
 class FullOut(Out):

@@ -101,6 +101,53 @@ def test_a_subscriber_that_never_reads_ends_in_an_error(bench: Bench) -> None:
     assert feed.wait() == 1
 
 
+WAITING = """
+    import time
+    from orchestrator.component import SendTimeout
+
+    def main(to_send, config):
+        while True:
+            began = time.thread_time()
+            try:
+                to_send(config["kind"], "ticks", {"n": 1}, timeout=0.5)
+            except SendTimeout:
+                print("asleep" if time.thread_time() - began < 0.05 else "busy")
+                break
+"""
+WAITING_PUBLISHER = """
+    connection_models = {"out": {"ticks": {
+        "connection_type": "publisher",
+        "optional_creation_arguments": {"min_subscribers": 1},
+        "required_arguments": {"n": int},
+    }}}
+"""
+WAITING_STATE = """
+    state_models = {"out": {"ticks": {
+        "state_type": "delta_update_out",
+        "required_arguments": {"n": int},
+    }}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["connection", "state"])
+def test_who_waits_for_a_subscriber_sleeps(bench: Bench, kind: str) -> None:
+    states = {"publisher": bench.address("ticks"), "replyer": bench.address("whole")}
+    feed = bench.start(
+        "feed",
+        (WAITING_STATE if kind == "state" else WAITING_PUBLISHER) + WAITING,
+        main=True,
+        config={"kind": kind},
+        states={"out": {"ticks": states}} if kind == "state" else None,
+    )
+    with zmq.Context() as context, context.socket(zmq.SUB) as peer:
+        peer.set(zmq.LINGER, 0)
+        peer.set(zmq.RCVHWM, 10)
+        peer.subscribe(b"")
+        peer.connect(bench.address("ticks"))
+        feed.printed("asleep\n")
+    assert feed.wait() == 0, feed.stderr
+
+
 def test_a_missing_subscriber_is_named_and_not_waited_for_for_ever(bench: Bench) -> None:
     feed = bench.start(
         "feed",
