@@ -20,6 +20,7 @@ from orchestrator.daemon.programs import Place, Reachable
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.topology import Component, Kill
+from orchestrator.model.units import Seconds
 from orchestrator.process import Order
 from orchestrator.supervision import lifecycle
 from orchestrator.supervision.lifecycle import Instance
@@ -107,6 +108,8 @@ class Executor:
         self.pipes: Pipes | None = None
         self.secrets: Mapping[str, str] = {}
         self.by_pid: dict[int, str] = {}
+        self.commanded: Callable[[str], None] = lambda _slot: None
+        """Told of a slot whose stop command has begun to run."""
         self.hear: Callable[[], None] = _nothing
         """Takes the notifications that have come; those of a process that ended too."""
         self._post = post
@@ -116,6 +119,7 @@ class Executor:
         self._ended: dict[str, Process] = {}
         self._leftovers: dict[str, int] = {}
         self._warnings: dict[str, str] = {}
+        self._commands: dict[str, Process] = {}
         self._release: list[Process] = []
 
     def do(self, slot: str, instance: Instance, effect: lifecycle.Effect) -> None:
@@ -176,6 +180,10 @@ class Executor:
         """Return what went wrong with the last stop without preventing it."""
         return self._warnings.get(slot, "")
 
+    def command(self, slot: str) -> Process | None:
+        """Return the slot's stop command while it runs."""
+        return self._commands.get(slot)
+
     def release(self) -> None:
         """Let the kernel forget what ended: the journal knows it now."""
         for process in self._release:
@@ -229,33 +237,44 @@ class Executor:
                 os.close(fd)
 
     def _run_stop_command(self, slot: str, instance: Instance) -> None:
-        name = instance.component.name
-
-        def failed(why: Exit | SpawnError) -> None:
-            self._warnings[slot] = f"the stop command failed: {why}"
-            logger.warning("%s: %s", name, self._warnings[slot])
-
         def started(outcome: Process | SpawnError) -> None:
             if isinstance(outcome, SpawnError):
-                failed(outcome)
+                self._stop_command_failed(slot, outcome)
                 self._post(slot, lifecycle.StopCommandDone())
                 return
+            self.follow_command(slot, outcome, lifecycle.COMMAND_TIMEOUT)
+            self.commanded(slot)
 
-            def ended(exit: Exit) -> None:  # noqa: A002
-                self._release.append(outcome)
-                if exit.code != 0:
-                    failed(exit)
-                self._post(slot, lifecycle.StopCommandDone())
-
-            def kill() -> None:
-                self.host.signal(outcome, signal.SIGKILL, group=False)
-
-            self.host.watch(outcome, ended)
-            self.host.call_later(lifecycle.COMMAND_TIMEOUT, kill)
-
+        self._commands.pop(slot, None)
         component, generation = instance.component, instance.generation
         order = programs.stop_order(component, generation, self.place, self.secrets)
         self.host.spawn(order, started)
+
+    def follow_command(self, slot: str, command: Process, left: Seconds) -> None:
+        """Post `StopCommandDone` when the slot's stop command has ended; kill it after `left`."""
+
+        def ended(exit: Exit) -> None:  # noqa: A002
+            self._release.append(command)
+            if exit not in (Exit(code=0), Exit()):
+                self._stop_command_failed(slot, exit)
+            if self._commands.get(slot) == command:
+                del self._commands[slot]
+                self._post(slot, lifecycle.StopCommandDone())
+            else:
+                self._settle()
+
+        def kill() -> None:
+            self.host.signal(command, signal.SIGKILL, group=False)
+
+        self._commands[slot] = command
+        self.host.watch(command, ended)
+        self.host.call_later(left, kill)
+
+    def _stop_command_failed(self, slot: str, why: Exit | SpawnError) -> None:
+        instance = self._instance(slot)
+        name = instance.component.name if instance else slot
+        self._warnings[slot] = f"the stop command failed: {why}"
+        logger.warning("%s: %s", name, self._warnings[slot])
 
     # ------------------------------------------------------------- ends
 

@@ -24,6 +24,7 @@ from orchestrator.errors import JournalError
 from orchestrator.model import plain
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import Component
+from orchestrator.model.units import Instant, Seconds
 from orchestrator.supervision.lifecycle import End, Instance
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,10 @@ CREATE TABLE IF NOT EXISTS slot (
     attempt INTEGER, spawned_at REAL, due REAL, started_wall REAL,
     result TEXT, code INTEGER, signal INTEGER, core INTEGER, message TEXT, ended INTEGER
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS stop (
+    slot TEXT PRIMARY KEY, generation INTEGER, rung INTEGER, due REAL, result TEXT, lived REAL,
+    pid INTEGER, started INTEGER
+) WITHOUT ROWID;
 """
 
 _WRITE = "INSERT OR REPLACE INTO slot VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -47,6 +52,22 @@ _RECORDS = "SELECT component.plain, slot.* FROM component LEFT JOIN slot USING (
 
 
 _NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """How far the stop of a generation has come.
+
+    `rung` and `result` are those of `lifecycle.Stopping`; the rung is over at `due`. `lived` is
+    how long the process was well, `command` the stop command while it runs.
+    """
+
+    generation: int
+    rung: int
+    due: Instant
+    result: Result
+    lived: Seconds
+    command: Process | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +200,7 @@ class Journal:
             gone = [(slot,) for slot in removed]
             connection.executemany("DELETE FROM component WHERE slot=?", gone)
             connection.executemany("DELETE FROM slot WHERE slot=?", gone)
+            connection.executemany("DELETE FROM stop WHERE slot=?", gone)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -206,6 +228,36 @@ class Journal:
             logger.info("The journal can be written again")
         self._failing = False
         return True
+
+    def stops(self, begun: Mapping[str, Begun]) -> None:
+        """Write how far stops have come, by slot; without that they begin anew after a death."""
+        rows = (
+            (
+                slot, stop.generation, stop.rung, stop.due, stop.result.value, stop.lived,
+                stop.command.pid if stop.command else None,
+                stop.command.started if stop.command else None,
+            )
+            for slot, stop in begun.items()
+        )  # fmt: skip
+        try:
+            with self._connection as connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO stop VALUES (?,?,?,?,?,?,?,?)", rows
+                )
+        except sqlite3.OperationalError as error:
+            logger.warning("Cannot write how far stops have come: %s", error)
+
+    def begun(self) -> dict[str, Begun]:
+        """Return by slot how far the last stop that was written had come."""
+        found = {}
+        for row in self._connection.execute("SELECT * FROM stop"):
+            try:
+                slot, generation, rung, due, result, lived, pid, started = row
+                command = Process(pid, started) if pid is not None else None
+                found[slot] = Begun(generation, rung, due, Result(result), lived, command)
+            except ValueError as error:
+                logger.warning("The journal's stop %s cannot be used: %s", row[0], error)
+        return found
 
     def records(self) -> Iterator[Record]:
         """Yield every slot that has a component; damaged rows are reported and left out."""

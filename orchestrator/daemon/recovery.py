@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from orchestrator.daemon import programs
 from orchestrator.daemon.host import Host
-from orchestrator.daemon.journal import Record
+from orchestrator.daemon.journal import Begun, Record
 from orchestrator.daemon.programs import Place
 from orchestrator.model.phase import Phase, Process, Result
+from orchestrator.model.units import Instant
 from orchestrator.supervision import lifecycle
 from orchestrator.supervision.lifecycle import Instance
 from orchestrator.supervision.reconcile import Slot
@@ -32,6 +33,8 @@ class Recovered:
     process: Process | None = None
     timer: int | None = None
     """The number of the backoff's timer, which is to be armed again."""
+    command: Process | None = None
+    """Its stop command, if that was at work."""
 
 
 def unwritten(records: Iterable[Record], host: Host, place: Place) -> dict[str, Process]:
@@ -64,11 +67,20 @@ def strays(records: Iterable[Record], host: Host, place: Place) -> dict[str, tup
     return found
 
 
-def take_over(record: Record, process: Process | None) -> Recovered:
-    """Return how a slot goes on whose process, if it has one, is `process`."""
+def take_over(
+    record: Record, process: Process | None, begun: Begun | None, now: Instant
+) -> Recovered:
+    """Return how a slot goes on whose process, if it has one, is `process`.
+
+    `begun` is how far its last stop had come, as far as that was written down.
+    """
     instance, timer = _restored(record), None
     events: tuple[lifecycle.Event, ...] = ()
-    if process is not None:
+    if begun is not None and not _is_of(begun, record):
+        begun = None
+    if process is not None and begun is not None:
+        events = (*_adoption(record, process), _stop_goes_on(record, begun, now))
+    elif process is not None:
         events = (*_adoption(record, process), *_stop(record))
     elif record.phase in (Phase.STARTING, Phase.WAITING):
         instance = dataclasses.replace(instance, state=lifecycle.Waiting())
@@ -76,7 +88,8 @@ def take_over(record: Record, process: Process | None) -> Recovered:
         timer = instance.timers + 1
         state = lifecycle.Backoff(timer, record.due)
         instance = dataclasses.replace(instance, state=state, timers=timer)
-    return Recovered(Slot(instance, record.up, record.alone), events, process, timer)
+    command = begun.command if begun else None
+    return Recovered(Slot(instance, record.up, record.alone), events, process, timer, command)
 
 
 def _adoption(record: Record, process: Process) -> tuple[lifecycle.Event, ...]:
@@ -87,8 +100,19 @@ def _adoption(record: Record, process: Process) -> tuple[lifecycle.Event, ...]:
     return (adopted,)
 
 
+def _is_of(begun: Begun, record: Record) -> bool:
+    """Whether it is the stop that the record speaks of; a crash that is cleared up is none."""
+    return record.phase is Phase.STOPPING and begun.generation == record.generation
+
+
+def _stop_goes_on(record: Record, begun: Begun, now: Instant) -> lifecycle.Event:
+    left = max(0.0, begun.due - now)
+    how = record.end.exit if record.ended and record.end else None
+    return lifecycle.StopGoesOn(begun.rung, left, begun.result, record.ended, how, begun.lived)
+
+
 def _stop(record: Record) -> tuple[lifecycle.Event, ...]:
-    """Go on with a stop for the reason it was begun; a crash that is cleared up has none."""
+    """Begin a stop anew for the reason it was begun; a crash that is cleared up has none."""
     end = record.end
     if record.phase is not Phase.STOPPING:
         return ()

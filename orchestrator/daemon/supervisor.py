@@ -27,6 +27,7 @@ from orchestrator.daemon.health import Health
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
 from orchestrator.daemon.schedules import Schedules
+from orchestrator.daemon.stops import Stops
 from orchestrator.daemon.turnstile import Turnstile
 from orchestrator.errors import ExitCode, JournalError
 from orchestrator.model.phase import Exit, Phase, Process, Result
@@ -88,6 +89,8 @@ class Supervisor:
         self.executor = Executor(host, place, self.post, self._soon, self._instance)
         self.slots: dict[str, Slot] = {}
         self.facts: dict[str, Facts] = {}
+        self.stops = Stops(host, journal, self.slots, self.executor.command)
+        self.executor.commanded = self.stops.changed
         self.groups = Grouping(self.slots, self._enqueue, self._touch, self._shutdown_after)
         self.schedules = Schedules(host, self.slots, self._on_schedule)
         self.turnstile = Turnstile(host, self._let_through)
@@ -282,6 +285,7 @@ class Supervisor:
     def settle(self) -> bool:
         """Have a turn now; tell whether all that must outlive us is written down."""
         self._turn()
+        self.stops.write()
         return not self._dirty
 
     # ------------------------------------------------------------- events
@@ -620,6 +624,8 @@ class Supervisor:
                 if isinstance(effect, lifecycle.Spawn):
                     failed = lifecycle.SpawnFailed(f"internal error: {error!r}")
                     self._queue.append((slot, failed))
+            if isinstance(effect, lifecycle.Arm):
+                self.stops.armed(slot, there.instance, effect)
 
     # ------------------------------------------------------------- recovery
 
@@ -638,10 +644,12 @@ class Supervisor:
         if not complete:
             self.strays = recovery.strays(found, self.host, self.place)
         unwritten = recovery.unwritten(found, self.host, self.place)
-        taken = [
-            (record, recovery.take_over(record, record.process or unwritten.get(record.slot)))
-            for record in found
-        ]
+        begun, now = self.journal.begun(), self.host.now()
+        taken = []
+        for record in found:
+            process = record.process or unwritten.get(record.slot)
+            recovered = recovery.take_over(record, process, begun.get(record.slot), now)
+            taken.append((record, recovered))
         for record, recovered in taken:
             self.slots[record.slot] = recovered.slot
             self.facts[record.slot] = Facts(record.started_wall)
@@ -649,6 +657,9 @@ class Supervisor:
         for record, recovered in taken:
             for event in recovered.events:
                 self.post(record.slot, event)
+            if recovered.command is not None:
+                left = max(0.0, begun[record.slot].due - now)
+                self.executor.follow_command(record.slot, recovered.command, left)
             if recovered.process is not None:
                 self._follow(record, recovered.process)
             elif recovered.timer is not None:
@@ -763,6 +774,7 @@ class Supervisor:
             self.post(slot, lifecycle.Stop())
 
     def _touch(self, slot: str) -> None:
+        self.stops.changed(slot)
         self._dirty[slot] = None
         self._changed[slot] = None
         self._reported[slot] = None

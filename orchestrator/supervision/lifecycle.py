@@ -291,6 +291,22 @@ class Unhealthy:
 
 
 @dataclass(frozen=True, slots=True)
+class StopGoesOn:
+    """The stop of what was adopted was begun by an earlier daemon; its rung lasts `left` more.
+
+    `rung`, `result` and `exit` are those of `Stopping`; `ended`: its first process is gone.
+    `lived`: how long it was well.
+    """
+
+    rung: int
+    left: Seconds
+    result: Result
+    ended: bool = False
+    exit: Exit | None = None
+    lived: Seconds = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """The first process ended. `alone`: nothing of its tree is left."""
 
@@ -338,6 +354,7 @@ Event = (
     | BecameReady
     | LostReadiness
     | Unhealthy
+    | StopGoesOn
     | Exited
     | Emptied
     | StopCommandDone
@@ -437,6 +454,8 @@ def step(instance: Instance, event: Event, now: Instant) -> Step:  # noqa: C901,
                 process = instance.state.process
                 return _bring_down(_measured(instance, now), process, result, message)
             return instance, ()
+        case StopGoesOn():
+            return _stop_goes_on(instance, event)
         case Exited():
             return _exited(instance, event, now)
         case Emptied():
@@ -600,9 +619,12 @@ def _exited(instance: Instance, event: Exited, now: Instant) -> Step:
             instance = replace(instance, end=End(result, event.exit))
             return _kill_again(instance, Clearing(event.exit, 0, event.chance))
         case Stopping() as state:
+            is_news = state.leader is not None
             state = replace(state, leader=None, exit=event.exit)
             if event.alone:
                 return _stopped(instance, state, event.chance, now)
+            if not is_news:
+                return instance, ()  # An earlier daemon has done what follows.
             instance = replace(instance, end=_end_of(instance, state))
             if state.rung < 0 and state.result is Result.WATCHDOG:
                 return _next_rung(instance, state)
@@ -667,6 +689,18 @@ def _bring_down(instance: Instance, process: Process, result: Result, message: s
         state = Stopping(process, -1, timer, result)
         return _state(instance, state), (RunStopCommand(), Arm(timer, COMMAND_TIMEOUT))
     return _next_rung(instance, Stopping(process, -1, 0, result))
+
+
+def _stop_goes_on(instance: Instance, event: StopGoesOn) -> Step:
+    if not isinstance(instance.state, Starting | Running):
+        return instance, ()
+    leader = None if event.ended else instance.state.process
+    instance = replace(instance, lived=event.lived)
+    state = Stopping(leader, event.rung, 0, event.result, event.exit)
+    if event.rung >= len(instance.component.stop.ladder):
+        return _killing(instance, state)
+    instance, timer = _timer(instance)
+    return _state(instance, replace(state, timer=timer)), (Arm(timer, event.left),)
 
 
 def _next_rung(instance: Instance, state: Stopping) -> Step:

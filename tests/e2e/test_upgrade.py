@@ -169,6 +169,45 @@ def test_a_death_of_the_new_code_is_like_any_other(scenario: Scenario) -> None:
     assert scenario.daemon()["pid"] != facts["pid"]
 
 
+def test_a_stop_goes_on_where_it_was(scenario: Scenario) -> None:
+    """Also after a death that nobody announced; its signal and its command come once."""
+    trigger, done = scenario.root / "now", scenario.root / "done"
+    record = ("--record", scenario.record_file)
+    patient = [{"signal": "INT", "wait": "60s"}, {"signal": "QUIT", "wait": "60s"}]
+    notes = ("--note", "INT", "--note", "QUIT", "--until", trigger)
+    bye = bad("--name", "bye", *record, "--silent", "--until", done, "--exit-after", 0)
+    scenario.services(
+        {
+            "web": {"command": bad("--name", "web", *record, *notes), "stop": patient},
+            "db": {
+                "command": bad("--name", "db", *record, *notes),
+                "stop": {"signal": "INT", "timeout": "60s", "command": bye},
+            },
+        }
+    )
+    scenario.step("they come up", orch("up", "-d", "--wait"), exits(0))
+    for name in ("web.web", "db.db"):
+        scenario.until_logged(name)
+    stop = scenario.start("stop", "--all")
+    scenario.until(
+        lambda: scenario.recorded("SIGINT") and "bye start" in scenario.recorded("start")
+    )
+    scenario.step("meanwhile", orch("upgrade"), exits(0))
+    pid = scenario.daemon()["pid"]
+    os.kill(pid, signal.SIGKILL)
+    scenario.until(lambda: not processes.is_alive(pid))
+    scenario.until_row("web.web", phase="stopping")
+    assert scenario.recorded("SIGINT", "SIGQUIT") == ["web SIGINT"]
+    done.touch()
+    scenario.until(lambda: "db SIGINT" in scenario.recorded("SIGINT"))
+    trigger.touch()
+    for name in ("web.web", "db.db"):
+        scenario.until_row(name, phase="stopped", result="requested", exit_code=0)
+    stop.wait()
+    assert sorted(scenario.recorded("SIGINT", "SIGQUIT")) == ["db SIGINT", "web SIGINT"]
+    assert scenario.recorded("start").count("bye start") == 1
+
+
 def test_nobody_to_upgrade(scenario: Scenario) -> None:
     scenario.services({"web": {"command": bad()}})
     scenario.step("nobody runs", orch("upgrade"), exits(69), says("up -d"))

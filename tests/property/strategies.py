@@ -83,6 +83,13 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(
         lifecycle.Unhealthy, st.sampled_from([Result.LIVENESS, Result.WATCHDOG]), st.just("why")
     ),
+    st.builds(
+        lifecycle.StopGoesOn,
+        st.integers(-1, 3),
+        st.sampled_from([0.0, 2.0]),
+        st.sampled_from([Result.REQUESTED, Result.TIMEOUT_STOP, Result.LIVENESS]),
+        st.booleans(),
+    ),
     st.builds(lifecycle.Exited, exits, st.booleans(), chances),
     st.builds(lifecycle.Fired, timers, chances),
 )

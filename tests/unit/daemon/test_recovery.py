@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from orchestrator.errors import SpawnError
-from orchestrator.model.phase import Exit
-from orchestrator.model.topology import Dependency, Limit, Ready, Restart
+from orchestrator.model.phase import Exit, Result
+from orchestrator.model.topology import Dependency, Limit, Ready, Restart, Rung, Stop
 from orchestrator.supervision import lifecycle
 from tests import fakes
 from tests.fakes import DaemonKilled, Fork, Program
@@ -20,6 +20,8 @@ WEB = fakes.component("shop.web", ready=TCP, depends_on={"shop.db": Dependency()
 CALM = fakes.component("shop.calm", settle=0.0)
 SLOT = "shop.calm@1"
 STUBBORN = Program(ignores=frozenset({signal.SIGTERM}))
+DEAF = Program(ignores=frozenset({signal.SIGTERM, signal.SIGINT}))
+LADDER = Stop((Rung("INT", 5.0), Rung("TERM", 5.0)))
 
 
 def test_what_runs_is_adopted_with_the_same_pid(system: System) -> None:
@@ -192,6 +194,77 @@ def test_a_stop_whose_leader_is_gone_goes_on_to_the_last_of_the_tree(system: Sys
     system.host.advance(30)
     assert system.phase(SLOT) == "stopped"
     assert system.living() == 0
+
+
+def test_a_stop_goes_on_where_it_was(system: System) -> None:
+    """No signal twice, no step longer than it may be: also over two deaths."""
+    system.apply(fakes.with_fields(CALM, stop=LADDER), program=DEAF)
+    system.supervisor.stop([SLOT])
+    begun = system.host.now()
+    system.host.advance(2)
+    system.reborn()
+    system.host.advance(2)
+    system.reborn()
+    assert system.host.names() == ["INT"]
+    system.host.advance(2)
+    assert system.host.names() == ["INT", "TERM"]
+    system.reborn()
+    system.host.run_until(lambda: system.phase(SLOT) == "stopped", limit=30)
+    assert system.host.names() == ["INT", "TERM", "KILL"]
+    assert system.host.now() - begun == 10
+    assert system.result(SLOT) == "timeout-stop"
+
+
+def test_what_was_left_of_a_tree_is_not_told_again(system: System) -> None:
+    tree = Program(forks=(Fork(DEAF, setsid=True),))
+    system.apply(CALM, program=tree)
+    system.supervisor.stop([SLOT])
+    system.host.advance(1)
+    told = system.host.names()
+    system.reborn()
+    system.host.advance(1)
+    assert system.host.names() == told
+    system.host.advance(30)
+    assert system.phase(SLOT) == "stopped"
+    assert system.living() == 0
+
+
+@pytest.mark.parametrize(("lives", "over"), [(3.0, 3.0), (60.0, 10.0)])
+def test_a_stop_command_is_run_once(system: System, lives: float, over: float) -> None:
+    """The next daemon waits for what is left of it, and no longer than it may take."""
+    system.host.programs["bye",] = Program(lives)
+    component = fakes.with_fields(CALM, stop=Stop(LADDER.ladder, command=("bye",)))
+    system.apply(component, program=STUBBORN)
+    begun = system.host.now()
+    system.supervisor.stop([SLOT])
+    system.host.advance(1)
+    system.reborn()
+    system.host.run_until(lambda: "INT" in system.host.names(), limit=30)
+    assert system.host.now() - begun == over
+    assert [order.argv for order in system.host.orders].count(("bye",)) == 1
+    system.host.advance(30)
+    assert system.phase(SLOT) == "stopped"
+    assert system.living() == 0
+
+
+def test_why_it_is_stopped_is_not_forgotten(system: System) -> None:
+    """A request that came later counts, and so does the life that it had."""
+    component = fakes.with_fields(CALM, stop=LADDER, limit=Limit(failures=2))
+    system.apply(component, program=DEAF)
+    system.host.advance(60)
+    system.supervisor.post(SLOT, lifecycle.Unhealthy(Result.LIVENESS, "it hangs"))
+    system.host.advance(1)
+    system.reborn()
+    system.host.run_until(lambda: system.phase(SLOT) != "stopping", limit=30)
+    assert system.result(SLOT) == "liveness"
+    assert system.phase(SLOT) == "running", "it was well for a minute: that is no series"
+    system.supervisor.post(SLOT, lifecycle.Unhealthy(Result.LIVENESS, "it hangs"))
+    system.host.advance(1)
+    system.supervisor.stop([SLOT])
+    system.host.advance(1)
+    system.reborn()
+    system.host.advance(30)
+    assert (system.phase(SLOT), system.result(SLOT)) == ("stopped", "timeout-stop")
 
 
 def test_leftovers_of_a_crash_are_killed_by_the_next_daemon(system: System) -> None:

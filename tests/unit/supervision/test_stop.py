@@ -24,6 +24,7 @@ from orchestrator.supervision.lifecycle import (
     Start,
     Stop,
     StopCommandDone,
+    StopGoesOn,
     Stopping,
     Unhealthy,
 )
@@ -405,3 +406,33 @@ def test_go_means_nothing_unless_waiting() -> None:
         life.post(Go())
         assert life.instance is before
         assert life.take() == []
+
+
+def test_a_stop_that_was_begun_goes_on_with_what_is_left_of_its_rung() -> None:
+    life = Life(stop=LADDER).post(Adopted(FIRST, False, 50.0))
+    life.take()
+    life.post(StopGoesOn(0, 2.0, Result.REQUESTED)).advance(1.9)
+    assert life.take() == []
+    life.advance(0.2)
+    assert life.take() == [Signal("TERM")]
+    life.exited(0)
+    assert (life.phase, life.result) == (Phase.STOPPED, Result.REQUESTED)
+
+
+def test_a_killing_that_was_begun_goes_on_at_once() -> None:
+    life = Life(stop=LADDER).post(Adopted(FIRST, False, 50.0))
+    life.take()
+    life.post(StopGoesOn(2, 1.0, Result.TIMEOUT_STOP))
+    assert life.take() == [Kill()]
+
+
+def test_leftovers_of_a_stop_that_was_begun_have_heard_its_signal() -> None:
+    life = Life(stop=LADDER).post(Adopted(FIRST, False, 50.0))
+    life.take()
+    life.post(StopGoesOn(0, 2.0, Result.REQUESTED, ended=True, exit=Exit(code=3)))
+    life.exited(3, alone=False)
+    assert life.take() == []
+    life.post(Emptied())
+    assert (life.phase, life.result) == (Phase.STOPPED, Result.REQUESTED)
+    assert life.instance.end is not None
+    assert life.instance.end.exit == Exit(code=3)
