@@ -94,6 +94,7 @@ class Keeper:
         else:
             make_runtime_dir(self.runtime_dir)
             self.lock = take_lock(os.path.join(arguments["base_dir"], "orch.lock"))
+            self.claim()
             self.control = bind_stream(self.path("control.sock"))
             self.notify = bind_datagram(self.path("notify.sock"))
             self.introduce()
@@ -120,6 +121,18 @@ class Keeper:
         with open(fd, "w", encoding="utf-8") as file:
             json.dump(known, file)
 
+    def claim(self) -> None:
+        """Say in the lock whose it is, and where we are to be found from there.
+
+        Who looks with another runtime directory, or after the folder was moved, reads it.
+        """
+        try:
+            write_note(self.lock, self.runtime_dir, self.arguments["topology"])
+        except OSError as error:
+            where = os.path.join(self.arguments["base_dir"], "orch.lock")
+            why = str(error.strerror).lower()
+            raise Refused("directory", f"cannot write the lock {where!r}: {why}") from error
+
     def take_over(self, control: int, notify: int, lock: int, link: int) -> None:
         """Hold what a keeper before us held for a daemon that lives."""
         self.control = socket.socket(fileno=control)
@@ -129,7 +142,7 @@ class Keeper:
         self.daemon = self.arguments["daemon"]
         self.pidfd = os.pidfd_open(self.daemon)
         self.lock = lock
-        write_pid(self.lock)
+        self.claim()
         self.ready = self.ever_ready = True
         self.started_at = time.monotonic()
         self.send({"hello": {"pid": os.getpid()}})
@@ -399,19 +412,14 @@ def take_lock(path: str) -> int:
             "give another topology a base_dir of its own"
         )
         raise Refused("locked", message, pid=pid if pid.isdecimal() else "0") from error
-    try:
-        write_pid(fd)
-    except OSError as error:
-        os.close(fd)
-        why = str(error.strerror).lower()
-        raise Refused("directory", f"cannot write the lock {path!r}: {why}") from error
     return fd
 
 
-def write_pid(lock: int) -> None:
-    """Say in the lock whose it is."""
+def write_note(lock: int, runtime_dir: str, topology: str) -> None:
+    """Write into a lock: our pid, our directory, the topology, and which file this is."""
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    lines = (str(os.getpid()), runtime_dir, topology, str(os.fstat(lock).st_ino), "")
+    os.pwrite(lock, os.fsencode("\n".join(lines)), 0)
 
 
 def bind_stream(path: str) -> socket.socket:

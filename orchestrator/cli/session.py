@@ -56,6 +56,14 @@ class Session:
         return self.place.runtime_dir
 
     @property
+    def surroundings(self) -> Mapping[str, str]:
+        """The environment in which the topology is read: sockets are where the daemon has them."""
+        place = self.place
+        if place.is_usual:
+            return self.environment
+        return {**self.environment, "XDG_RUNTIME_DIR": str(place.runtime_dir.parent.parent)}
+
+    @property
     def base_dir(self) -> Path:
         """Where the system keeps its files, unless its topology says otherwise."""
         return paths.base_dir(self.topology, None, self.options.project)

@@ -75,7 +75,7 @@ def read(
         settings=settings,
         settings_files=[Path(file) for file in settings_files],
         modules=module_values,
-        environment=session.environment,
+        environment=session.surroundings,
         scale=scale or {},
         running=running or {},
         mock=mock,

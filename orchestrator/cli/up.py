@@ -87,6 +87,11 @@ def up(
 
     `early` is a keeper that has been started in advance, by somebody who closes it.
     """
+    if moved_from := session.place.moved_from:
+        raise OrchestratorError(
+            f"cannot bring the system up here: it runs since this folder was that of "
+            f"{moved_from!r}; stop it first: {session.starter.removesuffix('up -d')}down"
+        )
     if (detach or wait) and (exit_code_from or abort_on_failure):
         raise UsageError("--exit-code-from and --abort-on-failure need the foreground")
     wanted = topology.read(

@@ -8,8 +8,12 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrator.client.endpoint import SOCKET_NAME
 from orchestrator.config import paths
 from orchestrator.errors import UsageError
+
+LOCK_NAME = "orch.lock"
+"""The lock of a system's directory, in which its keeper says where it is."""
 
 
 class Place(NamedTuple):
@@ -18,6 +22,10 @@ class Place(NamedTuple):
     topology: Path
     runtime_dir: Path
     starter: str
+    is_usual: bool = True
+    """Whether the directory is the one that the environment names."""
+    moved_from: str = ""
+    """The topology file of the system that runs, if its folder has been moved since."""
 
 
 def find(
@@ -44,7 +52,34 @@ def find(
     file = Path(named).absolute() if named else _nearest()
     words = [*(("-f", os.fspath(named)) if named else ()), *(("-p", project) if project else ())]
     starter = " ".join(("orch", *words, "up -d"))
-    return Place(file, paths.runtime_dir(file, project, environment), starter)
+    usual = Place(file, paths.runtime_dir(file, project, environment), starter)
+    return _elsewhere(usual, project) or usual
+
+
+def _elsewhere(usual: Place, project: str | None) -> Place | None:
+    """Return where the system's daemon is when it is not in the usual place.
+
+    It was started with another `XDG_RUNTIME_DIR`, or the folder has been moved since. The lock
+    in the system's own directory says so; a copy of the folder has a copy of the lock, which
+    is another file.
+    """
+    if (usual.runtime_dir / SOCKET_NAME).exists():
+        return None
+    try:
+        with open(paths.base_dir(usual.topology, None, project) / LOCK_NAME, "rb") as lock:  # noqa: PTH123
+            status, lines = os.fstat(lock.fileno()), lock.read().split(b"\n")
+        _, runtime_dir, topology, inode = (os.fsdecode(line) for line in lines[:4])
+    except (OSError, ValueError):
+        return None
+    found = Path(runtime_dir)
+    is_ours = status.st_uid == os.geteuid() and inode == str(status.st_ino)
+    if not is_ours or not (found / SOCKET_NAME).exists():
+        return None
+    if found.name == usual.runtime_dir.name:
+        return usual._replace(runtime_dir=found, is_usual=False)
+    if os.path.exists(topology):  # noqa: PTH110
+        return None  # Another topology has chosen the directory that would be ours.
+    return usual._replace(runtime_dir=found, is_usual=False, moved_from=topology)
 
 
 def _nearest() -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.scenario import (
+    ORCH,
     Scenario,
     bad,
     exits,
@@ -295,3 +296,49 @@ def test_two_topologies_cannot_share_a_directory(scenario: Scenario) -> None:
     no_traceback(scenario, outcome)
     assert len(list(scenario.runtime.glob("orch/*"))) == 1
     scenario.step("the first is as it was", orch("build", "--check"), exits(0))
+
+
+def test_another_shell_finds_the_daemon_without_the_runtime_directory(scenario: Scenario) -> None:
+    """As from cron or by su: the variable is not the same, the system is."""
+    scenario.services({"web": {"command": bad()}})
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    pid = scenario.row("web.web")["pid"]
+    before, other = scenario.environment["XDG_RUNTIME_DIR"], scenario.root / "other"
+    other.mkdir()
+    scenario.environment["XDG_RUNTIME_DIR"] = str(other)
+    scenario.step("it is seen", orch("ps"), exits(0), says(str(pid)))
+    scenario.step("an up keeps it", orch("up", "--plan"), exits(0), says("web.web +keep"))
+    scenario.step("a down stops it", orch("down"), exits(0), nothing_runs)
+    assert list(other.iterdir()) == []
+    scenario.step("the next is of this shell", orch("up", "-d"), exits(0))
+    assert (other / "orch").is_dir()
+    scenario.environment["XDG_RUNTIME_DIR"] = before
+    scenario.step("and seen by the first", orch("down"), exits(0), nothing_runs)
+
+
+def test_a_folder_that_was_moved_can_still_be_brought_down(scenario: Scenario) -> None:
+    folder = scenario.root / "shop"
+    text = scenario.services({"web": {"command": bad()}}).read_text()
+    scenario.write(text, "shop/topology.yaml")
+    scenario.step("it comes up", orch("-f", "shop/topology.yaml", "up", "-d"), exits(0))
+    moved = folder.rename(scenario.root / "moved") / "topology.yaml"
+    scenario.step("it is seen", orch("-f", str(moved), "ps"), exits(0), says("web.web +running"))
+    scenario.step(
+        "an up would mix the two",
+        orch("-f", str(moved), "up", "-d"),
+        exits(1),
+        says("shop/topology.yaml", f"orch -f {moved} down"),
+    )
+    scenario.step("a down stops it", orch("-f", str(moved), "down"), exits(0), nothing_runs)
+    scenario.step("then it comes up here", orch("-f", str(moved), "up", "-d"), exits(0))
+    scenario.step("and goes", orch("-f", str(moved), "down"), exits(0), nothing_runs)
+    assert not folder.exists()
+
+
+def test_closed_outputs_are_nobodys_concern(scenario: Scenario) -> None:
+    scenario.services({"web": {"command": bad()}})
+    script = f"{ORCH} up -d <&- >&- 2>&- && {ORCH} ps >&- && {ORCH} ps 2>&- <&-"
+    outcome = scenario.command(["sh", "-c", script])
+    exits(0)(scenario, outcome)
+    no_traceback(scenario, outcome)
+    says("web.web +running")(scenario, outcome)
