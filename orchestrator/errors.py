@@ -103,11 +103,22 @@ class TopologyError(OrchestratorError):
 
 
 class UnknownName(OrchestratorError):
-    """No instance answers to `name`; `near` are the names it may have meant."""
+    """No instance answers to `name`; `near` are the names it may have meant.
 
-    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        super().__init__(f"unknown name {name!r}{hint}")
+    `others` are more such names of the same command, with what is near them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        near: Sequence[str] = (),
+        others: Sequence[tuple[str, Sequence[str]]] = (),
+    ) -> None:
+        texts = []
+        for unknown, like in ((name, near), *others):
+            hint = f"; did you mean {' or '.join(map(repr, like))}?" if like else ""
+            texts.append(f"unknown name {unknown!r}{hint}")
+        super().__init__("; ".join(texts))
         self.name = name
         self.near = tuple(near)
 

@@ -12,7 +12,6 @@ from orchestrator.model import units
 from orchestrator.model.phase import Phase
 from orchestrator.model.topology import Component
 from orchestrator.model.units import Seconds
-from orchestrator.supervision import lifecycle
 
 Row = dict[str, Any]
 
@@ -48,7 +47,7 @@ def row(supervisor: Supervisor, slot: str) -> Row:
         "why": _why(supervisor, slot, now),
         "failures": instance.failures,
         "next_start_in": _next_start_in(supervisor, slot, now),
-        "stop_in": _stop_in(instance, now, facts.since),
+        "stop_in": _rounded(supervisor.stops.ends_in(slot)),
         "stdout": stdout,
         "stderr": stderr,
         "warning": _warning(supervisor, slot),
@@ -138,8 +137,5 @@ def _joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _stop_in(instance: lifecycle.Instance, now: float, since: float) -> float | None:
-    if not isinstance(instance.state, lifecycle.Stopping) or instance.state.killed:
-        return None
-    whole = sum(rung.wait for rung in instance.component.stop.ladder)
-    return round(max(0.0, since + whole - now), 3)
+def _rounded(seconds: Seconds | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -62,6 +62,16 @@ class Stops:
             self._is_due = True
             self._host.call_later(WRITE_WITHIN, self._write_later)
 
+    def ends_in(self, slot: str) -> Seconds | None:
+        """Return in how many seconds KILL is due; None when it was sent, or nothing is stopped."""
+        there, (timer, due) = self._slots.get(slot), self._due.get(slot, (0, 0.0))
+        state = there.instance.state if there else None
+        if there is None or not isinstance(state, lifecycle.Stopping) or state.killed:
+            return None
+        rest = there.instance.component.stop.ladder[state.rung + 1 :]
+        left = due - self._host.now() if state.timer == timer else 0.0
+        return max(0.0, left) + sum(rung.wait for rung in rest)
+
     def write(self) -> None:
         """Write down what is not yet; what cannot be written is no worse than a late death."""
         begun = {}

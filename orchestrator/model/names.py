@@ -93,17 +93,21 @@ def select(words: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
     No words mean all of them.
 
     Raises:
-        UnknownName: A word selects nothing; nothing is done for the others.
+        UnknownName: Words select nothing, all of which are named; nothing is done for the others.
     """
     names = tuple(known)
     if not words:
         return names
     wanted: set[str] = set()
+    unknown: dict[str, tuple[str, ...]] = {}
     for word in words:
         chosen = matching(word, names)
         if not chosen:
-            raise UnknownName(word, near(word, names))
+            unknown[word] = near(word, names)
         wanted.update(chosen)
+    if unknown:
+        (word, like), *others = unknown.items()
+        raise UnknownName(word, like, others)
     return tuple(name for name in names if name in wanted)
 
 

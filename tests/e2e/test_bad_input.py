@@ -335,6 +335,18 @@ def test_a_folder_that_was_moved_can_still_be_brought_down(scenario: Scenario) -
     assert not folder.exists()
 
 
+def test_every_unknown_name_is_told(scenario: Scenario) -> None:
+    scenario.services({"web": {"command": bad()}, "mail": {"command": bad()}})
+    scenario.step("it comes up", orch("up", "-d"), exits(0))
+    scenario.step(
+        "two of three are wrong",
+        orch("stop", "wep", "mail", "blog"),
+        exits(1),
+        says("unknown name 'wep'; did you mean .*'web'.*unknown name 'blog'"),
+        row("mail.mail", phase="running"),
+    )
+
+
 def test_closed_outputs_are_nobodys_concern(scenario: Scenario) -> None:
     scenario.services({"web": {"command": bad()}})
     script = f"{ORCH} up -d <&- >&- 2>&- && {ORCH} ps >&- && {ORCH} ps 2>&- <&-"

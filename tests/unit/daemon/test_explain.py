@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from orchestrator.daemon import explain
+from orchestrator.model import topology
 from orchestrator.model.phase import Exit
-from orchestrator.model.topology import Condition, Dependency, Ready, Restart
+from orchestrator.model.topology import Condition, Dependency, Ready, Restart, Rung
 from tests import fakes
-from tests.fakes import Program
+from tests.fakes import Fork, Program
 from tests.unit.daemon.system import System
 
 TCP = Ready(tcp="h:1")
@@ -86,3 +88,35 @@ def test_an_optional_dependency_that_failed_is_no_cause(system: System) -> None:
     system.apply(web, DB, dead, program=Program(lives=0.0, exit=Exit(code=3)))
     system.host.advance(2)
     assert told(system, "shop.web@1")[1] == "shop.db"
+
+
+def test_what_is_stopping_says_what_it_was_told_and_what_follows(system: System) -> None:
+    deaf = frozenset({signal.SIGTERM, signal.SIGINT})
+    stop = topology.Stop(ladder=(Rung("INT", 5.0), Rung("TERM", 3.0)), command=("bye",))
+    system.host.programs["bye",] = Program(2.0)
+    child = Fork(Program(ignores=deaf), setsid=True)
+    stubborn = Program(handles={signal.SIGINT: (4.0, Exit(code=0))}, forks=(child,))
+    db = fakes.component("shop.db", settle=0.0, stop=stop)
+    web = fakes.component("shop.web", settle=0.0, stop=stop, depends_on={"shop.db": Dependency()})
+    system.apply(db, web, program=stubborn)
+    system.supervisor.stop(["shop.db@1", "shop.web@1"])
+    said = []
+    for _ in range(4):
+        system.host.advance(1.5)
+        said.append(told(system, "shop.web@1")[0].removeprefix("shop.web is stopping "))
+    assert said[0] == "by request: its stop command runs; KILL follows in 16.5s"
+    assert said[1] == "by request: INT was sent; KILL follows in 7s"
+    assert said[2] == "by request: INT was sent; KILL follows in 5.5s"
+    assert told(system, "shop.db@1")[0] == "shop.db is running until shop.web has stopped"
+    system.host.advance(1)
+    told_last = told(system, "shop.web@1")[0]
+    assert "it has ended, and 1 of its processes still live; KILL follows in 3s" in told_last
+
+
+def test_what_is_restarted_says_so(system: System) -> None:
+    db = fakes.component("shop.db", settle=0.0)
+    system.apply(db, program=Program(ignores=frozenset({signal.SIGTERM})))
+    system.supervisor.restart(["shop.db@1"])
+    assert told(system, "shop.db@1")[0] == (
+        "shop.db is stopping, to be started again: TERM was sent; KILL follows in 10s"
+    )
