@@ -40,7 +40,7 @@ def main() -> None:
     os._exit(127)
 
 
-FAILURES = (OSError, KeyError, ValueError, OverflowError)
+FAILURES = (OSError, KeyError, ValueError, OverflowError, ImportError)
 """What a step of the set-up may raise."""
 
 
@@ -62,6 +62,9 @@ def prepare(setup: dict[str, Any]) -> Iterator[str]:
             file.write(str(setup["oom_score_adj"]))
     if setup["user"] is not None or setup["group"] is not None:
         yield f"become user {setup['user'] or 'unchanged'}, group {setup['group'] or 'its own'}"
+        # The user may not be able to read our library: what comes after is loaded before.
+        if setup["no_new_privileges"]:
+            import ctypes  # noqa: F401, PLC0415
         _become(setup["user"], setup["group"])
     if setup["no_new_privileges"]:
         yield "set no_new_privileges"
@@ -101,6 +104,7 @@ def _limit(value: int) -> str:
 def _become(user: str | None, group: str | None) -> None:
     import grp  # noqa: PLC0415 - only when asked for
     import pwd  # noqa: PLC0415
+    import warnings  # noqa: F401, PLC0415 - `os.execvpe` asks for it as the user, see `prepare`
 
     entry = None
     if user is not None:

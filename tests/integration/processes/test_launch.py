@@ -245,6 +245,21 @@ def test_a_user_brings_its_groups_and_cannot_come_back(runner: Runner) -> None:
 
 
 @pytest.mark.root
+def test_a_user_need_not_be_able_to_read_our_library(runner: Runner) -> None:
+    """A program is looked for, and privileges are given up, by what was loaded before.
+
+    It can only fail where the interpreter is in a folder that is closed to others.
+    """
+    log = runner.directory / "id.out"
+    setup = Setup(user="nobody", no_new_privileges=True)
+    order = Order(
+        ("sh", "-c", "id -un"), {"PATH": "/usr/bin:/bin"}, "/", stdout=str(log), setup=setup
+    )
+    assert runner.start(order) == Exit(code=0)
+    assert log.read_text() == "nobody\n"
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("word", ["65534", "nobody"])
 def test_a_user_is_a_name_or_a_number(runner: Runner, word: str) -> None:
     log = runner.directory / "id.out"
