@@ -24,10 +24,13 @@ import ast
 import ctypes
 import gc
 import json
+import logging
 import os
+import random
 import socket
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,6 +56,47 @@ _PROGRAMS = {"orchestrator.component": program, "orchestrator.component.worker":
 _LAST = 2**31 - 1  # the kernel knows which are open: closing them all is one call
 _PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
 _libc = ctypes.CDLL(None)
+
+# As plain numbers: enumerations are written in Python, and each child would run it.
+_UNIX, _STREAM = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
+_RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
+
+
+class Hooks:
+    """What the standard library does in Python at each fork, kept from ours.
+
+    These hooks make locks anew and forget threads, of which we have none, and they go through
+    every lock and logger that all children share. A child has them back for forks of its own.
+    """
+
+    def __init__(self) -> None:
+        self._known = [
+            getattr(logging, "_acquireLock", None),
+            getattr(logging, "_releaseLock", None),
+            getattr(logging, "_after_at_fork_child_reinit_locks", None),
+            getattr(threading, "_after_fork", None),
+            getattr(getattr(random, "_inst", None), "seed", None),
+        ]
+        self._kept: list[tuple[list[Any], list[Any]]] = []
+
+    def take(self) -> None:
+        """Take them out of the interpreter's lists; found by a hook of our own."""
+
+        def ours() -> None:
+            """Do nothing."""
+
+        os.register_at_fork(before=ours, after_in_parent=ours, after_in_child=ours)
+        for hooks in gc.get_referrers(ours):
+            if type(hooks) is list:
+                self._kept.append((hooks, [hook for hook in hooks if hook is not ours]))
+                hooks[:] = [hook for hook in self._kept[-1][1] if hook not in self._known]
+
+    def give_back(self) -> None:
+        """Let a child have them, and do what each process needs: numbers of its own."""
+        for hooks, kept in self._kept:
+            hooks[:] = kept
+        if self._kept:
+            random.seed()
 
 
 class Shown:
@@ -103,6 +147,8 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] != [str(forking.FORMAT)]:
         return 1
     known = _files(sys.modules.values())
+    hooks = Hooks()
+    hooks.take()
     control = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -124,6 +170,7 @@ def main(arguments: list[str]) -> int:
     if order is None:
         return 0
     module = _PROGRAMS[order["argv"][-2]]
+    hooks.give_back()
     return int(module.main(_assume(order, module)))
 
 
@@ -168,13 +215,13 @@ def _requested(control: socket.socket) -> list[int] | None:
 
 
 def _receive(
-    source: socket.socket, size: int, most: int, flags: int = 0
+    source: socket.SocketType, size: int, most: int, flags: int = 0
 ) -> tuple[bytes, list[int]]:
     """Receive a message and its descriptors; `socket.recv_fds` leaves its flags unused."""
     data, ancillary, _, _ = source.recvmsg(size, socket.CMSG_LEN(most * 4), flags)
     fds = array.array("i")
     for level, kind, value in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+        if (level, kind) == _RIGHTS:
             fds.frombytes(value[: len(value) - len(value) % 4])
     return data, list(fds)
 
@@ -202,24 +249,25 @@ def _born(channel: int, shown: Shown) -> dict[str, Any]:
     """Take the order of a child that has just been forked, and carry it out up to the go."""
     os.dup2(channel, 3, inheritable=False)
     _close_but({0, 1, 2, 3})
-    talk = socket.socket(fileno=3)
+    talk = socket.SocketType(_UNIX, _STREAM, 0, 3)
     stage = "read the order"
     order: dict[str, Any] = {}
     try:
         data, given = _receive(talk, forking.LONGEST, forking.MOST)
         if not data:
             os._exit(0)
-        order = json.loads(data)
+        order = json.loads(data.decode())
         setup, environment = order["setup"], order["environment"]
         fds = dict(zip(order["numbers"], given, strict=True))
         os.setsid()
-        os.environ.update(environment)
+        for variable, text in environment.items():
+            os.environ[variable] = text
         if "TZ" in environment:
             time.tzset()
         shown.undecided(environment)
         shown.entitle(" ".join(order["argv"]), order["name"])
         fd = launch.arrange(talk.detach(), fds)
-        talk = socket.socket(fileno=fd)
+        talk = socket.SocketType(_UNIX, _STREAM, 0, fd)
         _close_but({0, 1, 2, fd, *fds})
         if order["umask"] is not None:
             os.umask(order["umask"])
@@ -230,11 +278,11 @@ def _born(channel: int, shown: Shown) -> dict[str, Any]:
             pass
         # Another user's process hides from him what an exec would show again.
         _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-        report = {"pid": os.getpid(), "started": int(_stat()[19])}
+        report = _reported()
     except launch.FAILURES as error:
-        report = launch.failure(stage, error)
+        report = json.dumps(launch.failure(stage, error)).encode()
     try:
-        talk.send(json.dumps(report).encode())
+        talk.send(report)
         told = talk.recv(1)
     except OSError:
         told = b""
@@ -255,12 +303,12 @@ def _practise(shown: Shown) -> None:
     with one, other:
         one.send(json.dumps(order).encode())
         data, _ = _receive(other, forking.LONGEST, forking.MOST)
-        read = json.loads(data)
-        os.environ.update(read["environment"])
+        read = json.loads(data.decode())
+        for variable, text in read["environment"].items():
+            os.environ[variable] = text
         for _ in launch.prepare(read["setup"]):
             pass
-        report = {"pid": os.getpid(), "started": int(_stat()[19])}
-        other.send(json.dumps(report).encode())
+        other.send(_reported())
         one.recv(forking.LONGEST)
     os.environ.clear()
     shown.decided()
@@ -275,6 +323,10 @@ def _assume(order: dict[str, Any], module: ModuleType) -> list[str]:
     sys.modules["__main__"] = module
     gc.enable()
     return sys.argv[1:]
+
+
+def _reported() -> bytes:
+    return b'{"pid": %d, "started": %d}' % (os.getpid(), int(_stat()[19]))
 
 
 def _close_but(kept: Iterable[int]) -> None:

@@ -45,6 +45,20 @@ def main(to_send, config):
     signal.pause()
 """
 
+FORK = """
+import json, os, random, signal, threading
+def main(to_send, config):
+    threading.Thread(target=signal.pause, daemon=True).start()
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.write(writing, json.dumps([len(threading.enumerate()), random.random()]).encode())
+        os._exit(0)
+    os.wait()
+    threads, dice = json.loads(os.read(reading, 999))
+    print(json.dumps({"threads": threads, "differ": dice != random.random()}), flush=True)
+    signal.pause()
+"""
+
 
 class World:
     def __init__(self, directory: Path) -> None:
@@ -150,6 +164,12 @@ def test_two_forks_do_not_throw_the_same_dice(world: World) -> None:
         world.start(order)
     one, other = (world.told(order)["random"] for order in orders)
     assert one != other
+
+
+def test_a_fork_of_its_own_forgets_threads_and_throws_other_dice(world: World) -> None:
+    order = world.order(FORK)
+    world.start(order)
+    assert world.told(order) == {"threads": 1, "differ": True}
 
 
 def test_descriptors_and_limits_are_passed_as_declared(world: World) -> None:
