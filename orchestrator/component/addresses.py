@@ -67,6 +67,8 @@ def select(
     Raises:
         SetupError: Names every end without an address, and every address that is none.
     """
+    if not ends:
+        return {}
     found = _select(tree, "connections", ends, instance)
     return {end: next(iter(sockets.values()), ()) for end, sockets in found.items()}
 
@@ -75,6 +77,8 @@ def select_states(
     tree: Mapping[str, Any], states: Sequence[State], instance: int = 1
 ) -> dict[State, dict[str, tuple[str, ...]]]:
     """Return the endpoints of each socket of each state, as `select` does for connections."""
+    if not states:
+        return {}
     found = _select(tree, "states", states, instance)
     many = [
         f"addresses: states.{state.type.side}.{state.name}.{socket}: has {len(endpoints)} "

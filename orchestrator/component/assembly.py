@@ -59,7 +59,7 @@ class Assembly:
     parts: tuple[Served, ...]
     """Their sockets, to be served whatever the functions do."""
     to_send: ToSend
-    context: sockets.Context
+    _context: sockets.Context | None
     _inbound: tuple[tuple[End, sockets.Socket], ...]
     instance: Instance
     tree: Mapping[str, Any]
@@ -85,6 +85,13 @@ class Assembly:
             output.exchange(new["out", name])
         self._inbound = tuple((new["in", end.name], socket) for end, socket in self._inbound)
         self.handler, self.ends = handler, ends
+
+    @property
+    def context(self) -> sockets.Context:
+        """The ZeroMQ context; one without sockets is made when first asked for."""
+        if self._context is None:
+            self._context = _context(self.instance)
+        return self._context
 
     @property
     def states_out(self) -> dict[str, Out]:
@@ -145,7 +152,8 @@ class Assembly:
         for part in self.parts:
             if part.socket.type in (zmq.SUB, zmq.DEALER):
                 part.socket.close(linger=0)
-        self.context.destroy(linger=round(linger * 1000))
+        if self._context is not None:
+            self._context.destroy(linger=round(linger * 1000))
         for state in self.states_out.values():
             state.close()
 
@@ -197,21 +205,16 @@ def assemble(instance: Instance, flow: Flow) -> Assembly:
     check_mode(instance, handler, (*ends, *states))
     wired = addresses.select(tree, ends, instance.number)
     replicated = addresses.select_states(tree, states, instance.number)
-    for group, used in (("connections", ends), ("states", states)):
-        for name in addresses.unused(tree, used, group):
-            logger.warning(
-                "The address of %s.%s is not used: no such %s is declared",
-                group,
-                name,
-                group[:-1],
-            )
-    context = sockets.Context()
-    context.terms = sockets.terms(instance.endpoints)
-    wired = {_at_bus(end, endpoints, context): endpoints for end, endpoints in wired.items()}
-    replicated = {
-        _at_bus(state, endpoints.get("publisher", ()), context): endpoints
-        for state, endpoints in replicated.items()
-    }
+    if tree:
+        _warn_of_unused(tree, ends, states)
+    # Most have a socket; the others spare the context.
+    context = _context(instance) if ends or states else None
+    if context is not None:
+        wired = {_at_bus(end, endpoints, context): endpoints for end, endpoints in wired.items()}
+        replicated = {
+            _at_bus(state, endpoints.get("publisher", ()), context): endpoints
+            for state, endpoints in replicated.items()
+        }
     try:
         return _open(
             instance,
@@ -221,12 +224,32 @@ def assemble(instance: Instance, flow: Flow) -> Assembly:
             tree=tree,
             wired=wired,
             replicated=replicated,
-            kept=_stores(instance, tree, states),
+            kept=_stores(instance, tree, states) if states else {},
             context=context,
         )
     except BaseException:
-        context.destroy(linger=0)
+        if context is not None:
+            context.destroy(linger=0)
         raise
+
+
+def _context(instance: Instance) -> sockets.Context:
+    context = sockets.Context()
+    context.terms = sockets.terms(instance.endpoints)
+    return context
+
+
+def _warn_of_unused(
+    tree: Mapping[str, Any], ends: tuple[End, ...], states: tuple[State, ...]
+) -> None:
+    for group, used in (("connections", ends), ("states", states)):
+        for name in addresses.unused(tree, used, group):
+            logger.warning(
+                "The address of %s.%s is not used: no such %s is declared",
+                group,
+                name,
+                group[:-1],
+            )
 
 
 def _at_bus(end: Ended, endpoints: tuple[str, ...], context: sockets.Context) -> Ended:
@@ -273,20 +296,22 @@ def _open(
     wired: Mapping[End, tuple[str, ...]],
     replicated: Mapping[State, Endpoints],
     kept: Mapping[str, Store],
-    context: sockets.Context,
+    context: sockets.Context | None,
 ) -> Assembly:
     ends = tuple(wired)
     inbound: dict[End, sockets.Socket] = {}
     outputs: dict[str, Outbound] = {}
-    # Binders first: a component may be connected to itself.
-    for end in sorted(ends, key=lambda end: not end.binds):
-        if end.type.side == "in":
-            kind = zmq.REP if end.type.name == "replyer" else zmq.SUB
-            inbound[end] = sockets.open_socket(context, kind)
-            sockets.attach(inbound[end], end, wired[end])
-        else:
-            outputs[end.name] = _output(end, wired[end], instance, flow, context)
-    opened = sources.opened(replicated, kept, context, flow)
+    opened: tuple[Replicated, ...] = ()
+    if context is not None:
+        # Binders first: a component may be connected to itself.
+        for end in sorted(ends, key=lambda end: not end.binds):
+            if end.type.side == "in":
+                kind = zmq.REP if end.type.name == "replyer" else zmq.SUB
+                inbound[end] = sockets.open_socket(context, kind)
+                sockets.attach(inbound[end], end, wired[end])
+            else:
+                outputs[end.name] = _output(end, wired[end], instance, flow, context)
+        opened = sources.opened(replicated, kept, context, flow)
     # An inward state hides an outward one of its name.
     states = States({end.state.name: end for end in opened})
     states_out = {end.state.name: end for end in opened if isinstance(end, Out)}

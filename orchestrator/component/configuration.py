@@ -33,7 +33,7 @@ PREFIX = "ORCH_CONFIG__"
 SETTING_PREFIX = "ORCH_SETTING_"
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path | str) -> dict[str, Any]:
     """Return the JSON object in `path`, its groups `required` and `optional` flattened.
 
     Raises:
@@ -42,14 +42,15 @@ def read(path: Path) -> dict[str, Any]:
     return _flattened(read_json(path, "configuration"))
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
+def read_json(path: Path | str, what: str) -> dict[str, Any]:
     """Return the JSON object in `path`; `what` names it in errors.
 
     Raises:
         SetupError: The file cannot be read or holds no object; names line and column.
     """
     try:
-        found = json.loads(path.read_bytes())
+        with open(path, "rb") as file:  # noqa: PTH123 - in every start
+            found = json.loads(file.read())
     except OSError as error:
         raise SetupError(f"cannot read the {what} {path}: {error.strerror}") from error
     except json.JSONDecodeError as error:
@@ -76,6 +77,10 @@ def resolve(
     Raises:
         SetupError: Names everything that is missing, unknown or of a wrong type.
     """
+    if not (file or arguments or handler.has_config_model or handler.setup_config) and not any(
+        variables(environment, ())
+    ):
+        return {}
     mistakes: list[str] = []
     unfit: set[str] = set()
     model = handler.config.plain()
@@ -156,9 +161,9 @@ def variables(
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield where each ORCH_CONFIG__ variable belongs, and its text."""
     names = list(known)
-    for key, text in environment.items():
+    for key in environment:
         if key.startswith(PREFIX):
-            yield typed.path_of(key.removeprefix(PREFIX), names), text
+            yield typed.path_of(key.removeprefix(PREFIX), names), environment[key]
 
 
 def replaced(

@@ -36,7 +36,7 @@ TYPES = ("package", "service", "component")
 _FULLNAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 """What files of configurations are called: the name of a module and of its variable."""
 
-_OTHERS = frozenset({".json", ".py"})
+_OTHERS = (".json", ".py")
 """The endings of what else may be beside them."""
 
 DIRECTORY_MODE, FILE_MODE = 0o750, 0o640
@@ -394,11 +394,10 @@ def files_in(conf_dir: Path) -> list[Path]:
         ConfigurationError: The directory cannot be read.
     """
     try:
-        return sorted(
-            one
-            for one in conf_dir.iterdir()
-            if _FULLNAME.fullmatch(one.name) and one.suffix not in _OTHERS and one.is_file()
-        )
+        # Most have none, and need no paths for that.
+        names = [one for one in os.listdir(conf_dir) if not one.endswith(_OTHERS)]  # noqa: PTH208
+        paths = [conf_dir / one for one in sorted(names) if _FULLNAME.fullmatch(one)]
+        return [one for one in paths if one.is_file()]
     except OSError as error:
         raise ConfigurationError(f"cannot read {conf_dir}: {error.strerror}") from error
 

@@ -240,6 +240,8 @@ def collected(
     Raises:
         SetupError: Names every mistake with its place.
     """
+    if written == {} and not creation:
+        return ()
     mistakes: list[str] = []
     made: list[Declared] = []
     given = dict(creation or {})

@@ -23,7 +23,6 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed
@@ -94,6 +93,8 @@ class Link:
 
     def __init__(self, path: str) -> None:
         self.methods: dict[str, Method] = {}
+        self.offers: list[Callable[[], object]] = []
+        """What adds methods, called when the first request comes: most components get none."""
         self.lock = threading.RLock()
         """Held while a client is dealt with: beside a plain `main` there are two threads."""
         self.path = path
@@ -104,8 +105,7 @@ class Link:
         try:
             # Before the name exists: nobody else can connect in between.
             os.fchmod(self._listener.fileno(), 0o600)
-            Path(path).parent.mkdir(mode=0o700, exist_ok=True)
-            Path(path).unlink(missing_ok=True)
+            _make_room(path)
             self._listener.bind(path)
             self._listener.listen()
         except BaseException:
@@ -192,6 +192,8 @@ class Link:
 
     def call(self, method: str, call: Call) -> None:
         """Answer a request, or let its method keep it."""
+        while self.offers:
+            self.offers.pop(0)()
         known = self.methods.get(method)
         if known is None:
             there = ", ".join(self.methods) or "none"
@@ -288,6 +290,14 @@ class _Client:
         for call in self._calls:
             if call.closed is not None:
                 call.closed()
+
+
+def _make_room(path: str) -> None:
+    """Make the directory of a socket, and remove what a predecessor left there."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path.rpartition("/")[0], 0o700)  # noqa: PTH102 - in every start
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - in every start
 
 
 def open_link() -> Link | None:

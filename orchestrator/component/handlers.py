@@ -212,7 +212,7 @@ def _of_models(namespace: Mapping[str, Any], origin: Origin) -> list[str]:
 
 def _config(namespace: Mapping[str, Any], origin: Origin, mistakes: list[str]) -> Arguments:
     model = namespace.get("config_model")
-    nothing = models.arguments(None, None)
+    nothing = models.nothing()
     if model is None:
         return nothing
     place = origin.place("config_model")

@@ -74,19 +74,18 @@ class Instance:
                 raise SetupError(f"cannot enter {self.working_dir}: {error.strerror}") from error
 
 
-_running: tuple[Path, str] | None = None
+_running: str | None = None
 
 
 def made_for(directory: Path) -> None:
     """Remember the built directory of the component that this process is made for."""
     global _running  # noqa: PLW0603 - a process is made for one component
-    place = directory.absolute()
-    _running = place.parent.parent, place.name
+    _running = os.path.abspath(directory)  # noqa: PTH100 - in every start
 
 
 def running() -> tuple[Path, str] | None:
     """Return base directory and stem of the component that this process is made for, if any."""
-    return _running
+    return (Path(_running).parent.parent, Path(_running).name) if _running else None
 
 
 def from_directory(directory: Path) -> Instance:
@@ -95,7 +94,8 @@ def from_directory(directory: Path) -> Instance:
     Raises:
         SetupError: A file is missing or wrong.
     """
-    info = configuration.read_json(directory / "__info__.json", "description of the component")
+    place = os.path.abspath(directory)  # noqa: PTH100 - paths are dear in every start
+    info = configuration.read_json(f"{place}/__info__.json", "description of the component")
     if info.get("format") != FORMAT:
         raise SetupError(
             f"cannot use {directory}: its format is {info.get('format')!r}, "
@@ -109,13 +109,15 @@ def from_directory(directory: Path) -> Instance:
         raise SetupError(
             f"cannot use {directory}: __info__.json has no {' and no '.join(missing)}"
         )
+    conf, _, name = place.rpartition("/")
+    base = conf.rpartition("/")[0]
     return Instance(
         name=info["name"],
         kind=kind,
         handler=info[kind],
         main_mode=info.get("mode") == "main",
-        addresses=configuration.read_json(directory / "addresses.json", "addresses"),
-        config=configuration.read(directory / "config.json"),
+        addresses=configuration.read_json(f"{place}/addresses.json", "addresses"),
+        config=configuration.read(f"{place}/config.json"),
         number=int(info.get("instance", 1)),
         python_path=tuple(info.get("python_path") or ()),
         working_dir=info.get("working_dir"),
@@ -126,8 +128,8 @@ def from_directory(directory: Path) -> Instance:
         manifests=dict(info.get("manifests") or {}),
         surroundings=Surroundings(**(info.get("surroundings") or {})),
         # Beside `conf`, which is built anew, and is not.
-        directory=directory.absolute(),
-        data=directory.absolute().parent.parent / "data" / f"{directory.name}.sqlite",
+        directory=Path(place),
+        data=Path(f"{base}/data/{name}.sqlite"),
     )
 
 

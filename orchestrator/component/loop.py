@@ -15,6 +15,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from orchestrator.component import signals as _signals
+
 _READ = 4096
 
 
@@ -53,8 +55,9 @@ class Loop:
         previous = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         poll = select.epoll()
         try:
+            take = self._take(signals)
             for known in signals:
-                signal.signal(known, self._take(signals))
+                _signals.handle(known, take)
             self._readers[woken] = lambda: _empty(woken)
             for descriptor in self._readers:
                 poll.register(descriptor, select.EPOLLIN)

@@ -23,6 +23,7 @@ No I/O here, and no ZeroMQ: reading models must work without either.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,12 @@ def arguments(
         kinds.dump_fields(must | may),
         kinds.load_fields(must | may),
     )
+
+
+@functools.cache
+def nothing() -> Arguments:
+    """Return what takes no arguments, made once for all that are forked."""
+    return arguments(None, None)
 
 
 def _named(fields: Mapping[Any, Any] | None, *, wire: bool, strict: bool) -> dict[str, Kind]:

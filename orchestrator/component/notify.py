@@ -19,6 +19,8 @@ _NOT_YET = frozenset({errno.EAGAIN, errno.ECONNREFUSED, errno.ENOENT, errno.ENOB
 
 _RETRY = 0.5
 
+_UNIX, _DATAGRAM = int(socket.AF_UNIX), socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+
 
 def sign_every() -> float:
     """Return how often the watchdog wants a sign of life, in seconds; 0 when there is none.
@@ -83,9 +85,13 @@ def _insist() -> None:
 
 
 def _send(text: str, patience: float | None) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+    # The one in C: that of `socket` runs much Python to be made and closed, at each start.
+    sender = socket.SocketType(_UNIX, _DATAGRAM)
+    try:
         sender.settimeout(patience)
         sender.sendto(text.encode(), _address())
+    finally:
+        sender.close()
 
 
 def _address() -> str:

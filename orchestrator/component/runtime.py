@@ -30,6 +30,7 @@ from orchestrator.component import (
     observing,
     reloading,
     serving,
+    signals,
     telling,
 )
 from orchestrator.component.assembly import Assembly
@@ -47,6 +48,8 @@ LINGER_AFTER_STOP = 2.0
 """How long it may take after a signal, in seconds: a supervisor waits."""
 
 
+_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
+
 _HOSTS = {"package": "packages", "class": "hosting"}
 """The modules that run what is no handler, by kind."""
 
@@ -54,7 +57,7 @@ _HOSTS = {"package": "packages", "class": "hosting"}
 def run_directory(conf_dir: Path) -> int:
     """Run the built instance in `conf_dir` until it ends or is stopped; return the exit code."""
     instance.made_for(conf_dir)
-    return _run(conf_dir.name, lambda: instance.from_directory(conf_dir))
+    return _run(str(conf_dir).rpartition("/")[2], lambda: instance.from_directory(conf_dir))
 
 
 def run_file(
@@ -98,7 +101,7 @@ def rehearse(conf_dir: Path) -> None:
     logs.line_buffered()
     flow = Flow()
     for known in serving.SIGNALS:
-        signal.signal(known, _leave)
+        signals.handle(known, _leave)
     described = instance.from_directory(conf_dir)
     logs.configure(described.name, _level(described.log_level), flow)
     ready = assembly.assemble(described, flow)
@@ -117,7 +120,7 @@ def _run(name: str, describe: Callable[[], Instance]) -> int:
     flow = Flow()
     logs.line_buffered()
     for known in serving.SIGNALS:
-        signal.signal(known, _leave)
+        signals.handle(known, _leave)
     try:
         described = describe()
         name = described.name
@@ -215,7 +218,7 @@ def _stop_by_exit(ready: Assembly) -> None:
         sys.exit(ExitCode.DONE)
 
     for known in serving.SIGNALS:
-        signal.signal(known, stop)
+        signals.handle(known, stop)
 
 
 def _leave(signum: int, frame: FrameType | None) -> NoReturn:
@@ -225,6 +228,8 @@ def _leave(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def _level(text: str) -> str:
+    if text in _LEVELS:
+        return text
     known = logging.getLevelNamesMapping()
     if text.isdecimal() or text.upper() in known:
         return text

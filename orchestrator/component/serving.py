@@ -52,11 +52,15 @@ def watching(assembly: Assembly) -> Loop:
         # What came before the watch began gives no sign.
         loop.call_soon(turn)
     if assembly.link is not None:
-        reloading.offer(assembly, loop.call_soon)
-        wake = {id(end): functools.partial(_drain, end, loop) for end in inbound}
-        observing.offer(assembly, inbound, lambda end: loop.call_soon(wake[id(end)]))
+        assembly.link.offers.append(functools.partial(_offer, assembly, inbound, loop))
         loop.add_reader(assembly.link.fileno(), assembly.link.turn)
     return loop
+
+
+def _offer(assembly: Assembly, inbound: tuple[Inbound, ...], loop: Loop) -> None:
+    wake = {id(end): functools.partial(_drain, end, loop) for end in inbound}
+    reloading.offer(assembly, loop.call_soon)
+    observing.offer(assembly, inbound, lambda end: loop.call_soon(wake[id(end)]))
 
 
 def stopping(assembly: Assembly, signum: int, frame: object = None) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 logger = logging.getLogger(__name__)
+
+handle: Callable[[int, Any], Any] = importlib.import_module("_signal").signal
+"""`signal.signal` itself; what that name stands for makes enumerations of its results first."""
 
 _added: list[Callable[[int, object], object]] = []
 
