@@ -23,7 +23,8 @@ from orchestrator.component import (
 )
 from orchestrator.component.assembly import Assembly
 from orchestrator.component.control import Call
-from orchestrator.component.inbound import Inbound
+from orchestrator.component.errors import ComponentError
+from orchestrator.component.inbound import Inbound, go_on_after
 from orchestrator.component.meter import clock
 from orchestrator.component.replication import Served
 from orchestrator.component.sending import ToSend
@@ -38,7 +39,9 @@ def serve(assembly: Assembly) -> None:
 
 def run_main(assembly: Assembly) -> None:
     """Run an async main function; a signal cancels it, and then the hook is called."""
-    asyncio.run(_run_main(assembly))
+    left = asyncio.run(_run_main(assembly))
+    if left is not None:
+        raise left
 
 
 class _Service:
@@ -142,7 +145,8 @@ async def _timed(step: Coroutine[Any, Any, None], end: Inbound, began: float) ->
     end.meter.turned(began, clock())
 
 
-async def _run_main(assembly: Assembly) -> None:
+async def _run_main(assembly: Assembly) -> SystemExit | None:
+    """Return the exit that the function has asked for, which no loop is to be torn up by."""
     loop = asyncio.get_running_loop()
     stop = _signalled(loop)
     assert assembly.handler.main is not None
@@ -153,15 +157,28 @@ async def _run_main(assembly: Assembly) -> None:
     observing.offer(assembly, (), lambda _: None)
     _serve_link(assembly, loop)
     _serve_states(assembly, loop)
+
+    async def function() -> SystemExit | None:
+        try:
+            await call(to_send, assembly.states, assembly.config)
+        except SystemExit as left:
+            return left
+        except asyncio.CancelledError as error:
+            go_on_after(error)
+            # A task group would take it for what was meant.
+            raise ComponentError("what the main function awaited was cancelled") from error
+        return None
+
     async with asyncio.TaskGroup() as tasks:
-        main = tasks.create_task(call(to_send, assembly.states, assembly.config), name="main")
+        main = tasks.create_task(function(), name="main")
         main.add_done_callback(lambda _: stop.cancel())
         try:
             signum = await stop
         except asyncio.CancelledError:
-            return
+            return None if main.exception() else main.result()
         main.cancel()
     serving.stopping(assembly, signum)
+    return None
 
 
 def _serve_link(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> None:

@@ -162,7 +162,7 @@ class Replyer:
             raise
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             self._failed(workflow_id, error)
-            _go_on_after(error)
+            go_on_after(error)
         else:
             self._answer(workflow_id, result)
         self._flow.current = None
@@ -333,7 +333,7 @@ class Subscriber:
         except BaseException as error:
             logger.exception("The message %r failed", self.end.name)
             self.meter.errors += 1
-            _go_on_after(error)
+            go_on_after(error)
         self._flow.current = None
 
     def close(self) -> None:
@@ -367,13 +367,14 @@ def _watched(
     return watched
 
 
-def _go_on_after(error: BaseException) -> None:
+def go_on_after(error: BaseException) -> None:
     """Raise an error again by which the task itself is cancelled, not what a function awaited."""
     import asyncio  # noqa: PLC0415 - only for an error, and loaded already
 
-    task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-        raise error
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise error
 
 
 def _said(error: BaseException) -> str:

@@ -34,6 +34,7 @@ from orchestrator.component.connections import End
 from orchestrator.component.control import Call
 from orchestrator.component.errors import CannotSwap, SetupError
 from orchestrator.component.handlers import Handler
+from orchestrator.component.inbound import ENDS, go_on_after
 from orchestrator.component.loader import Renewal
 from orchestrator.component.states import State
 from orchestrator.wire import shapes
@@ -249,7 +250,11 @@ class Reloader:
                 await result
             else:
                 importlib.import_module("asyncio").run(result)
-        except Exception as error:  # user code may raise anything
+        except ENDS:
+            raise
+        except BaseException as error:
+            if self._is_concurrent:
+                go_on_after(error)
             raise _failed(name, handler, error) from error
 
     def _collect(self) -> None:
@@ -276,11 +281,13 @@ def offer(there: Assembly, later: Callable[[Callable[[], object]], object] | Non
 def _hook(name: str, handler: Handler, function: Callable[..., Any], *arguments: object) -> Any:
     try:
         return function(*arguments)
-    except Exception as error:  # user code may raise anything
+    except ENDS:
+        raise
+    except BaseException as error:
         raise _failed(name, handler, error) from error
 
 
-def _failed(name: str, handler: Handler, error: Exception) -> SetupError:
+def _failed(name: str, handler: Handler, error: BaseException) -> SetupError:
     root = handler.code.place.root if handler.code else None
     where = loader.place(error, str(root) if root else None)
     return SetupError(f"{name} failed: {where}")

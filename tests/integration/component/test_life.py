@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -606,3 +607,23 @@ def test_little_is_imported(module: str) -> None:
     }
     heavy |= {"zmq"} if module.endswith("inspect") else set()
     assert not heavy & set(done.stdout.split())
+
+
+def test_what_an_async_main_ends_with_is_how_it_ends(bench: Bench) -> None:
+    code = """
+    import asyncio, sys
+
+    async def main(to_send, config):
+        if config["n"] == 1:
+            sys.exit(7)
+        poller = asyncio.create_task(asyncio.sleep(60))
+        poller.cancel()
+        await poller
+    """
+    left = bench.start("left", code, main=True, config={"n": 1})
+    assert left.wait() == 7
+    assert not left.stderr
+    cancelled = bench.start("cancelled", code, main=True, config={"n": 2})
+    assert cancelled.wait() == 1
+    assert "what the main function awaited was cancelled" in cancelled.stderr
+    assert re.search(r'cancelled_handler.py", line \d+, in main', cancelled.stderr)

@@ -215,6 +215,30 @@ def test_a_hook_that_raises_before_the_exchange_prevents_it(living: Start, prefi
     assert web.version() == 1
 
 
+@pytest.mark.parametrize("code", [VERSION, ASYNC])
+def test_a_hook_that_awaits_what_it_has_cancelled_ends_nothing(living: Start, code: str) -> None:
+    web = living(
+        code
+        + """
+    import asyncio
+
+    async def on_unload():
+        poller = asyncio.create_task(asyncio.sleep(60))
+        poller.cancel()
+        await poller
+    """
+    )
+    web.edit(*LATER)
+    assert web.reload()["outcome"] == "swapped"
+    web.component.printed("on_unload failed")
+    assert web.version() == 2
+    web.edit("async def on_unload", "async def on_load")
+    failed = web.reload()
+    assert failed["outcome"] == "failed"
+    assert "on_load failed" in failed["message"]
+    assert web.version() == 2
+
+
 def test_one_that_raises_after_it_does_not(living: Start) -> None:
     web = living(VERSION + "\n    def on_unload():\n        raise OSError('no')\n")
     web.edit(*LATER)
