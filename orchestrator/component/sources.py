@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import zmq
 
-from orchestrator.component import connections, kinds, sockets
+from orchestrator.component import connections, sockets
 from orchestrator.component.errors import ModelMismatch, SendError, SendTimeout
 from orchestrator.component.flow import Flow
 from orchestrator.component.frozen import FrozenDict, freeze
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NOBLOCK = zmq.NOBLOCK
-
-# service_framework's document misspells one.
-_RESERVED = ("is_snapshot", "is_snapshat", "current_num")
 
 
 class Out:
@@ -213,9 +210,13 @@ class FullOut(Out):
         content = self.state.content
         if not content.accepts(arguments):
             content.check(arguments, self._subject)
-        dumped = arguments if content.dump is None else content.dump(arguments)
         following = self._flow.next()
-        frame = self._framed(lambda: messages.encode_request(dumped, following))
+
+        def encoded() -> bytes:
+            dumped = arguments if content.dump is None else content.dump(arguments)
+            return messages.encode_request(dumped, following)
+
+        frame = self._framed(encoded)
         if self._store is not None:
             self._store.save(0, {b"": frame[len(self._topic) :]}, whole=True)
         self._last, self._view = frame, None
@@ -276,7 +277,7 @@ class DeltaOut(Out):
 
     def frame(self, arguments: Any) -> bytes:
         """Change the state and return what tells it."""
-        changes, whole, number = self._parts(arguments)
+        changes, whole, number = self.state.parts(arguments, self._subject)
         self.state.content.check_changes(changes, self._subject)
         # What the caller does with his own afterwards is not sent, and must not be kept.
         frozen = {key: freeze(item) for key, item in changes.items()}
@@ -323,38 +324,13 @@ class DeltaOut(Out):
             if not any(content.explain_changes({key: item}))
         }
 
-    def _parts(self, arguments: Any) -> tuple[Any, bool, int | None]:
-        """Return changes, whether they are all there is, and the number that the caller gives."""
-        if not isinstance(arguments, dict):
-            raise ModelMismatch(self._subject, [f"expected a dict, got {kinds.shown(arguments)}"])
-        rest = dict(arguments)
-        content, nested = self.state.content, self.state.nested
-        reserved = {
-            name: rest.pop(name)
-            for name in _RESERVED
-            if name in rest and (nested or content.find(name) is None)
-        }
-        number = reserved.pop("current_num", None)
-        mistakes = [
-            f"{name!r}: expected bool"
-            for name, item in reserved.items()
-            if item not in (True, False)
-        ]
-        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-            mistakes.append("'current_num': expected int")
-        if nested:
-            mistakes += [f"{name!r} is not declared" for name in rest.keys() - {"state"}]
-            if "state" not in rest:
-                mistakes.append("'state' is missing: expected the keys that change")
-            rest = rest.get("state", {})
-        if mistakes:
-            raise ModelMismatch(self._subject, mistakes)
-        return rest, any(reserved.values()), number
-
     def _encoded(self, update: Update, workflow_id: str | None) -> bytes:
-        dumped = self.state.content.dump_changes(update.changes)
-        sent = Update(update.number, dumped, update.whole, update.epoch)
-        return self._framed(lambda: states.encode_update(sent, workflow_id))
+        def encoded() -> bytes:
+            dumped = self.state.content.dump_changes(update.changes)
+            sent = Update(update.number, dumped, update.whole, update.epoch)
+            return states.encode_update(sent, workflow_id)
+
+        return self._framed(encoded)
 
     def _commit(self, update: Update) -> None:
         self._source.commit(update)

@@ -68,6 +68,10 @@ ALIASES = {
 }
 
 _OF_DELTAS = {"current_num": int, "is_snapshot": bool}
+
+# service_framework's document misspells one.
+_RESERVED = ("is_snapshot", "is_snapshat", "current_num")
+
 _KEYS = (
     "state_type",
     "required_creation_arguments",
@@ -159,6 +163,44 @@ class State:
     def topic(self) -> str:
         """The topic, empty for none."""
         return str(self.options.get("topic", ""))
+
+    def parts(self, arguments: Any, subject: str) -> tuple[Any, bool, int | None]:
+        """Return what is to change in a delta state.
+
+        Args:
+            arguments: What `to_send` was given.
+            subject: What errors begin with.
+
+        Returns:
+            The changes, whether they are all there is, and the number that the caller gives.
+
+        Raises:
+            ModelMismatch: The arguments do not have the form; of the changes nothing is checked.
+        """
+        if not isinstance(arguments, dict):
+            raise ModelMismatch(subject, [f"expected a dict, got {kinds.shown(arguments)}"])
+        rest = dict(arguments)
+        reserved = {
+            name: rest.pop(name)
+            for name in _RESERVED
+            if name in rest and (self.nested or self.content.find(name) is None)
+        }
+        number = reserved.pop("current_num", None)
+        mistakes = [
+            f"{name!r}: expected bool"
+            for name, item in reserved.items()
+            if item not in (True, False)
+        ]
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            mistakes.append("'current_num': expected int")
+        if self.nested:
+            mistakes += [f"{name!r} is not declared" for name in rest.keys() - {"state"}]
+            if "state" not in rest:
+                mistakes.append("'state' is missing: expected the keys that change")
+            rest = rest.get("state", {})
+        if mistakes:
+            raise ModelMismatch(subject, mistakes)
+        return rest, any(reserved.values()), number
 
     def plain(self) -> dict[str, Any]:
         """Return the end as plain data, for those who must not import handlers."""

@@ -432,3 +432,34 @@ def test_a_state_costs_nothing_while_nothing_happens(bench: Bench, client: Clien
     before = copy.cpu_ns()
     client.ask("copy", {})
     assert copy.cpu_ns() - before < 50_000_000
+
+
+@pytest.mark.parametrize(("kind", "model"), [("full", "object"), ("delta", "{str: object}")])
+def test_what_cannot_be_sent_changes_nothing(bench: Bench, kind: str, model: str) -> None:
+    owner = bench.start(
+        "owner",
+        f"""
+    from orchestrator.component import SendError
+
+    state_models = {{"out": {{"book": {{
+        "state_type": "{kind}_update_out", "required_arguments": {model},
+    }}}}}}
+
+    def main(to_send, states, config):
+        deep = []
+        for _ in range(300):
+            deep = [deep]
+        to_send("state", "book", {{"a": 1}})
+        for wrong in (deep, object(), 2**70):
+            try:
+                to_send("state", "book", {{"a": wrong}})
+            except SendError as error:
+                print(error)
+        print(states["book"])
+    """,
+        main=True,
+    )
+    assert owner.wait() == 0, owner.stderr
+    lines = owner.stdout.splitlines()
+    assert [line.startswith("cannot send the state 'book'") for line in lines[:3]] == [True] * 3
+    assert lines[3] == "{'a': 1}"

@@ -95,3 +95,131 @@ def test_messages_go_in_and_out_as_peers_would_see_them(
     del relay.answers["next"]
     with pytest.raises(SendError, match="cannot answer 'next'"):
         relay.send("ask", {"n": 2})
+
+
+HOUSE = Path(__file__).parents[3] / "topologies" / "house"
+
+
+def test_states_are_seen_as_they_are_at_work() -> None:
+    panel = Component(str(HOUSE / "panel.py"))
+    assert panel.send("show")["rooms"] == {}, "nothing has come yet"
+    panel.states["temperatures"] = {"attic": Decimal(24)}
+    assert panel.send("show")["rooms"] == {"attic": Decimal(24)}
+    panel.states["temperatures"] = {"attic": "hot"}
+    with pytest.raises(ModelMismatch, match="'attic': expected Decimal"):
+        panel.send("show")
+
+
+def test_an_owner_and_its_copy_run_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    panel = Component(str(HOUSE / "panel.py"))
+
+    def show(request: dict[str, object]) -> object:
+        panel.states["temperatures"] = house.state("temperatures")
+        return panel.send("show", request)
+
+    house = Component(str(HOUSE / "thermometers.py"), answers={"show": show})
+    house.main()
+    assert "the panel is up to date" in capsys.readouterr().out
+    assert len(house.sent_to("temperatures")) == 3
+
+
+STATES = """
+def on_put(args, to_send, states, config):
+    to_send("state", args["state"], args["value"])
+
+def on_short(args, to_send, states, config):
+    to_send("whole", args["value"])
+    return {"now": repr(states)}
+
+def on_spoil(args, to_send, states, config):
+    states["parts"]["a"] = 1
+
+def on_wrong(args, to_send, states, config):
+    return []
+
+async def on_call(args, to_send, states, config):
+    return await to_send("helper", args)
+
+def on_call_plainly(args, to_send, states, config):
+    return to_send("helper", args)
+
+async def helper(n):
+    return {"n": n + 1}
+
+def replyer(function, **model):
+    return {
+        "connection_type": "replyer",
+        "required_creation_arguments": {"on_new_request": function},
+        **model,
+    }
+
+connection_models = {
+    "in": {
+        "put": replyer(on_put, required_arguments={"state": str, "value": object}),
+        "short": replyer(
+            on_short,
+            required_arguments={"value": object},
+            required_return_arguments={"now": str},
+        ),
+        "spoil": replyer(on_spoil),
+        "wrong": replyer(on_wrong),
+        "call": replyer(
+            on_call,
+            required_arguments={"n": object},
+            required_return_arguments={"n": int},
+        ),
+        "call_plainly": replyer(on_call_plainly, required_arguments={"n": object}),
+    },
+    "out": {"helper": {
+        "connection_type": "external_request",
+        "required_creation_arguments": {"func_to_call": helper},
+        "required_arguments": {"n": int},
+        "required_return_arguments": {"n": int},
+    }},
+}
+state_models = {"out": {
+    "whole": {"state_type": "full_update_out", "required_arguments": [int]},
+    "parts": {"state_type": "delta_update_out", "required_arguments": {"a": int, "b": (int, str)}},
+    "nested": {"state_type": "delta_update_out", "required_arguments": {"state": {"a": int}}},
+}}
+"""
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Component:
+    path = tmp_path / "owner_of_test.py"
+    path.write_text(STATES)
+    return Component(str(path))
+
+
+def test_outward_states_change_and_keep_to_their_models(owner: Component) -> None:
+    owner.send("put", {"state": "parts", "value": {"b": (1, "x")}})
+    owner.send("put", {"state": "parts", "value": {"a": 5, "b": None}})
+    owner.send("put", {"state": "nested", "value": {"state": {"a": 1}, "is_snapshot": True}})
+    assert owner.send("short", {"value": [1, 2]})["now"] == repr(
+        {"whole": [1, 2], "parts": {"a": 5}, "nested": {"a": 1}}
+    )
+    assert owner.sent_to("parts") == [{"b": (1, "x")}, {"a": 5, "b": None}]
+    assert repr(owner.sent_to("whole")) == "[[1, 2]]"
+    for state, value, said in (
+        ("parts", {"a": "x"}, "'a': expected int"),
+        ("parts", {"zz": 1}, "'zz' is no key of this state"),
+        ("parts", 5, "expected a dict"),
+        ("nested", {"a": 1}, "'state' is missing"),
+        ("whole", ["x"], "expected int"),
+    ):
+        with pytest.raises(ModelMismatch, match=said):
+            owner.send("put", {"state": state, "value": value})
+    assert len(owner.sent) == 4
+    with pytest.raises(TypeError, match="read-only"):
+        owner.send("spoil")
+
+
+def test_what_would_fail_at_work_fails(owner: Component) -> None:
+    with pytest.raises(ModelMismatch, match="expected a dict"):
+        owner.send("wrong")
+    assert owner.send("call", {"n": 1}) == {"n": 2}
+    with pytest.raises(ModelMismatch, match="cannot call 'helper': 'n': expected int"):
+        owner.send("call", {"n": "x"})
+    with pytest.raises(SendError, match="it is async"):
+        owner.send("call_plainly", {"n": 1})
