@@ -88,7 +88,7 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "user": _on("user", None, getpass.getuser()),
     "group": _on("group", None, str(Path("/proc/self").stat().st_gid)),
     "rlimits": _on("rlimits", {"core": 0}, {"core": 0, "nofile": 512}),
-    "nice": _on("nice", None, 1),
+    "nice": _on("nice", None, os.nice(0) + 1),
     "oom_score_adj": _on("oom_score_adj", None, 500),
     "no_new_privileges": _on("no_new_privileges", None, True),
     "zygote": _on("zygote", None, False),

@@ -569,14 +569,16 @@ def test_a_setup_that_fails_names_its_stage_and_leaves_nothing(
 
 def test_with_a_setup_a_missing_program_is_told_as_without(posix: PosixBench) -> None:
     plain = outcome(posix, posix.missing())
-    set_up = outcome(posix, Order(("/nowhere/program",), {}, "", setup=Setup(nice=1)))
+    set_up = outcome(posix, Order(("/nowhere/program",), {}, "", setup=Setup(nice=os.nice(0) + 1)))
     assert [str(e) for e in plain] == [str(e) for e in set_up]
     posix.until(lambda: not processes.children(os.getpid()))
 
 
 def test_with_a_setup_the_end_is_told_as_without(posix: PosixBench) -> None:
     order = posix.order("exits 7")
-    process = spawned(posix, Order(order.argv, order.environment, "", setup=Setup(nice=1)))
+    process = spawned(
+        posix, Order(order.argv, order.environment, "", setup=Setup(nice=os.nice(0) + 1))
+    )
     assert end_of(posix, process) == [Exit(code=7)]
     posix.host.release(process)
 

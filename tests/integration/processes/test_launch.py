@@ -23,6 +23,7 @@ from orchestrator.process import Order, Setup
 from tests.integration.processes.system import eventually
 
 MAY_RAISE = 24 in machine._capabilities()
+NICE = os.nice(0) + 1  # only root may be less nice than it is
 
 TELL = """
 import json, os, resource, signal
@@ -118,7 +119,7 @@ def test_a_program_has_three_descriptors_a_session_and_clean_signals(
     assert int(told["blocked"], 16) == 0
 
 
-@pytest.mark.parametrize("setup", [Setup(), Setup(nice=1)], ids=["exec", "launcher"])
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=NICE)], ids=["exec", "launcher"])
 def test_a_program_that_is_no_python_ignores_no_signal(runner: Runner, setup: Setup) -> None:
     """Not even those that nohup, or a shell's `&`, made us ignore."""
     log = runner.directory / "sh.out"
@@ -136,7 +137,7 @@ def test_a_program_that_is_no_python_ignores_no_signal(runner: Runner, setup: Se
     assert int(line.split()[1], 16) & ~(3 << 31) == 0
 
 
-@pytest.mark.parametrize("setup", [Setup(), Setup(nice=1)], ids=["exec", "launcher"])
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=NICE)], ids=["exec", "launcher"])
 def test_the_environment_is_exactly_what_is_declared(
     runner: Runner, setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +146,7 @@ def test_the_environment_is_exactly_what_is_declared(
     assert runner.tell(setup, environment=declared)["environment"] == declared
 
 
-@pytest.mark.parametrize("setup", [Setup(), Setup(nice=1)], ids=["exec", "launcher"])
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=NICE)], ids=["exec", "launcher"])
 def test_a_program_is_found_in_the_path_that_it_is_given(
     runner: Runner, setup: Setup, tmp_path: Path
 ) -> None:
@@ -158,7 +159,7 @@ def test_a_program_is_found_in_the_path_that_it_is_given(
         runner.start(Order(("greet",), {"PATH": "/usr/bin:/bin"}, "", setup=setup))
 
 
-@pytest.mark.parametrize("setup", [Setup(), Setup(nice=1)], ids=["exec", "launcher"])
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=NICE)], ids=["exec", "launcher"])
 def test_umask_and_directory(runner: Runner, setup: Setup, tmp_path: Path) -> None:
     inside = tmp_path / "in side"
     inside.mkdir()
@@ -179,7 +180,7 @@ def test_output_is_appended_and_the_file_is_private(runner: Runner, tmp_path: Pa
 # ------------------------------------------------------------------ set-up
 
 
-@pytest.mark.parametrize("setup", [Setup(), Setup(nice=3)], ids=["exec", "launcher"])
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=NICE)], ids=["exec", "launcher"])
 def test_a_limit_that_we_raised_for_ourselves_is_not_passed_on(
     runner: Runner, setup: Setup
 ) -> None:
@@ -205,9 +206,9 @@ def test_a_limit_that_we_raised_for_ourselves_is_not_passed_on(
 
 
 def test_nice_limits_and_oom_score(runner: Runner) -> None:
-    setup = Setup(nice=7, oom_score_adj=500, rlimits={"nofile": (64, 128), "core": (0, 0)})
+    setup = Setup(nice=NICE, oom_score_adj=500, rlimits={"nofile": (64, 128), "core": (0, 0)})
     told = runner.tell(setup)
-    assert told["nice"] == 7
+    assert told["nice"] == NICE
     assert told["oom"] == 500
     assert told["nofile"] == [64, 128]
     assert told["core"] == [0, 0]
@@ -222,7 +223,7 @@ def test_a_limit_can_be_unlimited(runner: Runner) -> None:
 
 def test_no_new_privileges(runner: Runner) -> None:
     assert runner.tell(Setup(no_new_privileges=True))["nnp"] == "1"
-    assert runner.tell(Setup(nice=1))["nnp"] == "0"
+    assert runner.tell(Setup(nice=NICE))["nnp"] == "0"
 
 
 @pytest.mark.root
@@ -356,7 +357,7 @@ def test_a_limit_above_the_hard_one_is_an_error_for_who_may_not(runner: Runner) 
     assert log.read_text().strip() == "-5"
 
 
-@pytest.mark.parametrize("setup", [Setup(), Setup(nice=1)], ids=["exec", "launcher"])
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=NICE)], ids=["exec", "launcher"])
 @pytest.mark.parametrize(
     ("kind", "number", "words"),
     [
@@ -390,7 +391,7 @@ def test_a_program_that_cannot_be_executed_says_why(
     assert not caught.value.transient
 
 
-@pytest.mark.parametrize("setup", [Setup(), Setup(nice=1)], ids=["exec", "launcher"])
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=NICE)], ids=["exec", "launcher"])
 def test_a_directory_that_is_missing_is_named(runner: Runner, setup: Setup) -> None:
     with pytest.raises(SpawnError, match="cannot enter the directory '/nowhere/else'") as caught:
         runner.start(Order(("/bin/true",), {}, "/nowhere/else", setup=setup))
@@ -412,7 +413,7 @@ def test_a_log_that_is_a_link_is_refused(runner: Runner, tmp_path: Path) -> None
     assert target.read_text() == "mine"
 
 
-@pytest.mark.parametrize("setup", [Setup(), Setup(nice=1)], ids=["exec", "launcher"])
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=NICE)], ids=["exec", "launcher"])
 @pytest.mark.parametrize(
     "order",
     [
@@ -430,7 +431,7 @@ def test_words_that_the_kernel_cannot_take_are_an_error(
         runner.start(order)
 
 
-@pytest.mark.parametrize("setup", [Setup(), Setup(nice=1)], ids=["exec", "launcher"])
+@pytest.mark.parametrize("setup", [Setup(), Setup(nice=NICE)], ids=["exec", "launcher"])
 def test_no_descriptors_left_is_transient(runner: Runner, setup: Setup) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(list(Path("/proc/self/fd").iterdir()))
@@ -453,7 +454,7 @@ def test_no_descriptors_left_is_transient(runner: Runner, setup: Setup) -> None:
 
 def test_nothing_is_left_of_what_could_not_be_started(runner: Runner) -> None:
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
-    for setup in (Setup(), Setup(nice=1), Setup(user="no-such-user")):
+    for setup in (Setup(), Setup(nice=NICE), Setup(user="no-such-user")):
         with pytest.raises(SpawnError):
             runner.start(Order(("/nowhere/program",), {}, "", stdout="/dev/null", setup=setup))
     assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
