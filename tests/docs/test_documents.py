@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.scenario import Scenario, eventually
+from tests.e2e.scenario import PATIENCE, Scenario, eventually
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -18,6 +19,7 @@ PAGES = sorted(
     if not {".venv", ".orch", "node_modules"} & set(path.parts)
 )
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LOOKS = re.compile(r"orch (-f \S+ )?(ps|logs|runs)\b")
 LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -94,14 +96,31 @@ def type_page(page: str, scenario: Scenario) -> None:
             for command, shown in sessions(body):
                 if re.match(r"(git|pip|make|cd) ", command):
                     continue
-                done = scenario.command(["/bin/sh", "-c", command], limit=60)
-                scenario.transcript.append(str(done))
-                assert done.code == 0, str(done)
-                assert matches(shown, done.text), f"{shown}\n--- is not what comes ---\n{done}"
+                type_command(command, shown, scenario)
                 typed += 1
     assert typed
     if scenario.topology.exists():
         eventually(lambda: scenario.run("down").code == 0)
+
+
+def type_command(command: str, shown: str, scenario: Scenario) -> None:
+    """Type a command until what is shown comes; `^C` as the last line ends what would go on."""
+    if shown.endswith("^C\n"):
+        begun = scenario.start(command=["/bin/sh", "-c", command])
+        wanted = shown.removesuffix("^C\n")
+        eventually(lambda: matches(wanted, begun.out + begun.err), saying=f"{command}: {wanted}")
+        begun.interrupt()
+        begun.wait()
+        return
+    # Who looks too early looks again.
+    deadline = time.monotonic() + (PATIENCE if LOOKS.match(command) else 0)
+    while True:
+        done = scenario.command(["/bin/sh", "-c", command], limit=60)
+        assert done.code == 0, str(done)
+        if matches(shown, done.text) or time.monotonic() > deadline:
+            break
+    scenario.transcript.append(str(done))
+    assert matches(shown, done.text), f"{shown}\n--- is not what comes ---\n{done}"
 
 
 def sessions(body: str) -> list[tuple[str, str]]:

@@ -186,9 +186,9 @@ class Scenario:
             time.monotonic() - begin,
         )
 
-    def start(self, *argv: str) -> Background:
-        """Start a command that goes on while the scenario does."""
-        started = Background(self, argv)
+    def start(self, *argv: str, command: Sequence[str] = ()) -> Background:
+        """Start a command of `orch`, or any other, that goes on while the scenario does."""
+        started = Background(self, command or (str(ORCH), *argv))
         self.running.append(started)
         return started
 
@@ -285,7 +285,7 @@ class Scenario:
 
     # The end
 
-    def leave(self, *, patience: float = 5.0) -> list[str]:
+    def leave(self, *, patience: float = PATIENCE) -> list[str]:
         """Take everything down; return what should not have been left."""
         for each in self.running:
             each.end()
@@ -338,14 +338,14 @@ class Background:
     def __init__(self, scenario: Scenario, argv: Sequence[str]) -> None:
         """Start it in a group of its own, as a shell does, so that Ctrl-C reaches it alone."""
         self.scenario = scenario
-        self.argv = argv
+        self.argv = (Path(argv[0]).name, *argv[1:])
         number = len(scenario.running)
         self.paths = [
             scenario.root / f"background-{number}.{kind}" for kind in ("stdout", "stderr")
         ]
         files = [path.open("wb") for path in self.paths]
         self.process = subprocess.Popen(
-            [ORCH, *argv],
+            argv,
             cwd=scenario.root,
             env=scenario.environment,
             stdin=subprocess.DEVNULL,
@@ -382,11 +382,9 @@ class Background:
         except subprocess.TimeoutExpired:
             self.end()
             raise AssertionError(
-                f"'orch {' '.join(self.argv)}' did not end within {within} s"
+                f"'{' '.join(self.argv)}' did not end within {within} s"
             ) from None
-        outcome = Outcome(
-            ("orch", *self.argv), code, self.out, self.err, time.monotonic() - self.begin
-        )
+        outcome = Outcome(self.argv, code, self.out, self.err, time.monotonic() - self.begin)
         self.scenario.transcript.append(str(outcome))
         return outcome
 
@@ -396,7 +394,7 @@ class Background:
             self.process.kill()
             self.process.wait()
             self.scenario.transcript.append(
-                f"$ orch {' '.join(self.argv)}\n{self.out}{self.err}[killed by the test]"
+                f"$ {' '.join(self.argv)}\n{self.out}{self.err}[killed by the test]"
             )
 
 
@@ -479,4 +477,4 @@ def row(name: str, **wanted: Any) -> Check:
 
 def nothing_runs(scenario: Scenario, _: Outcome) -> None:
     """No process of this world is left, none half started."""
-    eventually(lambda: not scenario.processes(), within=5, saying=f"left: {scenario.processes()}")
+    eventually(lambda: not scenario.processes(), saying=f"left: {scenario.processes()}")
