@@ -68,7 +68,7 @@ def test_a_bad_topology_is_refused_with_its_places(
 ) -> None:
     scenario.write(text)
     outcome = scenario.step(
-        "refused", orch(verb).within(10), exits(1), says(*patterns), nothing_runs
+        "refused", orch(verb).within(30), exits(1), says(*patterns), nothing_runs
     )
     no_traceback(scenario, outcome)
     assert not (scenario.base / "conf").exists(), "nothing was built"

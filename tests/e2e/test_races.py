@@ -70,7 +70,7 @@ def test_a_suspended_program_can_be_stopped(scenario: Scenario) -> None:
         "it stops in time",
         orch("stop", "web"),
         exits(0),
-        takes(at_most=25),
+        takes(at_most=30),
         row("web.web", phase="stopped", result="requested", exit_code=0),
     )
 
@@ -142,9 +142,9 @@ def test_a_slow_stop_holds_up_nothing_else(scenario: Scenario) -> None:
         scenario.until_logged(name)
     stop = scenario.start("stop", "slow")
     scenario.until_row("slow.slow", phase="stopping")
-    scenario.step("ps answers", orch("ps"), exits(0), takes(at_most=10))
-    scenario.step("logs answers", orch("logs", "web"), exits(0), says("ready"), takes(at_most=10))
-    scenario.step("another stops", orch("stop", "web"), exits(0), takes(at_most=10))
+    scenario.step("ps answers", orch("ps"), exits(0), takes(at_most=30))
+    scenario.step("logs answers", orch("logs", "web"), exits(0), says("ready"), takes(at_most=30))
+    scenario.step("another stops", orch("stop", "web"), exits(0), takes(at_most=30))
     assert scenario.row("slow.slow")["phase"] == "stopping"
     scenario.step("the slow one is killed", orch("kill", "slow"), exits(0))
     assert stop.wait().code == 0

@@ -10,14 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgpack
 import pytest
 import zmq
 
-from orchestrator.component import runtime
 from tests.integration.component.conftest import Bench, Component, eventually
 
 REPLYER = """
@@ -130,6 +128,10 @@ def test_sigterm_prefers_its_own_hook(bench: Bench) -> None:
 
 def test_a_stop_waits_for_no_publisher_that_has_gone(bench: Bench) -> None:
     code = """
+        from orchestrator.component import runtime
+
+        runtime.LINGER_AFTER_STOP = 60.0
+
         def on_news(args, to_send, states, config):
             pass
 
@@ -139,10 +141,8 @@ def test_a_stop_waits_for_no_publisher_that_has_gone(bench: Bench) -> None:
         }}}
     """
     component = bench.start("reader", code).ready()
-    before = time.monotonic()
-    assert component.stop() == 0
     # What a subscriber tells its publisher is nothing that may linger after it.
-    assert time.monotonic() - before < runtime.LINGER_AFTER_STOP / 2
+    assert component.stop() == 0
 
 
 def test_its_end_is_told_to_the_supervisor(bench: Bench) -> None:

@@ -73,9 +73,10 @@ async def test_a_server_that_keeps_its_connection_open_is_not_waited_for(
     host: PosixHost, server: Server
 ) -> None:
     server.keeps_open = True
+    probe = Probe(http=f"http://127.0.0.1:{server.port}/", timeout=60.0)
     begin = time.monotonic()
-    assert await look(host, Probe(http=f"http://127.0.0.1:{server.port}/")) == looking.GOOD
-    assert time.monotonic() - begin < 2.0
+    assert await look(host, probe) == looking.GOOD
+    assert time.monotonic() - begin < 30.0
 
 
 async def test_a_large_answer_is_taken_so_that_its_sender_sees_no_reset(
@@ -89,9 +90,7 @@ async def test_a_large_answer_is_taken_so_that_its_sender_sees_no_reset(
 async def test_what_is_silent_is_ill_in_time(host: PosixHost, server: Server) -> None:
     server.answer, server.keeps_open = b"", True
     probe = Probe(http=f"http://127.0.0.1:{server.port}/", timeout=0.1)
-    begin = time.monotonic()
     assert await look(host, probe) == "no answer within 100ms"
-    assert time.monotonic() - begin < 2.0
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])

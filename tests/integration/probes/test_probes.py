@@ -193,9 +193,11 @@ async def test_http_readiness_flaps_and_nothing_restarts(system: System) -> None
 async def test_liveness_restarts_once_and_each_life_is_looked_at_anew(system: System) -> None:
     server = await Server(b"").start()
     live = Probe(tcp=f"127.0.0.1:{server.port}", every=0.02, failures=3)
-    code = "import signal; signal.signal(15, lambda *_: (until('end'), os._exit(0))); " + SLEEP
-    system.start(code, live=live, backoff=Backoff(initial=0.2, jitter=0.0))
+    code = "import signal; signal.signal(15, lambda *_: (until('end'), os._exit(0))); "
+    code += "Path('set').touch(); " + SLEEP
+    system.start(code, live=live, backoff=Backoff(initial=1.0, jitter=0.0))
     before = await system.becomes(phase="running", healthy=True)
+    await eventually((system.directory / "set").exists)
     await server.stop()
     await system.becomes(phase="stopping", healthy=False)
     await asyncio.sleep(0.1)  # It would fail again while it stops and while it waits.
