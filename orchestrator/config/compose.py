@@ -56,7 +56,7 @@ def parse(raw: bytes, path: Path, file: str) -> Source:
     except UnicodeDecodeError as error:
         return _undecodable(raw, error, path, file)
     source = Source(file, path, text)
-    if not jsontext.fill(source, _as_yaml, most_values=MOST_VALUES, deepest=DEEPEST):
+    if not jsontext.fill(source, most_values=MOST_VALUES, deepest=DEEPEST):
         _as_yaml(source)
     return source
 

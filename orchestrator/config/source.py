@@ -9,6 +9,7 @@ Nothing here knows what a topology is.
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,12 +43,33 @@ class Span:
     end: int
 
 
+class Token:
+    """A word of JSON and where it stands; the brace or bracket that begins a container."""
+
+    __slots__ = ("end", "start", "text")
+
+    def __init__(self, start: int, end: int, text: str) -> None:
+        self.start = start
+        self.end = end
+        self.text = text
+
+    @property
+    def value(self) -> str:
+        """The text itself, or what it says between its quotes."""
+        if self.text[0] != '"':
+            return self.text
+        if "\\" not in self.text:
+            return self.text[1:-1]
+        said: str = json.loads(self.text)
+        return said
+
+
 @dataclass(slots=True)
 class Source:
     """One file: its text, its value, and where everything in it stands.
 
     `file` is the name to show, `path` where it is. `marks` maps the identity of a container
-    to the events of its keys and values; the containers live as long as `value` does.
+    to the events or tokens of its keys and values; the containers live as long as `value` does.
     `dollars` lists every text with a `$` in it, for interpolation. `later`, when given, fills
     `marks` and `root` as soon as a position is asked for.
     """
@@ -143,7 +165,9 @@ class Source:
     @staticmethod
     def _span(event: Any) -> Span:
         if event.__class__ is tuple:
-            return Span(event[1].start_mark.index, event[1].end_mark.index)
+            event = event[1]
+        if event.__class__ is Token:
+            return Span(event.start, event.end)
         return Span(event.start_mark.index, event.end_mark.index)
 
 

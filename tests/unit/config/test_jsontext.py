@@ -24,7 +24,7 @@ VALUES = st.recursive(
 def as_json(text: str) -> Source:
     """Read a text as JSON; it must be taken."""
     source = Source("t.json", Path("t.json"), text)
-    assert jsontext.fill(source, compose._as_yaml, most_values=10**6, deepest=100)
+    assert jsontext.fill(source, most_values=10**6, deepest=100)
     return source
 
 
@@ -79,7 +79,7 @@ def test_json_is_read_as_the_yaml_that_it_is(value: dict[str, Any], indent: int 
 )
 def test_what_is_not_the_same_in_both_is_left_to_yaml(text: str) -> None:
     source = Source("t.json", Path("t.json"), text)
-    assert not jsontext.fill(source, compose._as_yaml, most_values=10**6, deepest=100)
+    assert not jsontext.fill(source, most_values=10**6, deepest=100)
     assert source.value is None
     assert not source.dollars
 
