@@ -78,9 +78,12 @@ def run(
     with child:
         try:
             stdout, stderr = child.communicate(input, timeout)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:
+            # Ctrl-C too: in a session of its own it has not heard of it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             try:
                 stdout, _ = child.communicate(timeout=_DRAIN)
             except subprocess.TimeoutExpired as late:

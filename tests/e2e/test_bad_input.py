@@ -181,6 +181,18 @@ def test_a_port_in_use_is_told_and_the_others_are_not_left_behind(scenario: Scen
         no_traceback(scenario, outcome)
 
 
+def test_ctrl_c_ends_an_import_that_would_not_end(scenario: Scenario) -> None:
+    code = "from pathlib import Path\nPath('begun').touch()\nwhile True:\n    pass\n"
+    scenario.write(code, "web.py")
+    scenario.services({"web": {"handler": "web.py"}})
+    validate = scenario.start("validate")
+    scenario.until((scenario.root / "begun").exists)
+    validate.interrupt()
+    outcome = validate.wait()
+    exits(130)(scenario, outcome)
+    nothing_runs(scenario, outcome)
+
+
 def test_a_failed_foreground_up_leaves_nothing_half_started(scenario: Scenario) -> None:
     scenario.services(
         {
