@@ -44,6 +44,9 @@ from orchestrator.wire import messages, values
 
 logger = logging.getLogger(__name__)
 
+CONNECT_AGAIN = 5.0
+"""After how many seconds at the least a requester that finds nobody connects anew."""
+
 _NOBLOCK = int(zmq.NOBLOCK)
 
 
@@ -88,13 +91,17 @@ class Requester:
         self._flow = flow
         self._context = context
         self._endpoints = endpoints
+        self._connect()
+
+    def _connect(self) -> None:
         self._socket = self.open_socket(zmq.REQ)
         self._socket.set(zmq.REQ_CORRELATE, 1)
         self._socket.set(zmq.REQ_RELAXED, 1)
         self._socket.set(zmq.RCVTIMEO, max(1, round(self.timeout / self.attempts * 1000)))
-        sockets.attach(self._socket, end, endpoints)
+        sockets.attach(self._socket, self.end, self._endpoints)
         self._transmit = sockets.sender(self._socket)
         self._receive = self._socket.recv
+        self._connected = time.monotonic()
 
     def exchange(self, end: End) -> None:
         """Go on by another declaration of the same end."""
@@ -206,14 +213,33 @@ class Requester:
         sent = attempt > 0
         for begin, until in self.tries(began, timeout, attempt):
             # A late reply to an attempt before this one will do.
-            if sent and self._poll(zmq.POLLIN, begin):
-                return self.opened(self._receive())
+            if sent and (payload := self._received(begin)) is not None:
+                return self.opened(payload)
             if not self._transmitted(frame, until if sent else began + timeout):
+                self._connect_again()
                 break
             sent = True
-            if self._poll(zmq.POLLIN, until):
-                return self.opened(self._receive())
+            if (payload := self._received(until)) is not None:
+                return self.opened(payload)
         raise self.expired(sent=sent, timeout=timeout)
+
+    def _received(self, until: float) -> bytes | None:
+        """Return the reply to the request in hand, None when there is none in time."""
+        while self._poll(zmq.POLLIN, until):
+            # There may be nothing but a late reply to another one, which the socket drops.
+            with contextlib.suppress(zmq.Again):
+                return self._receive(_NOBLOCK)
+        return None
+
+    def _connect_again(self) -> None:
+        """Begin anew when nobody has been connected for long.
+
+        ZeroMQ gives a connection up for good when the peer has broken the protocol once, as one
+        that answers without the envelope of the request.
+        """
+        if time.monotonic() - self._connected >= CONNECT_AGAIN:
+            self._socket.close(linger=0)
+            self._connect()
 
     def _transmitted(self, frame: bytes, until: float) -> bool:
         """Send a request as soon as a replyer is connected; False when none is in time."""

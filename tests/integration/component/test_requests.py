@@ -431,3 +431,73 @@ def test_external_requests_call_a_function_under_its_model(bench: Bench) -> None
         "{'order_id': 'A'} {} {}",
         "cannot call 'cancel': 'order_id': expected str, got int 5",
     ]
+
+
+def test_a_late_reply_lengthens_no_deadline(bench: Bench) -> None:
+    main = bench.start(
+        "asks",
+        """
+    import time
+    from orchestrator.component import RequestTimeout
+
+    connection_models = {"out": {"place": {
+        "connection_type": "requester", "optional_creation_arguments": {"timeout": 60},
+        "required_return_arguments": {"n": int},
+    }}}
+
+    def main(to_send, config):
+        for which in ("first", "second"):
+            try:
+                to_send("connection", "place", {}, timeout=1)
+            except RequestTimeout as error:
+                print(which, "within 1 s" in str(error), flush=True)
+        print(to_send("connection", "place", {}))
+    """,
+        main=True,
+    )
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as peer:
+        peer.set(zmq.LINGER, 0)
+        peer.set(zmq.RCVTIMEO, 20_000)
+        peer.bind(bench.address("place"))
+        first = peer.recv_multipart()
+        main.printed("first True")
+        peer.recv_multipart()
+        # The second is never answered, and the socket wakes for this.
+        peer.send_multipart([*first[:-1], msgpack.packb({"return_args": {"n": 1}})])
+        main.printed("second True")
+        third = peer.recv_multipart()
+        peer.send_multipart([*third[:-1], msgpack.packb({"return_args": {"n": 3}})])
+        assert main.wait() == 0, main.stderr
+    assert main.stdout.splitlines()[-1] == "{'n': 3}"
+
+
+def test_a_peer_that_breaks_the_protocol_once_is_found_again(bench: Bench) -> None:
+    main = bench.start(
+        "asks",
+        """
+    from orchestrator.component import RequestTimeout, outbound
+
+    outbound.CONNECT_AGAIN = 0.0
+    connection_models = {"out": {"place": {
+        "connection_type": "requester", "required_return_arguments": {"n": int},
+    }}}
+
+    def main(to_send, config):
+        for _ in range(100):
+            try:
+                print(to_send("connection", "place", {}, timeout=0.5))
+                break
+            except RequestTimeout as error:
+                print(error, flush=True)
+    """,
+        main=True,
+    )
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as peer:
+        peer.set(zmq.LINGER, 0)
+        peer.set(zmq.RCVTIMEO, 20_000)
+        peer.bind(bench.address("place"))
+        peer.send_multipart([peer.recv_multipart()[0], b"no envelope"])
+        second = peer.recv_multipart()
+        peer.send_multipart([*second[:-1], msgpack.packb({"return_args": {"n": 2}})])
+        assert main.wait() == 0, main.stderr
+    assert main.stdout.splitlines()[-1] == "{'n': 2}"
