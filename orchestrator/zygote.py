@@ -165,6 +165,7 @@ def main(arguments: list[str]) -> int:
     rehearsal.rehearse()
     gc.collect()
     rehearsal.fill_gaps()
+    rehearsal.immortalise()
     gc.freeze()  # A child's collector leaves what we have loaded alone, and thus shared.
     order = _serve(control, known, shown)
     if order is None:

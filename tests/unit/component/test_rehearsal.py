@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -49,3 +50,41 @@ def test_objects_made_after_the_gaps_are_filled_lie_side_by_side(
     size = 336  # with its head, in steps of 16
     side_by_side = sum(abs(a - b) == size for a, b in itertools.pairwise(places))
     assert side_by_side >= 18
+
+
+IMMORTAL = """
+import gc, sys
+from orchestrator.component import rehearsal
+
+class Thing:
+    pass
+
+def called(argument=("a default", 1.5)):
+    return [argument]
+
+kept = {"thing": Thing(), "text": "-".join(["not", "interned"]), "function": called}
+seen = [kept, kept["thing"], kept["text"], called, called.__code__, called.__defaults__, Thing]
+before = [sys.getrefcount(each) for each in seen]
+count = rehearsal.immortalise()
+after = [sys.getrefcount(each) for each in seen]
+more = [[each] * 1000 for each in seen]
+print(count > 0, [now != then for now, then in zip(after, before)],
+      [sys.getrefcount(each) - then >= 1000 for each, then in zip(seen, after)])
+fresh = Thing()
+kept["more"] = fresh
+number = sys.getrefcount(fresh)
+assert [fresh] and sys.getrefcount(fresh) == number, "what comes later is counted"
+assert called() == [("a default", 1.5)] and kept.pop("more") is fresh
+del kept["thing"], kept["text"], more
+gc.collect()
+assert rehearsal.immortalise() < 5000, "what is so already is let be"
+"""
+
+
+def test_what_is_loaded_is_counted_no_more_where_the_interpreter_can() -> None:
+    """In a process of its own: there is no way back."""
+    told = subprocess.run([sys.executable, "-c", IMMORTAL], capture_output=True, check=True)
+    known = sys.implementation.name == "cpython" and sys.version_info >= (3, 12)
+    uncounted, counts = [known] * 7, [not known] * 7
+    assert told.stdout.decode().strip() == f"{known} {uncounted} {counts}"
+    assert not told.stderr
