@@ -72,6 +72,10 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "class": ({"class": "one:Service"}, {"class": "two:Service"}),
     "command": (SLEEP, {"command": ["sleep", "2000"]}),
     "mode": ({"handler": "one.py", "mode": "main"}, {"handler": "one.py", "mode": "service"}),
+    "concurrency": (
+        {"handler": "one.py", "mode": "service"},
+        {"handler": "one.py", "mode": "service", "concurrency": 8},
+    ),
     "shell": ({"command": "sleep 1000"}, {"command": "sleep 1000", "shell": True}),
     "replicas": _on("replicas", None, 2),
     "enabled": _on("enabled", None, False),

@@ -202,6 +202,7 @@ def _text(sample: Sequence[Mapping[str, Any]]) -> str:
         for end in _ends(one):
             arrow = "←" if end["side"] == "in" else "→"
             waiting = f" +{end['waiting']}" if end.get("waiting") else ""
+            under_way = f" *{end['in_flight']}" if end.get("in_flight") else ""
             dropped = f" -{end['dropped']}" if end.get("dropped") else ""
             rows.append(
                 (
@@ -210,7 +211,7 @@ def _text(sample: Sequence[Mapping[str, Any]]) -> str:
                     "",
                     "",
                     _size(end["bytes"]),
-                    f"{end['messages']}{waiting}{dropped}",
+                    f"{end['messages']}{under_way}{waiting}{dropped}",
                     "-" if end["rate"] is None else f"{end['rate']:.1f}/s",
                     str(end["errors"]),
                     _milliseconds(end["p50_ms"]),

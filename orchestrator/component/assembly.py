@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import time
@@ -164,7 +165,11 @@ class Assembly:
         return self.to_send
 
     def _serving(self, end: End, socket: sockets.Socket) -> Inbound:
-        kind = Replyer if end.type.name == "replyer" else Subscriber
+        if end.type.name == "subscriber":
+            return Subscriber(end, socket, self.flow, self._handle(end))
+        kind: type[Replyer] = Replyer
+        if socket.type == zmq.ROUTER:
+            kind = importlib.import_module(f"{__package__}.interleaving").Replyer
         return kind(end, socket, self.flow, self._handle(end))
 
     def _handle(self, end: End) -> Callable[[Any], Any]:
@@ -299,6 +304,9 @@ def _open(
     context: sockets.Context | None,
 ) -> Assembly:
     ends = tuple(wired)
+    interleaves = instance.concurrency > 1 and any(
+        calls.is_async(end.function) for end in ends if end.type.side == "in"
+    )
     inbound: dict[End, sockets.Socket] = {}
     outputs: dict[str, Outbound] = {}
     opened: tuple[Replicated, ...] = ()
@@ -306,7 +314,7 @@ def _open(
         # Binders first: a component may be connected to itself.
         for end in sorted(ends, key=lambda end: not end.binds):
             if end.type.side == "in":
-                kind = zmq.REP if end.type.name == "replyer" else zmq.SUB
+                kind = _inward(end, interleaves=interleaves)
                 inbound[end] = sockets.open_socket(context, kind)
                 sockets.attach(inbound[end], end, wired[end])
             else:
@@ -367,6 +375,13 @@ def _stores(
         name: stores.opened(where, instance.name, name, instance.data)
         for name, where in named.items()
     }
+
+
+def _inward(end: End, *, interleaves: bool) -> int:
+    """Return the socket type of an inward end: a REP answers one request before the next."""
+    if end.type.name == "subscriber":
+        return int(zmq.SUB)
+    return int(zmq.ROUTER if interleaves else zmq.REP)
 
 
 def _noun(end: End | State) -> str:

@@ -33,22 +33,37 @@ def sends(outputs: Mapping[str, Outbound], loop: asyncio.AbstractEventLoop) -> d
 
 def changes(states: Mapping[str, Out]) -> dict[str, Send]:
     """Return the awaitable send function of each outward state."""
-    return {name: functools.partial(_change, state) for name, state in states.items()}
+    return {name: _Changes(state).send for name, state in states.items()}
 
 
-async def _change(state: Out, arguments: Any, within: float | None = None) -> dict[str, Any]:
-    """Change a state, awaiting slow subscribers."""
-    frame = state.frame(arguments)
-    if not state.transmit(frame):
+class _Changes:
+    """Changes of a state: they are told in the order in which it changed, whoever waits."""
+
+    def __init__(self, state: Out) -> None:
+        self._state = state
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def send(self, arguments: Any, within: float | None = None) -> dict[str, Any]:
+        """Change the state, awaiting slow subscribers and the changes that do so already."""
+        state, frame = self._state, None
+        if not self._waiting:
+            frame = state.frame(arguments)
+            if state.transmit(frame):
+                return {}
         within = state.timeout if within is None else within
+        self._waiting += 1
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(within), self._turn:
+                frame = state.frame(arguments) if frame is None else frame
                 # Its signs are taken by whoever serves the state; slow readers are rare.
                 while not state.transmit(frame):  # noqa: ASYNC110
                     await asyncio.sleep(_PAUSE)
         except TimeoutError:
             raise state.expired(within) from None
-    return {}
+        finally:
+            self._waiting -= 1
+        return {}
 
 
 def _send(output: Outbound, loop: asyncio.AbstractEventLoop) -> Send:

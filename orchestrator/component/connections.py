@@ -162,6 +162,7 @@ class End:
             **self.arguments.plain(),
             "returns": self.returns.plain() if self.returns else {"required": {}, "optional": {}},
             "function": getattr(self.function, "__name__", None),
+            "is_async": calls.is_async(self.function),
             "line": self.line,
         }
 

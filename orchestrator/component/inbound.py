@@ -74,13 +74,15 @@ class Replyer:
     A REP socket, because it handles the envelopes of REQ, DEALER and ROUTER peers in C, at half of
     ROUTER's cost; its strict turn of request and reply is what functions that never run in
     parallel do anyway. Whatever happens to a request, one reply is sent.
+
+    `interleaving` has another for functions that do.
     """
 
     def __init__(self, end: End, socket: Socket, flow: Flow, handle: Handle) -> None:
         self.socket = socket
         self._flow = flow
         self._limit = sockets.limit(socket)
-        self._receive = socket.recv
+        self._receive: Callable[[int], bytes] = socket.recv
         self._send = sockets.sender(socket)
         self._readiness = sockets.readiness(socket)
         self._bad = {kind: Burst(logger) for kind in (Failure.MALFORMED, Failure.ARGUMENTS)}
@@ -99,7 +101,6 @@ class Replyer:
         self.observe(self._watch)
         assert end.returns is not None
         self._returns = end.returns
-        self._return_fits, self._return_dump = end.returns.accepts, end.returns.dump
 
     def observe(self, watch: Watch | None) -> None:
         """Tell `watch` of each request and what the function returns, from the next one on."""
@@ -143,7 +144,7 @@ class Replyer:
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             self._failed(workflow_id, error)
         else:
-            self._answer(workflow_id, result)
+            self._answer(workflow_id, result, self._returns)
         flow.current = None
         return True
 
@@ -164,22 +165,22 @@ class Replyer:
             self._failed(workflow_id, error)
             go_on_after(error)
         else:
-            self._answer(workflow_id, result)
+            self._answer(workflow_id, result, self._returns)
         self._flow.current = None
 
-    def _answer(self, workflow_id: str | None, result: object) -> None:
+    def _answer(self, workflow_id: str | None, result: object, returns: Arguments) -> None:
         if result is None:
             result = {}
         wrong: Exception | None = None
         frame = b""
         try:
-            if self._return_fits(result):
-                if self._return_dump is not None:
-                    result = self._return_dump(result)
+            if returns.accepts(result):
+                if returns.dump is not None:
+                    result = returns.dump(result)
                 frame = messages.encode_reply(result, workflow_id)
             else:
                 subject = f"cannot return from the request {self.end.name!r}"
-                wrong = _mismatch(self._returns, result, subject)
+                wrong = _mismatch(returns, result, subject)
         except Exception as error:  # noqa: BLE001 - a thread of the user's may change it meanwhile
             wrong = error
         if len(frame) > self._limit:
@@ -284,7 +285,7 @@ class Subscriber:
             self._flow.current = None
             return True
         if self._async:
-            return self._finish(arguments)
+            return self._finish(self._handle, arguments)
         try:
             self._handle(arguments)
         except ENDS:
@@ -325,9 +326,9 @@ class Subscriber:
             self._receive = self.socket.recv
         return frame
 
-    async def _finish(self, arguments: object) -> None:
+    async def _finish(self, handle: Handle, arguments: object) -> None:
         try:
-            await self._handle(arguments)
+            await handle(arguments)
         except ENDS:
             raise
         except BaseException as error:

@@ -34,7 +34,8 @@ class Instance:
 
     `expected` says how many subscribers a publisher awaits, and who; `endpoints` the terms of the
     endpoints that have their own. `data` is the file for states that are kept. A service is
-    looked after every `keep_alive` seconds; 0 is never.
+    looked after every `keep_alive` seconds; 0 is never. Of its async functions `concurrency` may
+    be under way at once.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Instance:
     data: Path = Path("states.sqlite")
     kind: str = "handler"
     keep_alive: float = 0.0
+    concurrency: int = 1
     directory: Path | None = None
     manifests: Mapping[str, Any] = field(default_factory=dict)
     surroundings: Surroundings = Surroundings()
@@ -125,6 +127,7 @@ def from_directory(directory: Path) -> Instance:
         expected=dict(map(_expectation, (info.get("expect_subscribers") or {}).items())),
         endpoints=dict(info.get("endpoints") or {}),
         keep_alive=float(info.get("keep_alive", 0.0)),
+        concurrency=int(info.get("concurrency", 1)),
         manifests=dict(info.get("manifests") or {}),
         surroundings=Surroundings(**(info.get("surroundings") or {})),
         # Beside `conf`, which is built anew, and is not.

@@ -44,10 +44,14 @@ class Meter:
     are bound beforehand. Those that go, and those of states, are told by `passed`.
     """
 
-    __slots__ = ("_marks", "_recent", "_sizes", "bytes", "errors", "messages", "note", "weigh")
+    __slots__ = (
+        "_marks", "_recent", "_sizes", "bytes", "errors", "messages", "note", "under_way", "weigh"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.errors = 0
+        self.under_way = 0
+        """How many async functions are under way."""
         self.messages = 0
         self.bytes = 0
         self._sizes: list[int] = []
@@ -71,6 +75,20 @@ class Meter:
         """Count the messages of a turn; the first took until `done`, the others are as old."""
         self._marks.append((self.messages, began, done))
         self.count()
+
+    def begun(self, began: float) -> None:
+        """Count the message read last, whose async function begins; `ended` is to follow."""
+        self.count()
+        self.under_way += 1
+        # Others may begin before it ends: it needs a time of its own.
+        noted = self._recent[-1]
+        if not isinstance(noted, tuple):
+            self._recent[-1] = (noted, began)
+
+    def ended(self, began: float, done: float) -> None:
+        """Take when an async function began and ended."""
+        self.under_way -= 1
+        self.timed(began, done)
 
     def count(self) -> None:
         """Count what was weighed."""

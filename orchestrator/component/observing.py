@@ -76,12 +76,14 @@ class _Observed:
             waiting = end.waiting()
             if waiting:
                 self._wake(end)
-            yield {**_about(end), **end.meter.plain(), "waiting": waiting, "dropped": 0}
+            counted = {"waiting": waiting, "in_flight": end.meter.under_way, "dropped": 0}
+            yield {**_about(end), **end.meter.plain(), **counted}
 
     def _of_outbound(self) -> Iterator[dict[str, Any]]:
         for end in self._assembly.outputs.values():
             dropped = end.dropped if isinstance(end, Publisher) else 0
-            yield {**_about(end), **end.meter.plain(), "waiting": None, "dropped": dropped}
+            counted = {"waiting": None, "in_flight": None, "dropped": dropped}
+            yield {**_about(end), **end.meter.plain(), **counted}
 
     # ------------------------------------------------------------- tap
 

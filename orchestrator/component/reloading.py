@@ -11,7 +11,9 @@ code serving when it fails:
 4. exchange what every connection calls and checks, all at once;
 5. call `on_unload` of the old code, and let it be collected.
 
-No message is handled from step 1 to 5, and none is lost: they wait in the sockets.
+No message is handled from step 1 to 5, and none is lost: they wait in the sockets. Where several
+async functions may be under way, those that are go on in the old code, new messages are for the
+new one, and step 5 is done when the last of the old has ended.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -50,6 +52,10 @@ that serves, and `held` is how many older codes something still refers to.
 """
 
 
+Hook = Callable[[], Coroutine[Any, Any, None]]
+"""Something to be done later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Code that may take over."""
@@ -66,6 +72,8 @@ class Reloader:
         there: The component.
         later: Calls a function when nothing else is to be done; None where no loop runs.
         is_concurrent: Whether functions may be async.
+        postpone: Takes what is to be done when no function of the code that served until now is
+            under way any more, and tells whether one is; if not, it takes nothing.
     """
 
     def __init__(
@@ -74,10 +82,13 @@ class Reloader:
         later: Callable[[Callable[[], object]], object] | None = None,
         *,
         is_concurrent: bool = False,
+        postpone: Callable[[Hook], bool] | None = None,
     ) -> None:
         self._there = there
         self._later = later
         self._is_concurrent = is_concurrent
+        self._postpone = postpone
+        self._leaving = 0
         self._gone: list[weakref.ref[ModuleType]] = []
         self._error = ""
 
@@ -231,12 +242,29 @@ class Reloader:
         candidate.renewal.commit()
         self._gone = [ref for ref in self._gone if ref() is not None]
         self._gone.append(weakref.ref(old.module))
-        if old.on_unload is not None:
-            send = there.to_send_of(old.module.on_unload)
-            try:
-                await self._call("on_unload", old, old.on_unload, send, *rest)
-            except SetupError as error:
-                logger.error("%s", error)  # noqa: TRY400 - it names the place
+        if self._postpone is not None and self._postpone(lambda: self._left(old)):
+            self._leaving += 1
+        else:
+            await self._unload(old)
+
+    async def _left(self, old: Handler) -> None:
+        """Let old code go whose last function has ended."""
+        self._leaving -= 1
+        try:
+            await self._unload(old)
+        finally:
+            if self._later is not None:
+                self._later(self._collect)
+
+    async def _unload(self, old: Handler) -> None:
+        if old.on_unload is None:
+            return
+        there = self._there
+        send = there.to_send_of(old.module.on_unload)
+        try:
+            await self._call("on_unload", old, old.on_unload, send, there.states, there.config)
+        except SetupError as error:
+            logger.error("%s", error)  # noqa: TRY400 - it names the place
 
     async def _call(
         self, name: str, handler: Handler, function: Callable[..., Any], *arguments: object
@@ -260,7 +288,7 @@ class Reloader:
     def _collect(self) -> None:
         """Let the old code go, and tell when something keeps it."""
         gc.collect()
-        held = sum(ref() is not None for ref in self._gone)
+        held = sum(ref() is not None for ref in self._gone) - self._leaving
         if held > 1:
             logger.warning(
                 "%d older generations of the code are still in use; a thread, a task or something "

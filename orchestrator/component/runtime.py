@@ -99,10 +99,10 @@ def rehearse(conf_dir: Path) -> None:
     The process is not the same afterwards: see `component.rehearsal`.
     """
     logs.line_buffered()
-    flow = Flow()
     for known in serving.SIGNALS:
         signals.handle(known, _leave)
     described = instance.from_directory(conf_dir)
+    flow = _flow(described)
     logs.configure(described.name, _level(described.log_level), flow)
     ready = assembly.assemble(described, flow)
     ready.has_async()
@@ -117,13 +117,12 @@ def rehearse(conf_dir: Path) -> None:
 
 
 def _run(name: str, describe: Callable[[], Instance]) -> int:
-    flow = Flow()
     logs.line_buffered()
     for known in serving.SIGNALS:
         signals.handle(known, _leave)
     try:
         described = describe()
-        name = described.name
+        name, flow = described.name, _flow(described)
         logs.configure(name, _level(described.log_level), flow)
         if described.kind != "package":
             _fill_in(described)
@@ -175,6 +174,13 @@ def _work(described: Instance, ready: Assembly) -> int:
             ready.link.close()
         ready.close(linger)
     return ExitCode.DONE
+
+
+def _flow(described: Instance) -> Flow:
+    if described.concurrency == 1:
+        return Flow()
+    made: Flow = importlib.import_module(f"{__package__}.interleaving").Flow()
+    return made
 
 
 def _fill_in(described: Instance) -> None:

@@ -9,12 +9,13 @@
 What goes in and comes out is checked against the models and travels as bytes in between, so that
 a test sees what a peer would: tuples stay tuples, and what cannot be sent fails. States that come
 in are set by the test; those that go out are recorded like messages. Functions see both, read-only
-as they always are, and may be async.
+as they always are, and may be async: `send` runs one to its end, `send_together` several at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -93,6 +94,35 @@ class Component:
             UnknownOutput: It has no such inward connection.
             ModelMismatch: Arguments or reply break their model.
         """
+        end, called = self._called(name, arguments)
+        return _replied(end, _finished(called()))
+
+    def send_together(self, *messages: tuple[str, Mapping[str, Any]]) -> list[Any]:
+        """Send several messages, and return their replies in the same order.
+
+        Their functions begin in this order, and async ones are under way together, however many
+        there are: no `concurrency` is asked. What `send` raises, this raises when all have ended.
+        """
+        sent = [self._called(name, arguments) for name, arguments in messages]
+
+        async def handled(end: End, called: Callable[[], Any]) -> Any:
+            result = called()
+            return _replied(end, await result if inspect.iscoroutine(result) else result)
+
+        async def together() -> list[Any]:
+            under_way = (handled(end, called) for end, called in sent)
+            return await asyncio.gather(*under_way, return_exceptions=True)
+
+        replies = asyncio.run(together())
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
+
+    def _called(
+        self, name: str, arguments: Mapping[str, Any] | None
+    ) -> tuple[End, Callable[[], Any]]:
+        """Return a connection, and what calls its function with arguments as they arrive."""
         end = self._ends.get(("in", name))
         if end is None or end.function is None:
             known = ", ".join(repr(n) for side, n in self._ends if side == "in") or "none"
@@ -100,12 +130,7 @@ class Component:
         came = _travelled(end.arguments, dict(arguments or {}), f"cannot send {name!r}")
         function = calls.adapt(end.function, calls.MESSAGE)
         to_send = self._to_send(is_async=calls.is_async(end.function))
-        result = _finished(function(came, to_send, _Seen(self), self._config))
-        if end.type.name != "replyer":
-            return None
-        assert end.returns is not None
-        returned = {} if result is None else result
-        return _travelled(end.returns, returned, f"cannot return from {name!r}")
+        return end, functools.partial(function, came, to_send, _Seen(self), self._config)
 
     def main(self) -> Any:
         """Run the main function to its end and return what it returns."""
@@ -245,6 +270,15 @@ def _carried(dumped: Any, subject: str) -> Any:
     except values.CannotEncode as error:
         raise SendError(f"{subject}: {error}") from error
     return messages.decode_request(frame)[0]
+
+
+def _replied(end: End, result: Any) -> Any:
+    """Return the reply as it arrives at who asked; None when nobody did."""
+    if end.type.name != "replyer":
+        return None
+    assert end.returns is not None
+    returned = {} if result is None else result
+    return _travelled(end.returns, returned, f"cannot return from {end.name!r}")
 
 
 def _finished(result: Any) -> Any:

@@ -157,7 +157,8 @@ def _info(component: Component) -> dict[str, Any]:
 
 def _kind(component: Component) -> dict[str, Any]:
     if component.handler is not None:
-        return {"handler": component.handler}
+        more = {"concurrency": component.concurrency} if component.concurrency > 1 else {}
+        return {"handler": component.handler, **more}
     found = {"surroundings": plain.encode(component.surroundings)}
     if component.package is not None:
         return {"package": component.package, **found}

@@ -180,6 +180,12 @@ def _by_kind(component: Lowered, found: Report) -> None:
     for name in ("keep_alive", "manifests"):
         if name in own and component.service_class is None:
             found.warn("ORC109", f"`{name}` has no effect without `class`", declared.at(name))
+    if "concurrency" in own and component.handler is None:
+        message = "`concurrency` has no effect without `handler`"
+        found.warn("ORC109", message, declared.at("concurrency"))
+    elif "concurrency" in own and component.mode is Mode.MAIN:
+        message = "`concurrency` has no effect with `mode: main`: nothing comes in"
+        found.warn("ORC109", message, declared.at("concurrency"))
     if component.service_class is not None:
         for layer in declared.configs:
             surroundings.switches(layer.source, layer.fields, found)

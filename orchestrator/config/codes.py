@@ -615,6 +615,13 @@ CODES: dict[str, Code] = {
         "What is built, logs and the journal go into `base_dir`. Something stands there that is "
         "no directory, or it cannot be read.",
     ),
+    "ORC439": Code(
+        "nothing runs concurrently",
+        "`concurrency` lets several calls of a handler's `async def` functions be under way at "
+        "once. Plain functions run one at a time whatever it says, and none of the functions of "
+        "this handler's connections is `async`. A function that waits for a reply, a file or a "
+        "clock is worth making one, with `await` before what it waits for.",
+    ),
     "ORC437": Code(
         "configuration objects cannot be used",
         "A package's configuration objects are declared wrongly, a setting that its "

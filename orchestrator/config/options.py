@@ -310,6 +310,7 @@ _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "oom_score_adj": _same,
     "no_new_privileges": _same,
     "zygote": _same,
+    "concurrency": _same,
     "memory": _amount,
     "cpu": float,
     "pids": _same,

@@ -350,9 +350,24 @@ def check_models(
             found.warn(
                 "ORC221", message, component.declared.at("handler"), hint="add `mode: main`"
             )
+        _check_concurrency(component, model, found)
         for group in ("connections", "states"):
             for direction in ("in", "out"):
                 _check_unwired(component, group, direction, model, found)
+
+
+def _check_concurrency(component: Lowered, model: Model, found: Report) -> None:
+    """Warn of a `concurrency` that none of the functions makes use of."""
+    if component.options.get("concurrency", 1) == 1 or component.mode is Mode.MAIN:
+        return
+    inward = model.get("connections", {}).get("in", {})
+    if any(end.get("is_async") for end in inward.values()):
+        return
+    message = f"`concurrency` has no effect: no function of {component.base!r} is `async`"
+    names = [f"{end['function']!r}" for end in inward.values() if end.get("function")]
+    one = f" of {' or '.join(names)}" if names else ""
+    hint = f"write `async def` for those{one} that wait for something, or leave it out"
+    found.warn("ORC439", message, component.declared.at("concurrency"), hint=hint)
 
 
 def _check_names(

@@ -343,6 +343,7 @@ class Component:
     service_class: str | None = _restart(None)
     command: tuple[str, ...] = _restart(())
     mode: Mode = _restart(Mode.SERVICE)
+    concurrency: int = _restart(1)
     enabled: bool = _live(True)
     depends_on: Mapping[str, Dependency] = _live({})
     connections: Wiring = _restart(Wiring())

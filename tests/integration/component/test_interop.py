@@ -149,9 +149,12 @@ class Side:
 
 
 @pytest.fixture
-def sides(bench: Bench) -> Iterator[dict[str, Side]]:
+def sides(bench: Bench, request: pytest.FixtureRequest) -> Iterator[dict[str, Side]]:
+    """Both sides; ours serves so many requests at once as the fixture's parameter says."""
     ours, theirs, context = _ports(), _ports(), zmq.Context()
-    bench.start("ours", FILE, **_wired(ours, theirs)).ready()
+    concurrency = getattr(request, "param", 1)
+    code = FILE if concurrency == 1 else FILE.replace("def on_ask", "async def on_ask")
+    bench.start("ours", code, **_wired(ours, theirs), concurrency=concurrency).ready()
     original = _original(bench.path, _wired(theirs, ours))
     try:
         found = {"ours": Side(ours, context), "theirs": Side(theirs, context)}
@@ -216,6 +219,7 @@ def _original(path: Path, tree: dict[str, Any]) -> subprocess.Popen[bytes]:
 BOTH = pytest.mark.parametrize(("sender", "receiver"), [("ours", "theirs"), ("theirs", "ours")])
 
 
+@pytest.mark.parametrize("sides", [1, 8], indirect=True)
 @BOTH
 def test_requests_publications_and_states(
     sides: dict[str, Side], sender: str, receiver: str

@@ -543,6 +543,7 @@ def test_inspection_answers_line_by_line_whatever_user_code_prints(tmp_path: Pat
                     "optional": {},
                     "returns": {"required": {}, "optional": {}},
                     "function": "on_go",
+                    "is_async": False,
                     "line": 11,
                     "lines": {
                         "creation_arguments.on_go": 12,

@@ -223,3 +223,34 @@ def test_what_would_fail_at_work_fails(owner: Component) -> None:
         owner.send("call", {"n": "x"})
     with pytest.raises(SendError, match="it is async"):
         owner.send("call_plainly", {"n": 1})
+
+
+def test_async_functions_are_under_way_together(tmp_path: Path) -> None:
+    file = tmp_path / "gate.py"
+    file.write_text("""
+import asyncio
+
+waiting = []
+opened = asyncio.Event()
+
+async def on_ask(args, to_send):
+    waiting.append(args["n"])
+    if len(waiting) == 3:
+        opened.set()
+    await opened.wait()
+    if args["n"] < 0:
+        raise ValueError("negative")
+    return {"n": args["n"], "order": list(waiting)}
+
+connection_models = {"in": {"ask": {
+    "connection_type": "replyer",
+    "required_creation_arguments": {"on_new_request": on_ask},
+    "required_arguments": {"n": int},
+    "required_return_arguments": {"n": int, "order": [int]},
+}}}
+""")
+    asked = [("ask", {"n": n}) for n in (1, 2, 3)]
+    replies = Component(str(file)).send_together(*asked)
+    assert replies == [{"n": n, "order": [1, 2, 3]} for n in (1, 2, 3)]
+    with pytest.raises(ValueError, match="negative"):
+        Component(str(file)).send_together(*asked[:2], ("ask", {"n": -1}))

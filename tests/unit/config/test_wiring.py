@@ -692,3 +692,43 @@ def test_a_main_that_nobody_calls_is_told(workshop: Workshop) -> None:
     workshop.write("a.py", "")
     one = workshop.only("services: {a: {handler: a.py}}", {"a.a": model("a.a", main=True)})
     assert (one.code, one.severity, one.hint) == ("ORC221", Severity.WARNING, "add `mode: main`")
+
+
+def test_concurrency_without_an_async_function_is_told(workshop: Workshop) -> None:
+    text = pair(workshop).replace("handler: a.py", "handler: a.py, concurrency: 8")
+    mine = models("replyer", "requester")
+    function = mine["a.a"]["connections"]["in"]["e"]
+    function |= {"function": "on_e", "is_async": False}
+    one = workshop.only(text, mine)
+    assert (one.code, one.severity, marked(one)) == ("ORC439", Severity.WARNING, "8")
+    assert one.hint == (
+        "write `async def` for those of 'on_e' that wait for something, or leave it out"
+    )
+    function["is_async"] = True
+    assert workshop.codes(text, mine) == []
+    assert workshop.lock(text).lock.components["a.a"].concurrency == 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("command: sh, concurrency: 2", "`concurrency` has no effect without `handler`"),
+        (
+            "handler: a.py, mode: main, concurrency: 2",
+            "`concurrency` has no effect with `mode: main`: nothing comes in",
+        ),
+    ],
+)
+def test_concurrency_is_for_handlers_that_serve(
+    workshop: Workshop, fields: str, said: str
+) -> None:
+    workshop.write("a.py", "")
+    one = workshop.only(f"services: {{a: {{{fields}}}}}\n", {"a.a": model("a.a", main=True)})
+    assert (one.code, one.severity, one.message) == ("ORC109", Severity.WARNING, said)
+
+
+@pytest.mark.parametrize("wrong", ["0", "1001", "1.5", "many"])
+def test_concurrency_has_bounds(workshop: Workshop, wrong: str) -> None:
+    workshop.write("a.py", "")
+    text = f"services: {{a: {{handler: a.py, concurrency: {wrong}}}}}\n"
+    assert marked(workshop.only(text)) == wrong
