@@ -14,7 +14,7 @@ import functools
 import heapq
 import itertools
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -463,6 +463,12 @@ class FusedJournal(journals.Journal):
         rows = list(rows)
         self.host.burn()
         written = super().write(rows)
+        self.host.burn()
+        return written
+
+    def intend(self, rows: Sequence[tuple[Any, ...]]) -> bool:
+        self.host.burn()
+        written = super().intend(rows)
         self.host.burn()
         return written
 

@@ -2,8 +2,8 @@
 
 One row per slot: its component as applied, what is wanted, and what its life cycle must not
 forget. A row is written before the effect whose loss would orphan a process: the intent to
-spawn is there before the fork. Losing power loses the processes too, so commits are not
-synced to disk; a killed daemon loses nothing.
+spawn is there before the fork, in `intents` until the row follows. Losing power loses the
+processes too, so commits are not synced to disk; a killed daemon loses nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.daemon import runjournal
+from orchestrator.daemon.intents import Intents
 from orchestrator.daemon.runjournal import RunJournal
 from orchestrator.errors import JournalError
 from orchestrator.model import plain
@@ -48,6 +49,7 @@ CREATE TABLE IF NOT EXISTS stop (
 
 _WRITE = "INSERT OR REPLACE INTO slot VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _COLUMNS = _WRITE.count("?")
+_GENERATION = 7
 _RECORDS = "SELECT component.plain, slot.* FROM component LEFT JOIN slot USING (slot)"
 
 
@@ -95,8 +97,10 @@ class Record:
 class Journal:
     """The journal of one system; `open` makes or repairs it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, intents: Intents, boot: str) -> None:
         self._connection = connection
+        self._intents = intents
+        self._boot = boot
         self.runs = RunJournal(connection)
         self._failing = False
         self.is_new = False
@@ -109,9 +113,10 @@ class Journal:
         Pids and monotonic times of another boot mean nothing: such processes are gone.
         """
         connection: sqlite3.Connection | None = None
+        intents = Intents(path.with_suffix(".intents"))
         try:
             connection = _connect(path)
-            journal = cls(connection)
+            journal = cls(connection, intents, boot)
             journal._check(boot)
         except (sqlite3.DatabaseError, json.JSONDecodeError, ValueError) as error:
             if connection is not None:
@@ -125,11 +130,38 @@ class Journal:
             for suffix in ("-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{path}{suffix}")  # noqa: PTH108
-            journal = cls(_connect(path))
+            journal = cls(_connect(path), intents, boot)
             journal._restore(saved)
             journal._check(boot)
             journal.is_new = True
+        journal._take_intents()
         return journal
+
+    def _take_intents(self) -> None:
+        """Write down the starts that a daemon was killed in: what follows the row that is there.
+
+        A row of the same generation is newer: it was written when the process was there.
+        """
+        columns = "SELECT slot, generation FROM component LEFT JOIN slot USING (slot)"
+        known = dict(self._connection.execute(columns))
+        rows = [
+            row
+            for row in self._intents.read(self._boot)
+            if len(row) == _COLUMNS
+            and row[0] in known
+            and row[_GENERATION] == (known[row[0]] or 0) + 1
+        ]
+        if rows:
+            with self._writing() as connection:
+                connection.executemany(_WRITE, rows)
+            logger.info("Took note of starts begun: %s", ", ".join(row[0] for row in rows))
+
+    def intend(self, rows: Sequence[tuple[Any, ...]]) -> bool:
+        """Write down, quicker than `write`, what is to be started; `write` must follow.
+
+        Tells whether it could be done: not while others are pending.
+        """
+        return not self._intents.is_pending and self._intents.write(self._boot, rows)
 
     def _restore(self, saved: Mapping[str, list[tuple[Any, ...]]]) -> None:
         """Write what could be read of a damaged journal; rows of another shape are lost."""
@@ -219,6 +251,7 @@ class Journal:
         try:
             with self._connection as connection:
                 connection.executemany(_WRITE, rows)
+            self._intents.forget()
         except sqlite3.OperationalError as error:
             if not self._failing:
                 logger.error("Cannot write the journal: %s; free some space", error)  # noqa: TRY400
@@ -269,8 +302,9 @@ class Journal:
                 logger.warning("The journal's row %s cannot be used: %s", values[0], error)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._connection.close()
+        self._intents.close()
 
 
 def readable(path: Path) -> None:

@@ -607,7 +607,8 @@ class Supervisor:
         """Write, then do what the steps asked for."""
         if not self._effects:
             return
-        self._write()
+        if not self._intend():
+            self._write()
         effects, self._effects = self._effects, []
         for slot, effect in effects:
             there = self.slots.get(slot)
@@ -626,6 +627,20 @@ class Supervisor:
                     self._queue.append((slot, failed))
             if isinstance(effect, lifecycle.Arm):
                 self.stops.armed(slot, there.instance, effect)
+
+    def _intend(self) -> bool:
+        """Write down what is to be started; tell whether that is all that must be for now.
+
+        The rest of what changed is written when the turn is over, and until then nobody is told.
+        """
+        if self.groups.unwritten or self.schedules.unwritten:
+            return False
+        rows = [
+            self._row(slot, self.slots[slot], self.facts[slot])
+            for slot, effect in self._effects
+            if isinstance(effect, lifecycle.Spawn) and slot in self.slots
+        ]
+        return len(rows) == len(self._effects) and self.journal.intend(rows)
 
     # ------------------------------------------------------------- recovery
 
@@ -791,19 +806,20 @@ class Supervisor:
         for slot in self._dirty:
             there, facts = self.slots.get(slot), self.facts.get(slot)
             if there is not None and facts is not None:
-                rows.append(
-                    journals.row(
-                        slot,
-                        there.instance,
-                        up=there.up,
-                        alone=there.alone,
-                        due=facts.due,
-                        started_wall=facts.started_wall,
-                        ended=self._ended(slot, there.instance),
-                    )
-                )
+                rows.append(self._row(slot, there, facts))
         if self.journal.write(rows):
             self._dirty.clear()
+
+    def _row(self, slot: str, there: Slot, facts: Facts) -> tuple[Any, ...]:
+        return journals.row(
+            slot,
+            there.instance,
+            up=there.up,
+            alone=there.alone,
+            due=facts.due,
+            started_wall=facts.started_wall,
+            ended=self._ended(slot, there.instance),
+        )
 
     def _index(self) -> None:
         """Rebuild what follows from the declarations; only when the slots change."""

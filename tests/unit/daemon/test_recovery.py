@@ -85,6 +85,40 @@ def test_a_death_during_the_first_start_ends_in_one_process(system: System, fuse
     assert len(system.started()) == 1
 
 
+@pytest.mark.parametrize("fuse", range(14))
+def test_a_death_during_a_restart_ends_in_one_process(system: System, fuse: int) -> None:
+    system.apply(CALM, DB)
+    system.host.advance(5)
+    system.host.fuse = fuse
+    try:
+        system.crash(SLOT, 7)
+        system.host.advance(5)
+    except DaemonKilled:
+        system.kill_daemon()
+        system.new_daemon()
+    system.host.fuse = None
+    system.host.advance(5)
+    assert system.phase(SLOT) == "running"
+    assert system.living(SLOT) == 1
+    assert len(system.started()) == 3
+
+
+def test_a_start_whose_row_never_came_is_known_by_its_intent(system: System) -> None:
+    """The journal knows the process before; the intent says that another may be there."""
+    system.apply(CALM)
+    system.host.advance(5)
+    system.journal.write = lambda _rows: False  # type: ignore[method-assign] - a kill before it
+    system.crash(SLOT, 7)
+    system.host.advance(5)
+    assert system.living(SLOT) == 1
+    system.reborn()
+    system.host.advance(5)
+    assert system.instance(SLOT).generation == 2
+    assert system.instance(SLOT).restarts == 1
+    assert len(system.started()) == 2
+    assert system.living(SLOT) == 1
+
+
 def test_hand_stopped_stays_stopped(system: System) -> None:
     system.apply(CALM, DB)
     system.supervisor.stop([SLOT])
