@@ -126,6 +126,7 @@ class PosixHost:
         self._untold: dict[Process, Ended] = {}
         self._launching: set[Process] = set()
         self._reapers: set[int] = set()
+        self._adopted = processes.Adopted()
         self._strangers: frozenset[int] | None = None
         self._reaping = False
         self._ways: dict[Process, str] = {}
@@ -433,7 +434,7 @@ class PosixHost:
         """
         if self._strangers is None:
             own = os.getpid()
-            found = processes.adopted(own) | processes.adopted(self.keeper)
+            found = self._adopted.of(own, self.keeper)
             for reaper in self._reapers:
                 found.update(processes.children(reaper))
             known = found & (self._pids - self._leftovers)

@@ -59,7 +59,7 @@ from orchestrator.process.starting import (
     start_zygote,
 )
 from orchestrator.process.trees import (
-    adopted,
+    Adopted,
     become_subreaper,
     children,
     descendants,
@@ -72,6 +72,7 @@ from orchestrator.process.trees import (
 __all__ = [
     "MARKER",
     "NO_SETUP",
+    "Adopted",
     "Begun",
     "Child",
     "Finished",
@@ -79,7 +80,6 @@ __all__ = [
     "Overdue",
     "Setup",
     "abandon",
-    "adopted",
     "become_subreaper",
     "begin",
     "begin_program",

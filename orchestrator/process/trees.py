@@ -14,27 +14,48 @@ from orchestrator.process.identity import MARKER, signal_verified, start_time, s
 _UNDECIDED = 2.0
 """How many seconds a forked child may take from the daemon's go to its own code."""
 
+_LEAST_PAGE = 4000
+"""The kernel gives a page of pids at a time; less than this many bytes are the last ones."""
 
-def adopted(pid: int) -> set[int]:
-    """Return the direct children of the main thread of a process.
 
-    Among them are all orphans that came to it: the kernel gives them to the first thread that
-    is alive (`find_new_reaper` in kernel/exit.c), and the main thread of a program of ours is
-    so to its end. What another thread has started is not among them.
+class Adopted:
+    """The direct children of main threads, read from files that stay open.
+
+    Among them are all orphans that came to a process: the kernel gives them to the first thread
+    that is alive (`find_new_reaper` in kernel/exit.c), and the main thread of a program of ours
+    is so to its end. What another thread has started is not among them.
+
+    Whoever waits for a restart waits for two such reads, and opening takes longer than reading.
+    An open file is that of one process for good: it is empty when that has ended, whoever has
+    its pid by then.
     """
-    try:
-        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return set()
-    data = b""
-    try:
-        while more := os.read(fd, 65536):
-            data += more
-    except OSError:
-        pass  # It has ended meanwhile.
-    finally:
-        os.close(fd)
-    return set(map(int, data.split()))
+
+    def __init__(self) -> None:
+        self._files: dict[int, int] = {}
+
+    def of(self, *pids: int) -> set[int]:
+        """Return the children of the main threads of these; files of others are closed."""
+        for pid in self._files.keys() - pids:
+            os.close(self._files.pop(pid))
+        return {child for pid in pids for child in self._read(pid)}
+
+    def _read(self, pid: int) -> Iterable[int]:
+        data = b""
+        try:
+            fd = self._files.get(pid)
+            if fd is None:
+                fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+                self._files[pid] = fd
+            while more := os.pread(fd, 65536, len(data)):
+                data += more
+                if len(more) < _LEAST_PAGE:
+                    break
+        except OSError:
+            pass  # It has ended.
+        return map(int, data.split())
+
+    def __del__(self) -> None:
+        self.of()
 
 
 def children(pid: int) -> tuple[int, ...]:
