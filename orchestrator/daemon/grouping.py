@@ -66,6 +66,10 @@ class Grouping:
             del self.standings[name]
             self.unwritten = True
 
+    def has(self, slot: str) -> bool:
+        """Tell whether the slot is a member of a group."""
+        return slot in self._of
+
     # ------------------------------------------------------------- what happens
 
     def stepped(

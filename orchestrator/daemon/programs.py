@@ -70,18 +70,17 @@ def order(
     reachable: Reachable | None = None,
 ) -> Order:
     """Return the order to start a component's process."""
-    if reachable is None:
-        reachable = Reachable(
-            os.path.join(place.runtime_dir, "notify.sock"),  # noqa: PTH118 - hot path
-            names.link_path(place.runtime_dir, component.stem),
-        )
     stdout, stderr = _said(component, place)
     environment = _environment(component, generation, place, secrets)
     speaks = component.ready is not None and component.ready.notify
     if speaks or component.has_runtime or component.watchdog:
+        reachable = reachable or Reachable(
+            os.path.join(place.runtime_dir, "notify.sock"),  # noqa: PTH118 - hot path
+            names.link_path(place.runtime_dir, component.stem),
+        )
         environment["NOTIFY_SOCKET"] = reachable.notify
-    if component.has_runtime:
-        environment["ORCH_CONTROL"] = reachable.link
+        if component.has_runtime:
+            environment["ORCH_CONTROL"] = reachable.link
     if component.watchdog:
         environment["WATCHDOG_USEC"] = str(round(component.watchdog * 1_000_000))
     told_pid = ["WATCHDOG_PID"] if component.watchdog else []

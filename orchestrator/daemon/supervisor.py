@@ -112,7 +112,7 @@ class Supervisor:
         self._runnable: dict[str, None] = {}
         self._leaving: dict[str, None] = {}
         self._leaving_written = ""
-        self._transitions: list[str] = []
+        self._transitions: list[tuple[Phase, Instance, type[lifecycle.Event]]] = []
         self._reported: dict[str, None] = {}
         self._tell_at = 0.0
         self._turning = False
@@ -366,7 +366,7 @@ class Supervisor:
         self.executor.release()
         if self._transitions:
             # One record for the turn: a thousand components start in one.
-            logger.info("%s", "\n".join(self._transitions))
+            logger.info("%s", "\n".join(_told(*each) for each in self._transitions))
             self._transitions.clear()
         if self.stopping and not self._over and self._is_down():
             self._over = True
@@ -416,7 +416,9 @@ class Supervisor:
         self._effects.extend((slot, effect) for effect in effects)
         self._touch(slot)
         if type(after.state) is not type(before.state) or after.phase is not before.phase:
-            self._log(before, after, event)
+            if after.phase is not before.phase:
+                # Put into words when what follows of it has been done.
+                self._transitions.append((before.phase, after, type(event)))
             self._left(slot, before, after)
             if self.facts[slot].outdated and not _is_spawning(after):
                 # What was being started when its declaration changed is started anew.
@@ -446,7 +448,7 @@ class Supervisor:
             self.schedules.started(slot)
         if isinstance(after.state, lifecycle.Spawning) and after.generation > 1:
             self._restart_dependents(slot, after.component)
-        if not self.stopping:
+        if not self.stopping and self.groups.has(slot):
             self.groups.stepped(slot, before, after, self.host.now(), reason(after))
         if isinstance(after.state, lifecycle.Down) and not self.stopping:
             self._final(after)
@@ -836,14 +838,14 @@ class Supervisor:
         """Return by slot, of those named that run, who else runs and depends on it."""
         return self.relations.users(names, self.slots)
 
-    def _log(self, before: Instance, after: Instance, event: lifecycle.Event) -> None:
-        if before.phase is after.phase:
-            return
-        why = f": {reason(after)}" if after.phase in (Phase.FAILED, Phase.BACKOFF) else ""
-        self._transitions.append(
-            f"{after.component.name}#{after.generation} {before.phase.value} → "
-            f"{after.phase.value} ({type(event).__name__}){why}"
-        )
+
+def _told(before: Phase, after: Instance, event: type[lifecycle.Event]) -> str:
+    """Return a change of phase in words."""
+    why = f": {reason(after)}" if after.phase in (Phase.FAILED, Phase.BACKOFF) else ""
+    return (
+        f"{after.component.name}#{after.generation} {before.value} → "
+        f"{after.phase.value} ({event.__name__}){why}"
+    )
 
 
 def _is_spawning(instance: Instance) -> bool:

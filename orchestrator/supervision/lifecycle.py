@@ -171,13 +171,10 @@ class Instance:
     @property
     def process(self) -> Process | None:
         """The living first process, if there is one."""
-        match self.state:
-            case Starting(process=process) | Running(process=process):
-                return process
-            case Stopping(leader=leader):
-                return leader
-            case _:
-                return None
+        state = self.state
+        if isinstance(state, (Running, Starting)):
+            return state.process
+        return state.leader if isinstance(state, Stopping) else None
 
     @property
     def ready(self) -> bool:
