@@ -103,11 +103,13 @@ def test_a_death_during_a_restart_ends_in_one_process(system: System, fuse: int)
     assert len(system.started()) == 3
 
 
-def test_a_start_whose_row_never_came_is_known_by_its_intent(system: System) -> None:
+def test_a_start_whose_row_never_came_is_known_by_its_intent(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The journal knows the process before; the intent says that another may be there."""
     system.apply(CALM)
     system.host.advance(5)
-    system.journal.write = lambda _rows: False  # type: ignore[method-assign] - a kill before it
+    monkeypatch.setattr(system.journal, "write", lambda _rows: False)  # a kill before it
     system.crash(SLOT, 7)
     system.host.advance(5)
     assert system.living(SLOT) == 1
