@@ -36,6 +36,8 @@ SETTINGS: Mapping[int, tuple[int, ...]] = {2: (0, 1), 1: (0,), 0: ()}
 WITH_CONFIG: Mapping[int, tuple[int, ...]] = {2: (0, 1), 1: (0,)}
 """A hook that takes addresses or models and the configuration, or the former alone."""
 
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
 
 def adapt(function: object, forms: Mapping[int, tuple[int, ...]]) -> Function:
     """Return `function` as one that takes all arguments of its kind and passes on those it knows.
@@ -46,12 +48,17 @@ def adapt(function: object, forms: Mapping[int, tuple[int, ...]]) -> Function:
             fits is taken.
 
     Raises:
-        TypeError: It is not callable, or takes another number of arguments.
+        TypeError: It is not callable, takes another number of arguments, or is a generator.
     """
     if not callable(function):
         raise TypeError(f"expected a function, got {type(function).__name__} {function!r:.80}")
     if not forms:
         return function
+    if isinstance(function, FunctionType) and function.__code__.co_flags & _GENERATOR:
+        raise TypeError(
+            f"{function.__name__} is a generator, so that calling it would run none of its code; "
+            "do not yield"
+        )
     everything = max(len(indices) for indices in forms.values())
     count = _plain_count(function)
     if count in forms:

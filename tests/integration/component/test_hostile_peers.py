@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket as posix
 from collections.abc import Iterator
+from typing import Any
 
 import msgpack
 import zmq
@@ -116,3 +117,102 @@ def test_nothing_that_peers_send_harms_a_component(bench: Bench) -> None:
     assert any("more like" in line for line in lines)
     assert "Traceback" not in victim.stderr
     assert len(lines) < 60, victim.stderr
+
+
+COPY = """
+    from orchestrator.component import ComponentError
+
+    def on_go(args, to_send, states):
+        try:
+            to_send("ask", {}, timeout=1)
+        except ComponentError:
+            pass
+        return {"whole": dict(states["whole"]), "parts": len(states["parts"])}
+
+    connection_models = {
+        "in": {"go": {
+            "connection_type": "replyer",
+            "required_creation_arguments": {"on_new_request": on_go},
+            "required_return_arguments": {"whole": {str: int}, "parts": int},
+        }},
+        "out": {"ask": {
+            "connection_type": "requester", "required_return_arguments": {"n": int},
+        }},
+    }
+    state_models = {"in": {
+        "whole": {"state_type": "full_update_in", "required_arguments": {"n": int}},
+        "parts": {"state_type": "delta_update_in", "required_arguments": {"n": int}},
+    }}
+"""
+
+
+def answered(rng: random.Random) -> list[bytes]:
+    """Return what a peer may send as an update, a snapshot or a reply."""
+    whatever: list[Any] = [
+        None,
+        5,
+        -1,
+        "x",
+        True,
+        {},
+        [],
+        {"n": 1},
+        {"n": "x"},
+        {"z": 1},
+        {"n": None},
+        2**63,
+    ]
+    body = {
+        "current_num": rng.choice(whatever),
+        "is_snapshot": rng.choice(whatever),
+        "state": rng.choice([*whatever, {"__map__": [[1, 2]]}, {"__set__": 1}]),
+        "n": rng.choice(whatever),
+    }
+    message = {
+        rng.choice(["args", "return_args"]): rng.choice([body, body, body, *whatever]),
+        "workflow_id": rng.choice(whatever),
+        "epoch": rng.choice([None, "one", "two", 5]),
+        rng.choice(["error", "more"]): rng.choice([None, 5, {"kind": 5, "message": []}]),
+    }
+    frame = bytes(msgpack.packb(message))
+    if rng.random() < 0.2:
+        frame = rng.randbytes(rng.randrange(60))
+    return [frame, *(rng.randbytes(3) for _ in range(rng.choice([0, 0, 0, 0, 2])))]
+
+
+def test_nothing_that_is_answered_or_told_harms_a_component(bench: Bench) -> None:
+    rng = random.Random(21)
+    with zmq.Context() as context, contextlib.ExitStack() as stack:
+
+        def opened(kind: int, name: str, *, binds: bool = True) -> zmq.Socket[bytes]:
+            made: zmq.Socket[bytes] = stack.enter_context(context.socket(kind))
+            made.set(zmq.LINGER, 0)
+            (made.bind if binds else made.connect)(bench.address(name))
+            return made
+
+        told = [opened(zmq.XPUB, "whole.data"), opened(zmq.XPUB, "parts.data")]
+        asked = [opened(zmq.ROUTER, "ask"), opened(zmq.ROUTER, "parts.all")]
+        victim = bench.start("victim", COPY).ready()
+        assert all(one.poll(20_000) for one in told), "it has subscribed to both"
+        go = opened(zmq.DEALER, "go", binds=False)
+
+        def reply() -> dict[str, Any]:
+            go.send_multipart([b"", msgpack.packb({"args": {}})])
+            while not go.poll(1):
+                for one in asked:
+                    if one.poll(0):
+                        one.send_multipart([*one.recv_multipart()[:-1], *answered(rng)])
+            found = msgpack.unpackb(go.recv_multipart()[1])
+            assert "error" not in found, found
+            return dict(found["return_args"])
+
+        for _ in range(100):
+            for one in told:
+                for _ in range(4):
+                    one.send_multipart(answered(rng))
+            reply()
+        while reply()["whole"] != {"n": 77}:
+            told[0].send(msgpack.packb({"args": {"n": 77}}))
+    assert victim.process.poll() is None
+    assert victim.stop() == 0
+    assert "Traceback" not in victim.stderr

@@ -266,3 +266,18 @@ def test_a_supervisor_that_does_not_listen_is_no_error(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", value)
     assert not notify.send("READY=1")
+
+
+@pytest.mark.parametrize("keyword", ["def", "async def"])
+@pytest.mark.parametrize("name", ["main", "init_function", "on_tick"])
+def test_a_generator_is_refused_for_nothing_would_run_it(
+    tmp_path: Path, name: str, keyword: str
+) -> None:
+    path = write(
+        tmp_path / "engine.py",
+        f"{keyword} {name}(one):\n    yield one\n"
+        "connection_models = {'in': {'tick': {'connection_type': 'subscriber',\n"
+        "    'required_creation_arguments': {'on_tick': globals().get('on_tick', print)}}}}\n",
+    )
+    with pytest.raises(SetupError, match=rf"engine\.py:\d+: .*{name} is a generator"):
+        handlers.load(path).ends({})
