@@ -23,6 +23,8 @@ MANIFEST = ".orch-build.json"
 
 DIRECTORY_MODE = 0o750
 
+_PIECE = 1 << 18
+
 _HELP = {
     errno.ENOSPC: "free some space and try again; the file that was there is unchanged",
     errno.EDQUOT: "the quota is used up; the file that was there is unchanged",
@@ -310,6 +312,25 @@ def _diff(path: str, before: str, after: str) -> str:
 
 class HolesUnsupported(OrchestratorError):
     """The file system cannot give back the middle of a file."""
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, or what a link leads to, with its mode and times, as `shutil.copy2` does.
+
+    That imports the libraries of all archives first. Extended attributes are not copied.
+
+    Raises:
+        OSError: It cannot be copied; what was written of it stays.
+    """
+    status = source.stat()
+    if stat.S_ISFIFO(status.st_mode):
+        raise OSError(errno.EINVAL, "it is a named pipe", str(source))
+    with source.open("rb") as given, target.open("wb") as new:
+        while piece := given.read(_PIECE):
+            new.write(piece)
+        new.flush()
+        os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))
+        os.utime(new.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def copy_range(source: int, begin: int, end: int, target: Path) -> None:

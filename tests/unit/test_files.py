@@ -193,3 +193,21 @@ def test_a_note_is_read_where_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("712\n", encoding="utf-8")
     assert files.read_note(tmp_path / "lock").strip() == "712"
     assert files.read_note(tmp_path / "none") == ""
+
+
+def test_a_copy_has_the_mode_and_time_of_its_source(tmp_path: Path) -> None:
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"x" * 600_000)
+    source.chmod(0o751)
+    os.utime(source, ns=(10**18, 10**18 + 7))
+    files.copy(source, target)
+    assert target.read_bytes() == source.read_bytes()
+    assert target.stat().st_mode == source.stat().st_mode
+    assert target.stat().st_mtime_ns == 10**18 + 7
+
+
+def test_a_named_pipe_is_not_copied(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="named pipe"):
+        files.copy(tmp_path / "pipe", tmp_path / "b")
+    assert not (tmp_path / "b").exists()

@@ -16,14 +16,12 @@ and the neighbours of a single file, for they may be imported later. Installed l
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
 import inspect
 import linecache
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -300,10 +298,11 @@ def keep(sources: Sources, snapshots: Path) -> tuple[str, Path]:
         if path not in kept:
             with suppress(OSError):  # It is gone again, or nobody may read it.
                 kept[path] = sources.read(path, path)
-    digest = hashlib.sha256()
+    # Whoever keeps code imports these two; whoever runs what was kept needs neither.
+    digest = importlib.import_module("hashlib").sha256()
     for path, data in sorted(kept.items()):
         digest.update(f"{path}\0{len(data)}\0".encode() + data)
-    name = digest.hexdigest()[:32]
+    name: str = digest.hexdigest()[:32]
     target = snapshots / name
     if not target.is_dir():
         _write(kept, snapshots, target)
@@ -325,7 +324,7 @@ def _write(kept: Mapping[str, bytes], snapshots: Path, target: Path) -> None:
             if not target.is_dir():  # Another was quicker: it holds the same.
                 raise
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        importlib.import_module("shutil").rmtree(new, ignore_errors=True)
 
 
 def _others(sources: Sources) -> Iterator[str]:

@@ -9,7 +9,6 @@ WORK_PATH/ID/output.1    … what it said in the first attempt, when there was a
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def bring(program: Path, run_dir: Path) -> tuple[str, ...]:
     try:
         # A new file: a copy that still runs elsewhere is busy.
         target.unlink(missing_ok=True)
-        shutil.copy2(program, target)
+        files.copy(program, target)
         with target.open("rb") as file:
             has_interpreter = file.read(2) == b"#!"
     except OSError as error:

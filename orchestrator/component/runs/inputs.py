@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from orchestrator import files
 from orchestrator.component.errors import SetupError
 from orchestrator.model.units import Seconds
 
@@ -86,16 +86,18 @@ def _copied(path: Path, base: Path, run_dir: Path) -> Path:
     partial = target.with_name(f".{target.name}.part")
     try:
         if source.is_dir():
-            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+            importlib.import_module("shutil").copytree(
+                source, target, symlinks=True, dirs_exist_ok=True
+            )
         else:
-            shutil.copy2(source, partial)
+            files.copy(source, partial)
             partial.rename(target)
     except FileNotFoundError:
         raise SetupError(
             f"cannot bring the input file {path}: there is no {source}; name another, "
             "or make it in prepare_input_file"
         ) from None
-    except (OSError, shutil.Error) as error:
+    except OSError as error:
         partial.unlink(missing_ok=True)
         raise SetupError(f"cannot bring the input file {source}: {error}") from error
     return target
@@ -118,7 +120,8 @@ def _by_http(url: SplitResult, source: str, file: IO[bytes], timeout: Seconds) -
             raise OSError(str(error)) from None
     with answer:
         length = answer.headers.get("Content-Length")
-        shutil.copyfileobj(answer, file, _CHUNK)
+        while piece := answer.read(_CHUNK):
+            file.write(piece)
     if length is not None and int(length) != file.tell():
         raise OSError(f"only {file.tell()} of {length} bytes have come")
 

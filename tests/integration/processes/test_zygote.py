@@ -59,6 +59,23 @@ def main(to_send, config):
     signal.pause()
 """
 
+SECURE = """
+import asyncio, json, signal, socket, sys
+async def main(to_send, config):
+    before = "ssl" in sys.modules
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    _, port = server.sockets[0].getsockname()
+    try:
+        await asyncio.open_connection("127.0.0.1", port, ssl=True)
+    except OSError as error:
+        found = type(error).__mro__
+    import ssl
+    context = asyncio.base_events.ssl.SSLContext is ssl.SSLContext
+    told = {"before": before, "failed": bool(found), "same": context}
+    print(json.dumps(told), flush=True)
+    await asyncio.Event().wait()
+"""
+
 
 class World:
     def __init__(self, directory: Path) -> None:
@@ -170,6 +187,12 @@ def test_a_fork_of_its_own_forgets_threads_and_throws_other_dice(world: World) -
     order = world.order(FORK)
     world.start(order)
     assert world.told(order) == {"threads": 1, "differ": True}
+
+
+def test_asyncio_encrypts_once_it_is_asked_to(world: World) -> None:
+    order = world.order(SECURE)
+    world.start(order)
+    assert world.told(order) == {"before": False, "failed": True, "same": True}
 
 
 def test_descriptors_and_limits_are_passed_as_declared(world: World) -> None:
