@@ -105,8 +105,11 @@ class Link:
         try:
             # Before the name exists: nobody else can connect in between.
             os.fchmod(self._listener.fileno(), 0o600)
-            _make_room(path)
-            self._listener.bind(path)
+            try:
+                self._listener.bind(path)
+            except OSError:
+                _make_room(path)
+                self._listener.bind(path)
             self._listener.listen()
         except BaseException:
             self.close()

@@ -150,17 +150,21 @@ class Zygotes:
             ours, theirs = socket.socketpair()
             start.ours = ours
             self._starts.add(start)
-            with theirs:
+            try:
                 ours.setblocking(False)
                 socket.send_fds(ours, [start.payload], list(start.fds.values()))
-                self._send(living, theirs)
+            except OSError:
+                theirs.close()
+                raise
+            self._send(living, theirs)
         except OSError as error:
             self._settle(start, NotForked(f"it cannot be asked: {error.strerror or error}"))
             return
         except SpawnError as error:
             self._settle(start, NotForked(f"the zygote cannot be started: {error}"))
             return
-        self._loop.add_reader(ours, self._on_report, start)
+        # By its number: of a socket that is not known yet the loop makes an error with its text.
+        self._loop.add_reader(ours.fileno(), self._on_report, start)
         start.overdue = self._loop.call_later(PATIENCE, self._on_overdue, start)
 
     def _on_report(self, start: _Start) -> None:
@@ -200,10 +204,13 @@ class Zygotes:
 
     def _settle(self, start: _Start, outcome: Forked | SpawnError | NotForked) -> None:
         self._forget(start)
-        passed = {number: start.fds[number] for number in start.order.setup.fds}
-        setup = dataclasses.replace(start.order.setup, fds=passed)
+        order = start.order
+        if order.setup.fds:
+            passed = {number: start.fds[number] for number in order.setup.fds}
+            setup = dataclasses.replace(order.setup, fds=passed)
+            order = dataclasses.replace(order, setup=setup)
         try:
-            start.born(outcome, dataclasses.replace(start.order, setup=setup))
+            start.born(outcome, order)
         finally:
             _close(start.fds)
 
@@ -213,7 +220,7 @@ class Zygotes:
             start.overdue.cancel()
             start.overdue = None
         if start.ours is not None:
-            self._loop.remove_reader(start.ours)
+            self._loop.remove_reader(start.ours.fileno())
             start.ours.close()
             start.ours = None
 
@@ -247,7 +254,8 @@ class Zygotes:
         return living
 
     def _send(self, living: _Living, channel: socket.socket) -> None:
-        living.unsent.append(channel.dup())
+        """Send the zygote a channel, now or when there is room; it is closed then."""
+        living.unsent.append(channel)
         if len(living.unsent) == 1:
             self._flush(living)
 
@@ -256,14 +264,14 @@ class Zygotes:
             try:
                 socket.send_fds(living.control, [b"f"], [living.unsent[0].fileno()])
             except BlockingIOError:
-                self._loop.add_writer(living.control, self._flush, living)
+                self._loop.add_writer(living.control.fileno(), self._flush, living)
                 return
             except OSError:
                 # It is dying; what it was not sent ends with what it was.
                 self._drop_unsent(living)
                 break
             living.unsent.popleft().close()
-        self._loop.remove_writer(living.control)
+        self._loop.remove_writer(living.control.fileno())
 
     @staticmethod
     def _drop_unsent(living: _Living) -> None:
@@ -273,7 +281,7 @@ class Zygotes:
     def _lost(self, living: _Living) -> None:
         """The zygote has ended: reap it. Channels it held end by themselves."""
         self._loop.remove_reader(living.pidfd)
-        self._loop.remove_writer(living.control)
+        self._loop.remove_writer(living.control.fileno())
         processes.reap(living.pidfd)
         os.close(living.pidfd)
         living.control.close()
