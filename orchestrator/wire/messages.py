@@ -99,8 +99,10 @@ def decode_request(frame: bytes) -> tuple[Any, str | None]:
     message = _decode(frame)
     try:
         arguments = message["args"]
-        workflow_id = message.get("workflow_id")
-    except (TypeError, KeyError, AttributeError):
+        workflow_id = message["workflow_id"]
+    except (TypeError, KeyError):
+        if isinstance(message, dict) and "args" in message:
+            return message["args"], None
         raise values.MalformedMessage(
             "cannot read a request: expected a map with 'args' and 'workflow_id', "
             f"got {message!r:.200}"
@@ -135,6 +137,13 @@ def decode_reply(frame: bytes) -> tuple[Any, str | None, Error | None]:
         MalformedMessage: The frame is no reply.
     """
     message = _decode(frame)
+    try:
+        arguments, workflow_id = message["return_args"], message["workflow_id"]
+        if type(workflow_id) is str and "error" not in message:
+            # As good as all of them.
+            return arguments, workflow_id, None
+    except (TypeError, KeyError):
+        pass
     if not isinstance(message, dict) or not ("return_args" in message or "error" in message):
         raise values.MalformedMessage(
             f"cannot read a reply: expected a map with 'return_args', got {message!r:.200}"

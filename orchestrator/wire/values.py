@@ -85,18 +85,26 @@ def decode(data: bytes) -> Any:
         MalformedMessage: It holds none, more than one, a broken marker, or one nested too deep.
     """
     size = len(data)
+    # `find` and not `in`, which takes the bytes for a number first.
+    is_marked = data.find(b"__") >= 0
+    if size <= MAX_DEPTH and not is_marked:
+        # Most messages: too short to be nested too deep, and no marker in them.
+        try:
+            return _unpack(data)
+        except _WRONG:
+            # Nothing that can be read, or a map with keys that are not text: told apart below.
+            pass
     try:
         if size > MAX_CONTAINERS and _openings(data) > MAX_CONTAINERS:
             _count_containers(data)
-        if b"__" in data:
+        if is_marked:
             value = _unpack(data, object_hook=_unmark, strict_map_key=False)
         else:
             # No marker, so no need to be asked about each map.
             value = _unpack(data, strict_map_key=False)
     except MalformedMessage:
         raise
-    except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
-        # msgpack's own errors derive from ValueError; a map key that is a list is a TypeError.
+    except _WRONG as error:
         reason = str(error) or type(error).__name__
         raise MalformedMessage(f"cannot decode a message of {size} bytes: {reason}") from error
     # Few messages have this many bytes that could open a container, so few are walked.
@@ -234,3 +242,6 @@ UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What `pack` raises, too, for a value that cannot be sent; `unsendable` tells it in words."""
 
 _unpack = msgpack.unpackb
+
+# msgpack's own errors derive from ValueError; a map key that is a list is a TypeError.
+_WRONG = (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError)
