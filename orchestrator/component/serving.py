@@ -85,10 +85,8 @@ def _serve(part: Served, loop: Loop) -> None:
 
 
 def _drain(end: Inbound, loop: Loop) -> None:
-    # Asked before and after the first message, for often it is the only one; a busy socket is
-    # emptied without asking, until there is nothing.
-    if not end.ready():
-        return
+    # Asked after the first message, for often it is the only one; a busy socket is emptied without
+    # asking, until there is nothing.
     take = end.take
     began = clock()
     if not take():
