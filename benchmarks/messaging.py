@@ -6,8 +6,12 @@ Two processes each: request/reply against blocking REQ/REP, publish/subscribe ag
 publisher loses nothing either (XPUB_NODROP, the same high-water mark), and service_framework where
 it is installed. Both ends of components check every message; the raw ends pack and unpack the same
 maps and check nothing. A publisher's rate is that at which its subscriber takes them, from the
-first to the last. Rounds go through all cases in turn, so that noise meets them alike; the best of
-each counts. The limits: 0.8 of REQ/REP, 0.5 of PUB/SUB, 50 times service_framework.
+first to the last. Rounds go through all cases in turn, so that noise meets them alike. The best of
+each counts; the ratios within each round are told too, their median and their range. The limits:
+0.8 of REQ/REP, 0.5 of PUB/SUB, 50 times service_framework.
+
+In request/reply all three do the same: one requester sends, waits for the reply and sends again.
+"awaited" is no part of that comparison: an async main with 16 requests under way at a time.
 
 On a loaded machine rates tell little: a process that waits for its turn looks slow. So the
 processor time of a message is told too, that of all threads of both processes from the first
@@ -20,6 +24,7 @@ import importlib.util
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,6 +40,7 @@ MESSAGE = {
     "workflow_id": "6f1c2a34-5b6d-4e7f-8a9b-0c1d2e3f4a5b",
 }
 MANY = 100_000
+ASKED = "request/reply"
 
 MEASURE = """
 import json, time
@@ -73,6 +79,27 @@ connection_models = {"in": {}, "out": {"x": {
 
 def main(to_send, config):
     measured(lambda: to_send("connection", "x", {"order_id": "ORD-0000001"}), SECONDS)
+"""
+)
+AWAITING = (
+    REQUESTER[len(MEASURE) : REQUESTER.index("def main")]
+    + """
+import asyncio, json, time
+
+async def main(to_send, config):
+    async def asks(until):
+        count = 0
+        while time.perf_counter() < until:
+            await to_send("connection", "x", {"order_id": "ORD-0000001"})
+            count += 1
+        return count
+
+    await to_send("connection", "x", {"order_id": "ORD-0000001"})
+    print("begun", flush=True)
+    began = time.perf_counter()
+    count = sum(await asyncio.gather(*(asks(began + SECONDS) for _ in range(16))))
+    print(json.dumps([count / (time.perf_counter() - began), count]), flush=True)
+    await asyncio.sleep(60)
 """
 )
 PUBLISHER = """
@@ -212,15 +239,16 @@ def case(who: str, what: str, seconds: float) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as made:
         directory = Path(made)
         endpoint = f"127.0.0.1:{port()}"
-        roles = ("rep", "req") if what == "request/reply" else ("pub", "sub")
+        roles = ("rep", "req") if what == ASKED else ("pub", "sub")
         if who == "raw":
             ends = [
                 [sys.executable, __file__, role, f"tcp://{endpoint}", str(seconds)]
                 for role in roles
             ]
         else:
-            module = "orchestrator" if who == "orch" else "service_framework"
-            codes = (REPLYER, REQUESTER) if roles[0] == "rep" else (PUBLISHER, SUBSCRIBER)
+            module = "service_framework" if who == "service_framework" else "orchestrator"
+            requester = AWAITING if who == "awaited" else REQUESTER
+            codes = (REPLYER, requester) if roles[0] == "rep" else (PUBLISHER, SUBSCRIBER)
             texts = [
                 one.replace("SECONDS", str(seconds)).replace("MANY", str(MANY)) for one in codes
             ]
@@ -231,30 +259,41 @@ def case(who: str, what: str, seconds: float) -> tuple[float, float]:
         return both(ends[0], ends[1], directory)
 
 
+def ratios(ours: list[tuple[float, float]], theirs: list[tuple[float, float]]) -> str:
+    """Return the ratios of rates within each round in words."""
+    all_ = sorted(one / other for (one, _), (other, _) in zip(ours, theirs, strict=True))
+    return f"rounds {statistics.median(all_):.2f} ({all_[0]:.2f} to {all_[-1]:.2f})"
+
+
 def main() -> int:
     if len(sys.argv) == 4:
         raw(sys.argv[1], sys.argv[2], float(sys.argv[3]))
         return 0
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    cases = [(who, what) for what in ("request/reply", "publish") for who in ("raw", "orch")]
+    cases = [(who, what) for what in (ASKED, "publish") for who in ("raw", "orch")]
+    cases.append(("awaited", ASKED))
     if importlib.util.find_spec("service_framework"):
-        cases.append(("service_framework", "request/reply"))
-    best = dict.fromkeys(cases, 0.0)
-    least = dict.fromkeys(cases, float("inf"))
+        cases.append(("service_framework", ASKED))
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {one: [] for one in cases}
     for _ in range(rounds):
         for one in cases:
-            rate, work = case(*one, seconds)
-            best[one], least[one] = max(best[one], rate), min(least[one], work)
-    for (who, what), rate in best.items():
-        work, raw_work = least[who, what], least["raw", what]
-        share = ""
-        if who == "orch":
-            share = f"   {rate / best['raw', what]:.2f} of raw, {raw_work / work:.2f} by its work"
-        print(f"{what:14} {who:18} {rate:10.0f}/s {work * 1e6:8.2f} us{share}")
-    theirs = best.get(("service_framework", "request/reply"))
-    if theirs:
-        print(f"orch is {best['orch', 'request/reply'] / theirs:.0f} times service_framework")
+            found[one].append(case(*one, seconds))
+    for (who, what), each in found.items():
+        rate, work = max(rate for rate, _ in each), min(work for _, work in each)
+        print(f"{what:14} {who:18} {rate:10.0f}/s {work * 1e6:8.2f} us", end="")
+        beside = found["raw", what]
+        if who in ("orch", "awaited"):
+            share, by_work = rate / max(beside)[0], min(one for _, one in beside) / work
+            print(
+                f"   {share:.2f} of raw, {by_work:.2f} by its work; {ratios(each, beside)}", end=""
+            )
+        print()
+    if theirs := found.get(("service_framework", ASKED)):
+        for who in ("orch", "raw"):
+            times = max(found[who, ASKED])[0] / max(theirs)[0]
+            rounds_of_it = ratios(found[who, ASKED], theirs)
+            print(f"{who} is {times:.0f} times service_framework; {rounds_of_it}")
     return 0
 
 
