@@ -24,6 +24,7 @@ from orchestrator.component.sources import Out
 Send = Callable[..., Awaitable[dict[str, Any]]]
 
 _PAUSE = 0.01
+_POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
 def sends(outputs: Mapping[str, Outbound], loop: asyncio.AbstractEventLoop) -> dict[str, Send]:
@@ -88,12 +89,20 @@ async def _call(
 
 
 class _Signs:
-    """Wakes all who wait for a socket at each sign of change."""
+    """Wakes all who wait for a socket at each sign of change.
 
-    def __init__(self, socket: Socket, loop: asyncio.AbstractEventLoop) -> None:
+    `turn` is called in place of that; it must call `wake`.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        loop: asyncio.AbstractEventLoop,
+        turn: Callable[[], object] | None = None,
+    ) -> None:
         self._loop = loop
         self._sleepers: list[asyncio.Future[None]] = []
-        loop.add_reader(sockets.descriptor(socket), self.wake)
+        loop.add_reader(sockets.descriptor(socket), turn or self.wake)
 
     def wake(self) -> None:
         """Wake all who wait."""
@@ -109,16 +118,34 @@ class _Signs:
         await sleeper
 
 
+class _Exchange:
+    """A request and its reply, which may answer any attempt; whoever waits for it is woken."""
+
+    __slots__ = ("numbers", "reply", "sleeper")
+
+    def __init__(self) -> None:
+        self.numbers: list[bytes] = []
+        self.reply: bytes | None = None
+        self.sleeper: asyncio.Future[None] | None = None
+
+    def take(self, reply: bytes) -> None:
+        """Take the reply; a later one to another attempt says nothing new."""
+        self.reply = self.reply or reply
+        if self.sleeper is not None and not self.sleeper.done():
+            self.sleeper.set_result(None)
+
+
 class _Requests:
     """Any number of requests under way on one socket."""
 
     def __init__(self, requester: Requester, loop: asyncio.AbstractEventLoop) -> None:
         self._requester = requester
         self._socket = requester.dealer()
+        self._readiness = sockets.readiness(self._socket)
         self._numbers = itertools.count(1)
-        self._replies: dict[bytes, bytes | None] = {}
+        self._under_way: dict[bytes, _Exchange] = {}
         self._loop = loop
-        self._signs = _Signs(self._socket, loop)
+        self._signs = _Signs(self._socket, loop, self._read)
 
     async def send(self, arguments: Any, within: float | None = None) -> dict[str, Any]:
         """Send a request and await its reply; cancelling forgets it, and the peer is not told."""
@@ -136,50 +163,66 @@ class _Requests:
     async def _completed(self, frame: bytes, within: float | None) -> dict[str, Any]:
         requester = self._requester
         within = requester.timeout if within is None else within
-        # In the envelope, as REQ_CORRELATE has it: peers send it back untouched.
-        numbers: list[bytes] = []
+        exchange = _Exchange()
+        sent = False
         began = self._loop.time()
         try:
             for begin, until in requester.tries(began, within):
-                payload = await self._replied(numbers, begin) if numbers else None
+                payload = await self._replied(exchange, begin) if sent else None
                 if payload is None:
                     # Waiting for a replyer to be connected is no attempt.
-                    sendable = until if numbers else began + within
-                    if not await self._sent(frame, numbers, sendable):
+                    if not await self._sent(frame, exchange, until if sent else began + within):
                         break
-                    payload = await self._replied(numbers, until)
+                    sent = True
+                    payload = await self._replied(exchange, until)
                 if payload is not None:
                     return requester.opened(payload)
-            raise requester.expired(sent=bool(numbers), timeout=within)
+            raise requester.expired(sent=sent, timeout=within)
         finally:
-            for number in numbers:
-                del self._replies[number]
+            for number in exchange.numbers:
+                del self._under_way[number]
 
-    async def _sent(self, frame: bytes, numbers: list[bytes], until: float) -> bool:
+    async def _sent(self, frame: bytes, exchange: _Exchange, until: float) -> bool:
         """Send a request as soon as a replyer is connected; False when none is in time."""
+        # In the envelope, as REQ_CORRELATE has it: peers send it back untouched.
         number = next(self._numbers).to_bytes(8)
+        self._under_way[number] = exchange
+        exchange.numbers.append(number)
+        if self._tried(number, frame):
+            return True
         try:
             async with asyncio.timeout_at(until):
-                while not self._transmit(number, frame):
+                await self._signs.next()
+                while not self._tried(number, frame):
                     await self._signs.next()
         except TimeoutError:
             return False
-        self._replies[number] = None
-        numbers.append(number)
         return True
 
-    async def _replied(self, numbers: list[bytes], until: float) -> bytes | None:
+    async def _replied(self, exchange: _Exchange, until: float) -> bytes | None:
         """Await the reply to any attempt; None when there is none in time."""
-        try:
-            async with asyncio.timeout_at(until):
-                while (payload := self._reply(numbers)) is None:
-                    await self._signs.next()
-        except TimeoutError:
-            return None
-        return payload
+        if exchange.reply is None:
+            exchange.sleeper = self._loop.create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await exchange.sleeper
+        return exchange.reply
+
+    def _tried(self, number: bytes, frame: bytes) -> bool:
+        """Send a request if a replyer is connected, and tell whether one is.
+
+        Trying may use up the sign that others wait for, so it is done until there is none.
+        """
+        while not self._transmit(number, frame):
+            events = self._readiness()
+            if events & _POLLIN:
+                self._read()
+            elif not events & _POLLOUT:
+                return False
+        self._read()
+        return True
 
     def _transmit(self, number: bytes, frame: bytes) -> bool:
-        """Send a request if a replyer is connected, and tell whether one is."""
         send = self._socket.send
         try:
             send(number, zmq.NOBLOCK | zmq.SNDMORE)
@@ -189,19 +232,16 @@ class _Requests:
         send(frame, zmq.NOBLOCK)
         return True
 
-    def _reply(self, numbers: list[bytes]) -> bytes | None:
-        """Return the reply to one of some requests if it is there, having read all that is."""
-        others = False
-        with contextlib.suppress(zmq.Again):
-            while True:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-                if len(frames) == 3 and frames[0] in self._replies:
-                    self._replies[frames[0]] = frames[2]
-                    others = others or frames[0] not in numbers
-        if others:
-            # Their owners may wait for a sign that has just been used up.
-            self._signs.wake()
-        return next((found for one in numbers if (found := self._replies[one]) is not None), None)
+    def _read(self) -> None:
+        """Give all replies that are there to whom they belong."""
+        receive, under_way = self._socket.recv_multipart, self._under_way
+        while self._readiness() & _POLLIN:
+            frames = receive(zmq.NOBLOCK)
+            exchange = under_way.get(frames[0]) if len(frames) == 3 else None
+            if exchange is not None:
+                exchange.take(frames[2])
+        # What was read may have made room, and the sign of that has just been used up.
+        self._signs.wake()
 
 
 class _Publications:
