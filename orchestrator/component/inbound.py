@@ -227,7 +227,7 @@ class Subscriber:
     def __init__(self, end: End, socket: Socket, flow: Flow, handle: Handle) -> None:
         self.socket = socket
         self._flow = flow
-        topic = messages.prefix(end.topic)
+        self._topic = topic = messages.prefix(end.topic)
         self._decode = messages.publications(topic)
         self._ahead: deque[bytes] = deque()
         self._receive: Callable[[int], bytes] = socket.recv
@@ -246,6 +246,9 @@ class Subscriber:
         self._unwatched = handle
         self._async = calls.is_async(end.function)
         self._accepts, self._load = end.arguments.accepts, end.arguments.load
+        self._small: Callable[[bytes], tuple[Any, str] | None] = _unknown
+        if end.arguments.is_flat():
+            self._small = messages.small_publications(self._topic, self._limit, self._accepts)
         self.observe(self._watch)
 
     def observe(self, watch: Watch | None) -> None:
@@ -261,28 +264,13 @@ class Subscriber:
             frame = self._receive(_NOBLOCK)
         except _NOTHING:
             return False
-        size = len(frame)
-        self._weigh(size)
-        try:
-            if size > self._limit:
-                messages.check_size(frame, self._limit)
-            arguments, workflow_id = self._decode(frame)
-        except values.MalformedMessage as error:
-            self._note(None)
-            self.meter.errors += 1
-            while self.socket.get(zmq.RCVMORE):
-                self._receive(_NOBLOCK)
-            self._bad.add("Dropped a message on %r: %s", self.end.name, error)
-            return True
-        self._note(self._flow.begin(workflow_id))
-        if self._load is not None:
-            arguments = self._load(arguments)
-        if not self._accepts(arguments):
-            subject = f"cannot accept the message {self.end.name!r}"
-            mismatch = _mismatch(self.end.arguments, arguments, subject)
-            self._unfit.add("Dropped a message: %s", mismatch)
-            self.meter.errors += 1
-            self._flow.current = None
+        self._weigh(len(frame))
+        if small := self._small(frame):
+            arguments, workflow_id = small
+            self._note(self._flow.begin(workflow_id))
+        elif any_ := self._any(frame):
+            arguments = any_[0]
+        else:
             return True
         if self._async:
             return self._finish(self._handle, arguments)
@@ -295,6 +283,31 @@ class Subscriber:
             self.meter.errors += 1
         self._flow.current = None
         return True
+
+    def _any(self, frame: bytes) -> tuple[Any] | None:
+        """Return the arguments of a publication, now in hand; None when it has been dropped."""
+        try:
+            if len(frame) > self._limit:
+                messages.check_size(frame, self._limit)
+            arguments, workflow_id = self._decode(frame)
+        except values.MalformedMessage as error:
+            self._note(None)
+            self.meter.errors += 1
+            while self.socket.get(zmq.RCVMORE):
+                self._receive(_NOBLOCK)
+            self._bad.add("Dropped a message on %r: %s", self.end.name, error)
+            return None
+        self._note(self._flow.begin(workflow_id))
+        if self._load is not None:
+            arguments = self._load(arguments)
+        if not self._accepts(arguments):
+            subject = f"cannot accept the message {self.end.name!r}"
+            mismatch = _mismatch(self.end.arguments, arguments, subject)
+            self._unfit.add("Dropped a message: %s", mismatch)
+            self.meter.errors += 1
+            self._flow.current = None
+            return None
+        return (arguments,)
 
     def ready(self) -> bool:
         """Tell whether a message waits, in the socket or read ahead."""
@@ -341,6 +354,10 @@ class Subscriber:
         """Tell of the mishaps since the last line about them."""
         self._bad.close()
         self._unfit.close()
+
+
+def _unknown(_frame: bytes) -> None:
+    """Say that a frame must be looked at closely."""
 
 
 def _watched(

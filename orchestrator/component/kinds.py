@@ -20,6 +20,9 @@ Plain = Any
 """A type as plain data, for those who must not import handlers: "str", {"list": "Decimal"}, …"""
 
 _SENDABLE = frozenset((str, int, float, bool, bytes, Decimal, datetime, UUID, NoneType))
+FLAT = frozenset((str, int, float, bool, bytes, NoneType))
+"""What msgpack has a form of its own for that holds nothing else."""
+
 _OPAQUE = frozenset((dict, list, object))
 _HOW = (
     "write a class (str, int, float, bool, bytes, Decimal, datetime, UUID, dict, list, tuple, "

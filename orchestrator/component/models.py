@@ -44,6 +44,11 @@ class Arguments:
     dump: Callable[[Any], Any] | None
     load: Callable[[Any], Any] | None
 
+    def is_flat(self) -> bool:
+        """Tell whether no argument is a container, nor of a type that is sent as one."""
+        every = (*self.required.values(), *self.optional.values())
+        return all(kind.cls in kinds.FLAT for kind in every)
+
     def check(self, arguments: object, subject: str) -> None:
         """Raise `ModelMismatch`, naming every mistake, unless `arguments` fit."""
         if not self.accepts(arguments):

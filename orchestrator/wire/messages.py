@@ -119,6 +119,33 @@ def publications(topic: bytes) -> Callable[[bytes], tuple[Any, str | None]]:
     return functools.partial(decode_publication, topic=topic)
 
 
+def small_publications(
+    topic: bytes, limit: int, accepts: Callable[[Any], bool]
+) -> Callable[[bytes], tuple[Any, str] | None]:
+    """Return what decodes and tests small publications of a topic at once, None for all others.
+
+    What it leaves, be it only that a closer look is due, is for `decode_publication` to judge. It
+    looks for no markers, so it is for arguments of which `accepts` allows no containers: whatever
+    has a marker is none of them. What has more than `limit` bytes is left, too.
+    """
+    start, most, unpack = len(topic), min(limit, values.MAX_DEPTH), values.unpack_strictly
+
+    def decode(frame: bytes) -> tuple[Any, str] | None:
+        if len(frame) > most or (start and not frame.startswith(topic)):
+            return None
+        try:
+            message = unpack(frame[start:] if start else frame)
+            arguments = message["args"]
+            workflow_id = message["workflow_id"]
+        except (*values.WRONG, KeyError):
+            return None
+        if type(workflow_id) is str and accepts(arguments):
+            return arguments, workflow_id
+        return None
+
+    return decode
+
+
 def decode_publication(frame: bytes, topic: bytes) -> tuple[Any, str | None]:
     """Return arguments and workflow id of a publication whose topic has the prefix `topic`.
 

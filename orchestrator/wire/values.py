@@ -90,8 +90,8 @@ def decode(data: bytes) -> Any:
     if size <= MAX_DEPTH and not is_marked:
         # Most messages: too short to be nested too deep, and no marker in them.
         try:
-            return _unpack(data)
-        except _WRONG:
+            return unpack_strictly(data)
+        except WRONG:
             # Nothing that can be read, or a map with keys that are not text: told apart below.
             pass
     try:
@@ -104,7 +104,7 @@ def decode(data: bytes) -> Any:
             value = _unpack(data, strict_map_key=False)
     except MalformedMessage:
         raise
-    except _WRONG as error:
+    except WRONG as error:
         reason = str(error) or type(error).__name__
         raise MalformedMessage(f"cannot decode a message of {size} bytes: {reason}") from error
     # Few messages have this many bytes that could open a container, so few are walked.
@@ -243,5 +243,12 @@ UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 _unpack = msgpack.unpackb
 
-# msgpack's own errors derive from ValueError; a map key that is a list is a TypeError.
-_WRONG = (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError)
+unpack_strictly: Callable[[bytes], Any] = _unpack
+"""As `decode`, for whoever knows that a message has neither markers nor many levels.
+
+Where it raises one of `WRONG`, `decode` may read it nevertheless: keys that are not text, too.
+"""
+
+WRONG = (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError)
+"""What msgpack raises: its own errors derive from ValueError, and of a key that is a list it is a
+TypeError."""

@@ -124,3 +124,26 @@ def test_maps_of_any_shape_are_messages_or_malformed(found: dict[str, Any]) -> N
         except MalformedMessage:
             continue
         assert workflow_id is None or isinstance(workflow_id, str)
+
+
+def test_small_publications_are_told_from_all_others() -> None:
+    def accepts(arguments: object) -> bool:
+        return isinstance(arguments, dict) and isinstance(arguments.get("n"), int)
+
+    topic = messages.prefix("ticks")
+    small = messages.small_publications(topic, 100, accepts)
+    frame = topic + messages.encode_request({"n": 1}, "w")
+    assert small(frame) == ({"n": 1}, "w")
+    for other in (
+        messages.prefix("tick") + messages.encode_request({"n": 1}, "w"),
+        topic + messages.encode_request({"n": "1"}, "w"),
+        topic + messages.encode_request({"n": 1}, None),
+        topic + messages.encode_request({"n": 1}, "w" * 100),
+        topic + values.encode({"args": {"n": 1}}),
+        topic + values.encode({"args": {"n": 1}, "workflow_id": UUID(int=1)}),
+        topic + values.encode([1]),
+        frame[:-1],
+        frame + b"\0",
+        topic,
+    ):
+        assert small(other) is None
