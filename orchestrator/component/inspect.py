@@ -14,8 +14,11 @@ it. Whatever that code prints goes to stderr, and it reads nothing from stdin.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
+import select
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -179,7 +182,8 @@ def _recorded(request: dict[str, Any], path: Sequence[str]) -> Iterator[list[dic
 
 
 def main() -> int:
-    """Answer requests until stdin ends."""
+    """Answer requests until stdin ends, or whoever asks is gone: an import may never end."""
+    _die_with_the_asker()
     requests, answers = streams.private()
     with requests, answers:
         for line in requests:
@@ -187,6 +191,16 @@ def main() -> int:
                 answers.write(json.dumps(inspect(json.loads(line))) + "\n")
                 answers.flush()
     return 0
+
+
+def _die_with_the_asker() -> None:
+    """Be killed when our parent ends (prctl(2), PR_SET_PDEATHSIG), however that ends."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+    answers = select.poll()
+    answers.register(1, 0)
+    if answers.poll(0):
+        sys.exit(1)  # It was gone before: nobody reads what we write.
 
 
 def _connections(handler: Handler) -> dict[str, Any]:

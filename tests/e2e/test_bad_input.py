@@ -1,6 +1,7 @@
 """What is wrong is told clearly, with the right exit code; nothing is left half started."""
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -345,6 +346,21 @@ def test_a_folder_that_was_moved_can_still_be_brought_down(scenario: Scenario) -
     scenario.step("then it comes up here", orch("-f", str(moved), "up", "-d"), exits(0))
     scenario.step("and goes", orch("-f", str(moved), "down"), exits(0), nothing_runs)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_import_that_never_ends_dies_with_who_asked(
+    scenario: Scenario, number: signal.Signals
+) -> None:
+    mark = scenario.root / "imported"
+    code = f"import pathlib, time\npathlib.Path({str(mark)!r}).touch()\ntime.sleep(1000)\n"
+    scenario.write(code, "web.py")
+    scenario.services({"web": {"handler": "web.py"}})
+    validating = scenario.start("validate")
+    scenario.until(mark.exists)
+    os.kill(validating.process.pid, number)
+    validating.wait()
+    scenario.until(lambda: not scenario.processes())
 
 
 def test_every_unknown_name_is_told(scenario: Scenario) -> None:
