@@ -313,6 +313,16 @@ class PosixHost:
         self._leftovers.update(process.pid for process in found)
         return found
 
+    def unclaimed(self) -> tuple[Process, ...]:
+        """Return what lives below the daemon or the keeper and carries nobody's marker.
+
+        A descendant of a component that cleared its environment, left its session and outlived
+        its parent is that of none any more; that it came to us says that it is of the system.
+        """
+        found = processes.adopted(os.getpid()) | processes.adopted(self.keeper)
+        ours = self._pids | {os.getpid(), self.keeper}
+        return tuple(p for p in processes.living(found - ours) if not processes.marker_of(p.pid))
+
     def marked(self, prefix: str) -> Mapping[str, Process]:
         """Return the leaders of marked sessions, whoever their parent is by now."""
         return processes.marked_leaders(prefix)

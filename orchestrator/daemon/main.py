@@ -43,6 +43,7 @@ from orchestrator.daemon.upgrade import Handover
 from orchestrator.daemon.watching import Watcher
 from orchestrator.errors import JournalError, OrchestratorError, RequestFailed
 from orchestrator.model.phase import Exit, Phase, Process
+from orchestrator.model.topology import Kill
 from orchestrator.supervision.runs import Run
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,9 @@ TAKEN = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, *RELAYED)
 
 UNUSED = 15.0
 """After so many seconds a daemon that was never given a system ends."""
+
+KILLINGS, KILL_TIMEOUT = 5, 1.0
+"""How often what has escaped is killed, since it may be forking, and how long that may take."""
 
 DESCRIPTORS_BESIDE = 128
 """File descriptors that the daemon needs beside one pidfd for each instance."""
@@ -243,11 +247,30 @@ class Daemon:
             session.finish()
         self._journal.close()
         self.host.zygotes.close()
+        self._end_unclaimed()
         self.host.groups.close()
         self.sockets.close()
         self.guests.close()
         self._sweep()
         self.link.say_goodbye()
+
+    def _end_unclaimed(self) -> None:
+        """Kill what escaped the stop of its component: with the system nobody would know of it.
+
+        What a component with `kill: leader` has left is not ours to end.
+        """
+        slots = self.supervisor.slots.values()
+        if any(there.instance.component.stop.kill is Kill.LEADER for there in slots):
+            return
+        before: tuple[Process, ...] = ()
+        for _ in range(KILLINGS):
+            found = self.host.unclaimed()
+            if found == before:
+                return  # There is none, or none that we could kill.
+            before = found
+            pids = ", ".join(str(process.pid) for process in found)
+            logger.warning("Killing what has escaped from its component: pid %s", pids)
+            processes.end_all(found, KILL_TIMEOUT)
 
     def _sweep(self) -> None:
         """Remove the sockets that components left in the runtime directory: nobody is there."""

@@ -136,7 +136,8 @@ def end_all(found: Iterable[Process], patience: Seconds) -> None:
     deadline = time.monotonic() + patience
     opened = [(process, fd) for process in found if (fd := _opened(process)) is not None]
     for _, fd in opened:
-        signal_process(fd, signal.SIGKILL)
+        with contextlib.suppress(PermissionError):  # One that has become another user.
+            signal_process(fd, signal.SIGKILL)
     for _, fd in opened:
         poll = select.poll()
         poll.register(fd, select.POLLIN)

@@ -1,6 +1,10 @@
 """How things stop: in order, in time, and the whole tree of each."""
 
+import os
+import signal
 from pathlib import Path
+
+import pytest
 
 from tests.e2e import processes
 from tests.e2e.scenario import Scenario, bad, exits, nothing_runs, orch, row, takes
@@ -93,6 +97,23 @@ def test_a_stop_takes_the_descendants_along(scenario: Scenario) -> None:
         if not child.alive
     ]
     assert unreaped == []
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_hides_from_everybody_is_ended_with_the_system(
+    scenario: Scenario, *, dies: bool
+) -> None:
+    """It has cleared its environment, left its session and lost its parent."""
+    scenario.services({"web": {"command": bad("--child", "hidden", "--child", "hidden")}})
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    scenario.until_logged("web.web")
+    hidden = [each for each in scenario.processes() if "--ignore TERM" in each.command]
+    assert len(hidden) == 2
+    if dies:
+        os.kill(scenario.daemon()["pid"], signal.SIGKILL)
+        scenario.until_row("web.web", phase="running")
+    scenario.step("it goes down", orch("down"), exits(0), nothing_runs)
+    assert not any(processes.is_alive(each.pid) for each in hidden)
 
 
 def test_what_is_read_at_an_end_does_not_grow_with_the_components(scenario: Scenario) -> None:
