@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.daemon import rows
-from orchestrator.daemon.supervisor import Supervisor, reason
-from orchestrator.model import units
+from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.model.phase import Phase, Result
-from orchestrator.supervision import lifecycle, reconcile
+from orchestrator.supervision import reconcile
 
 
 def explain(supervisor: Supervisor, slot: str) -> dict[str, Any]:
@@ -57,39 +56,9 @@ def _link(supervisor: Supervisor, slot: str) -> dict[str, str]:
     row = rows.row(supervisor, slot)
     if row["phase"] == "failed" and supervisor.groups.culprit(slot) not in (None, slot):
         return {"name": row["name"], "says": "was stopped with its group, which gave up"}
-    if row["phase"] == "stopping":
-        return {"name": row["name"], "says": f"is stopping{_stopping(supervisor, slot)}"}
     if row["phase"] == "running" and not there.up:
         return {"name": row["name"], "says": _lingering(supervisor, slot)}
     return {"name": row["name"], "says": _says(row, wanted=there.up)}
-
-
-def _stopping(supervisor: Supervisor, slot: str) -> str:
-    """Why it is being stopped, what it was told, and what comes next."""
-    there = supervisor.slots[slot]
-    instance, state = there.instance, there.instance.state
-    left = supervisor.executor.leftovers(slot)
-    if not isinstance(state, lifecycle.Stopping):
-        return f": it has ended ({reason(instance)}), and what it left behind is killed"
-    if state.is_requested:
-        why = ", to be started again" if there.up else " by request"
-    else:
-        why = f" ({state.result}: {reason(instance)})"
-    parts = []
-    if state.killed:
-        parts.append("KILL was sent")
-    elif state.rung >= 0:
-        parts.append(f"{instance.component.stop.ladder[state.rung].signal} was sent")
-    elif state.result is Result.WATCHDOG:
-        parts.append("ABRT was sent")
-    else:
-        parts.append("its stop command runs")
-    if state.leader is None:
-        parts.append(f"it has ended, and {left} of its processes still live")
-    ends_in = supervisor.stops.ends_in(slot)
-    if ends_in is not None:
-        parts.append(f"KILL follows in {units.format_duration(ends_in)}")
-    return f"{why}: {'; '.join(parts)}"
 
 
 def _lingering(supervisor: Supervisor, slot: str) -> str:
@@ -118,6 +87,8 @@ def _says(row: rows.Row, *, wanted: bool) -> str:
             state = "is stopped" if wanted or row["generation"] else "was never started"
         case "exited":
             return f"has ended well (exit {row['exit_code']})"
+        case "stopping":
+            return f"is stopping {why}"
         case "disabled":
             return "is disabled (enabled: false)"
         case phase:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.model.topology import Component
+from orchestrator.model.topology import Component, Probe, Ready
 
 LONGEST = 200
 """How many characters of a status text are shown."""
@@ -31,10 +31,25 @@ def last_look(component: Component, health: Health) -> str:
     """Return what was looked at in vain, and what was found; empty when nothing was."""
     has_begun = component.startup is None or health.started
     probe = component.ready if has_begun else component.startup
-    if probe is None or not health.trouble:
+    if probe is None:
         return ""
+    if not health.trouble:
+        return _unheard(probe)
     target = probe.http or probe.tcp or " ".join(probe.exec)
     return ": ".join((f"{probe.kind} {target}".rstrip(), health.trouble))
+
+
+def _unheard(probe: Probe) -> str:
+    """Return what a process should have said; empty when it is looked at."""
+    match probe:
+        case Ready(kind="notify"):
+            return "READY=1 did not come on NOTIFY_SOCKET"
+        case Ready(kind="log", log=pattern):
+            return f"nothing that it wrote matches {pattern!r}"
+        case Ready(kind="fd", fd=number):
+            return f"no newline came on file descriptor {number}"
+        case _:
+            return ""
 
 
 def shown(text: str) -> str:

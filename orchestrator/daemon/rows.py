@@ -9,9 +9,10 @@ from orchestrator.daemon import programs
 from orchestrator.daemon.health import Health
 from orchestrator.daemon.supervisor import Facts, Supervisor, reason
 from orchestrator.model import units
-from orchestrator.model.phase import Phase
+from orchestrator.model.phase import Phase, Result
 from orchestrator.model.topology import Component
 from orchestrator.model.units import Seconds
+from orchestrator.supervision import lifecycle
 
 Row = dict[str, Any]
 
@@ -87,10 +88,36 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
             return _joined(f"not ready: {trouble}", facts.health.status, _reload(facts))
         case Phase.RUNNING:
             return _joined(_reload(facts), facts.health.status) or None
-        case Phase.STOPPING if supervisor.executor.leftovers(slot):
-            return f"{supervisor.executor.leftovers(slot)} of its processes still live"
+        case Phase.STOPPING:
+            return _stopping(supervisor, slot)
         case _:
             return None
+
+
+def _stopping(supervisor: Supervisor, slot: str) -> str:
+    """Why it is being stopped, what it was told, and what comes next."""
+    there = supervisor.slots[slot]
+    instance, state = there.instance, there.instance.state
+    left = supervisor.executor.leftovers(slot)
+    if not isinstance(state, lifecycle.Stopping):
+        return f"after its end ({reason(instance)}): {left} of its processes still live"
+    if not state.is_requested:
+        why = f"after a failure ({reason(instance)})"
+    else:
+        why = "to be started again" if there.up else "by request"
+    if state.killed:
+        parts = ["KILL was sent"]
+    elif state.rung >= 0:
+        parts = [f"{instance.component.stop.ladder[state.rung].signal} was sent"]
+    else:
+        watched = state.result is Result.WATCHDOG
+        parts = ["ABRT was sent" if watched else "its stop command runs"]
+    if state.leader is None:
+        parts.append(f"it has ended, and {left} of its processes still live")
+    ends_in = supervisor.stops.ends_in(slot)
+    if ends_in is not None:
+        parts.append(f"KILL follows in {units.format_duration(ends_in)}")
+    return f"{why}: {'; '.join(parts)}"
 
 
 def _next_start_in(supervisor: Supervisor, slot: str, now: float) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+import pytest
+
 from orchestrator.daemon import explain
 from orchestrator.model import topology
 from orchestrator.model.phase import Exit
@@ -118,5 +120,20 @@ def test_what_is_restarted_says_so(system: System) -> None:
     system.apply(db, program=Program(ignores=frozenset({signal.SIGTERM})))
     system.supervisor.restart(["shop.db@1"])
     assert told(system, "shop.db@1")[0] == (
-        "shop.db is stopping, to be started again: TERM was sent; KILL follows in 10s"
+        "shop.db is stopping to be started again: TERM was sent; KILL follows in 10s"
     )
+
+
+@pytest.mark.parametrize(
+    ("ready", "words"),
+    [
+        (Ready(notify=True), "READY=1 did not come on NOTIFY_SOCKET"),
+        (Ready(log="^up$"), "nothing that it wrote matches '^up$'"),
+        (Ready(fd=3), "no newline came on file descriptor 3"),
+    ],
+)
+def test_what_should_have_been_said_is_told(system: System, ready: Ready, words: str) -> None:
+    db = fakes.component("shop.db", ready=ready, start_timeout=5.0, restart=Restart.NEVER)
+    system.apply(db)
+    system.host.advance(6)
+    assert told(system, "shop.db@1")[0] == f"shop.db has failed: not ready within 5s: {words}"

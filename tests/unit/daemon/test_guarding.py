@@ -90,9 +90,9 @@ def test_a_startup_probe_that_never_succeeds_is_why_a_start_took_too_long(system
 
 
 def test_a_start_that_takes_too_long_and_was_never_looked_at_says_no_more(system: System) -> None:
-    notify = Ready(notify=True)
+    delay = Ready(delay=100.0)
     system.apply(
-        fakes.component("shop.web", ready=notify, start_timeout=2.0, restart=Restart.NEVER)
+        fakes.component("shop.web", ready=delay, start_timeout=2.0, restart=Restart.NEVER)
     )
     system.host.advance(60)
     assert rows.row(system.supervisor, SLOT)["why"] == "not ready within 2s"
