@@ -81,7 +81,11 @@ class Session:
         """
         if self._client is None:
             self._client = client.connect(self.runtime_dir, starter=self.starter)
+            self._client.silent = self._tell_silence
         return self._client
+
+    def _tell_silence(self) -> None:
+        self.screen.note("orch: the daemon does not answer; it may be suspended, or starting")
 
     def try_connect(self) -> Client | None:
         """Return the client, or None when no daemon runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import time
@@ -19,6 +20,9 @@ from orchestrator.model import units
 from orchestrator.model.units import Instant, Seconds
 
 REQUEST_TIMEOUT: Seconds = 60.0
+SILENCE: Seconds = 3.0
+"""After so long without an answer somebody is told: a daemon takes milliseconds."""
+
 REPAIR_TIMEOUT: Seconds = 10.0
 """How long the keeper may take to put a daemon that died back in place."""
 
@@ -26,6 +30,13 @@ QUIET: Seconds = 0.6
 """After so long without news nothing is in a hurry; those of many starts come sooner."""
 
 _CHUNK = 1 << 18
+
+_SLOW = frozenset({"reload", "upgrade", "call", "submit"})
+"""What may take its time, since it waits for others."""
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class Change:
@@ -77,6 +88,8 @@ class Client:
         self._talk = Conversation()
         self._asked = 0
         self._at_end = False
+        self.silent: Callable[[], None] = _nothing
+        """Called once a request that should be quick has been without an answer for `SILENCE`."""
 
     def __enter__(self) -> Self:
         return self
@@ -149,10 +162,17 @@ class Client:
         deadline = time.monotonic() + timeout
         number, line = self._talk.request(method, params, is_stream=is_stream)
         self._send(line, method, timeout)
+        silent_at = math.inf if method in _SLOW else time.monotonic() + SILENCE
         while not self._talk.is_answered(number):
             if self._at_end:
                 self._lost(method)
-            if not self.receive(deadline - time.monotonic()) and time.monotonic() >= deadline:
+            if self.receive(min(deadline, silent_at) - time.monotonic()):
+                continue
+            now = time.monotonic()
+            if now >= silent_at and not self._at_end:
+                silent_at = math.inf
+                self.silent()
+            if now >= deadline:
                 limit = units.format_duration(timeout)
                 raise WaitTimeout(f"{self._who} did not answer {method!r} within {limit}")
         return number, self._talk.answer(number)

@@ -1,5 +1,6 @@
 """The client: requests, watches and waits, against a daemon that a test drives."""
 
+import json
 import os
 import socket
 import threading
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from orchestrator import client
-from orchestrator.client import Client, Verdict, endpoint
+from orchestrator.client import Client, Verdict, connection, endpoint
 from orchestrator.errors import DaemonUnreachable, ProtocolError, RequestFailed, WaitTimeout
+from orchestrator.wire import control
 from tests.unit.cli import fake
 from tests.unit.cli.fake import FAILED, STOPPED, FakeDaemon, make_row
 
@@ -57,6 +59,21 @@ def test_a_request_gives_the_result(daemon: FakeDaemon, reached: Client) -> None
     daemon.add("market.engine")
     assert [row["name"] for row in reached.ps()] == ["market.engine"]
     assert daemon.requests == [("ps", {"names": []})]
+
+
+def test_a_daemon_that_is_silent_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SILENCE", 0.01)
+    ours, theirs = socket.socketpair()
+    told: list[bytes] = []
+
+    def answer() -> None:
+        told.append(theirs.recv(1 << 16))
+        theirs.sendall(control.result(json.loads(told[-1])["id"], {"instances": []}))
+
+    with theirs, Client(ours, Path("control.sock"), "orch up -d") as one:
+        one.silent = answer
+        assert one.ps() == []
+    assert len(told) == 1
 
 
 def test_a_refusal_carries_its_code(daemon: FakeDaemon, reached: Client) -> None:
