@@ -154,6 +154,8 @@ def test_a_second_daemon_refuses_and_names_the_first(scenario: Scenario) -> None
     rows = scenario.ps()
     second = scenario.root / "elsewhere"
     second.mkdir(mode=0o700)
+    # Else the first is found by what its lock says, and there is no second.
+    (scenario.base / "orch.lock").write_text(f"{facts['keeper_pid']}\n")
     scenario.environment["XDG_RUNTIME_DIR"] = str(second)
     who = rf"\b({facts['pid']}|{facts['keeper_pid']})\b"
     refused = scenario.step("from elsewhere", orch("up", "-d").within(10), exits(1), says(who))
