@@ -90,11 +90,6 @@ def run(
                 stdout = late.output or b""
             message = f"{argv[0]!r} did not end within {timeout:g}s"
             raise Overdue(message, stdout) from None
-        except BaseException:
-            # Nobody waits for it any more, and Ctrl-C has not reached its session.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            raise
     return Finished(child.returncode, stdout, stderr)
 
 
