@@ -319,7 +319,7 @@ class PosixHost:
         A descendant of a component that cleared its environment, left its session and outlived
         its parent is that of none any more; that it came to us says that it is of the system.
         """
-        found = processes.adopted(os.getpid()) | processes.adopted(self.keeper)
+        found = self._adopted.of(os.getpid(), self.keeper)
         ours = self._pids | {os.getpid(), self.keeper}
         return tuple(p for p in processes.living(found - ours) if not processes.marker_of(p.pid))
 
