@@ -91,7 +91,7 @@ async def _call(
 class _Signs:
     """Wakes all who wait for a socket at each sign of change.
 
-    `turn` is called in place of that; it must call `wake`.
+    `turn` is called in place of that; it must ask the socket, or the sign stays, and call `wake`.
     """
 
     def __init__(
@@ -101,8 +101,13 @@ class _Signs:
         turn: Callable[[], object] | None = None,
     ) -> None:
         self._loop = loop
+        self._readiness = sockets.readiness(socket)
         self._sleepers: list[asyncio.Future[None]] = []
-        loop.add_reader(sockets.descriptor(socket), turn or self.wake)
+        loop.add_reader(sockets.descriptor(socket), turn or self._sign)
+
+    def _sign(self) -> None:
+        self._readiness()
+        self.wake()
 
     def wake(self) -> None:
         """Wake all who wait."""

@@ -103,12 +103,12 @@ class _Service:
                 self._drain(end)
             signum = await stop
             self._stopped = True
+            for end in inbound:
+                self._loop.remove_reader(sockets.descriptor(end.socket))
             has_answers = self._under_way > 0
             # Leaving the block awaits the functions that are under way.
         if has_answers:
             await asyncio.sleep(_READING)
-        for end in inbound:
-            self._loop.remove_reader(sockets.descriptor(end.socket))
         serving.stopping(self._assembly, signum)
 
     @property
@@ -120,6 +120,8 @@ class _Service:
         if self._stopped:
             return
         if self._is_full:
+            # A sign stays until the socket is asked: the loop would turn without a pause.
+            end.ready()
             self._held[end] = None
             return
         context, take = self._context.copy(), end.take

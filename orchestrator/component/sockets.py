@@ -99,7 +99,10 @@ def open_socket(context: Context, kind: int) -> Socket:
 
 
 def descriptor(socket: Socket) -> int:
-    """Return the file descriptor that tells, once each time, that the socket may have changed."""
+    """Return the file descriptor that tells, once each time, that the socket may have changed.
+
+    It is readable until the socket is asked for its `readiness`, or used.
+    """
     found = socket.get(zmq.FD)
     assert isinstance(found, int)
     return found

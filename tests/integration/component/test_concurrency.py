@@ -330,3 +330,74 @@ def test_what_is_under_way_goes_on_in_the_old_code(bench: Bench, peers: Peers) -
         assert "still in use" not in web.component.stderr
     finally:
         web.link.close()
+
+
+# --- A loop that has nothing to do
+
+COUNTED = """
+    import asyncio
+
+    async def on_go(args, to_send, states, config):
+        selector = asyncio.get_running_loop()._selector
+        select, turns = selector.select, 0
+
+        def counted(timeout=None):
+            nonlocal turns
+            turns += 1
+            return select(timeout)
+
+        selector.select = counted
+        print("began", args["n"], flush=True)
+        try:
+            await asyncio.sleep(0.5)
+        finally:
+            del selector.select
+        return {"turns": turns}
+
+    async def on_tell(args, to_send, states, config):
+        await to_send("ticks", {"n": 1})
+
+    connection_models = {
+        "in": {
+            "go": {
+                "connection_type": "replyer", "required_creation_arguments": {"on_go": on_go},
+                "required_arguments": {"n": int}, "required_return_arguments": {"turns": int},
+            },
+            "tell": {
+                "connection_type": "replyer",
+                "required_creation_arguments": {"on_tell": on_tell},
+            },
+        },
+        "out": {"ticks": {"connection_type": "publisher", "required_arguments": {"n": int}}},
+    }
+"""
+FEW = 40
+"""More turns of a loop than half a second has reasons for, and far fewer than it has time for."""
+
+
+def test_a_loop_does_not_turn_because_of_what_it_cannot_take_yet(
+    bench: Bench, peers: Peers
+) -> None:
+    """Neither for a request behind the one under way, nor for one that comes at the end."""
+    component = start(bench, 1, COUNTED)
+    first = peers.ask(n=1)
+    component.printed("began 1")
+    second = peers.ask(n=2)
+    assert answer(first)["turns"] < FEW
+    component.printed("began 2")
+    peers.ask(n=3)
+    component.process.terminate()
+    assert answer(second)["turns"] < FEW
+    assert component.wait() == 0, component.stderr
+
+
+def test_a_loop_does_not_turn_because_somebody_has_subscribed(bench: Bench, peers: Peers) -> None:
+    component = start(bench, 1, COUNTED)
+    ticks = peers.socket(zmq.SUB, "ticks")
+    ticks.subscribe(b"")
+    while not ticks.poll(10):
+        answer(peers.ask("tell"))
+    assert answer(peers.ask(n=1))["turns"] < FEW
+    ticks.close()
+    assert answer(peers.ask(n=2))["turns"] < FEW
+    assert component.stop() == 0
