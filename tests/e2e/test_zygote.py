@@ -89,6 +89,8 @@ def test_the_zygotes_death_harms_nobody_and_the_next_start_makes_another(
 def test_an_upgrade_ends_the_zygote_and_the_next_start_makes_another(scenario: Scenario) -> None:
     names = handlers(scenario, 2)
     scenario.step("they come up", orch("up", "-d", "--wait"), exits(0))
+    # The end of one has the daemon open what it keeps open.
+    scenario.step("one starts anew", orch("restart", "s.c0"), exits(0))
     before = {name: scenario.row(name)["pid"] for name in names}
     (old,) = zygotes(scenario)
     held = descriptors(scenario)

@@ -119,6 +119,7 @@ def test_an_end_is_told_as_plain_data() -> None:
         "optional": {},
         "returns": {"required": {}, "optional": {}},
         "function": "on_request",
+        "is_async": False,
         "line": 7,
     }
 
