@@ -39,6 +39,12 @@ _POOL = 16 * 1024 - 48
 
 _filling: list[bytes] = []
 
+_ENOUGH = 4
+"""How many pieces side by side say that no gap has been found for them."""
+
+_MOST = 10_000
+"""How many gaps of a size there may be."""
+
 _UNCOUNTED = 1 << 31
 """A count of references, read as 32 bits, from which on CPython leaves it as it is."""
 
@@ -85,6 +91,25 @@ def fill_gaps() -> None:
             place = id(_filling[-1])
             run = run + 1 if place == last + size else 0
             last = place
+    _fill_heap()
+
+
+def _fill_heap() -> None:
+    """Do so between the larger ones, and what libraries hold: the C library's."""
+    allocate = ctypes.CDLL(None).malloc
+    allocate.argtypes, allocate.restype = (ctypes.c_size_t,), ctypes.c_void_p
+    large = (1 << power for power in range(16, 10, -1))
+    for chunk in (*large, *range(1024, 16, -16)):
+        # The next gap is smaller than two of these: more side by side are from the end.
+        run, last = 0, 0
+        for _ in range(_MOST):
+            place = allocate(chunk - 8)
+            run = run + 1 if place == last + chunk else 0
+            last = place
+            if run == _ENOUGH:
+                break
+        else:
+            return  # Another allocator than glibc's, which has another order.
 
 
 def immortalise() -> int:

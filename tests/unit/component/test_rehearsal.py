@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -50,6 +51,17 @@ def test_objects_made_after_the_gaps_are_filled_lie_side_by_side(
     size = 336  # with its head, in steps of 16
     side_by_side = sum(abs(a - b) == size for a, b in itertools.pairwise(places))
     assert side_by_side >= 18
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another order of memory")
+def test_what_libraries_hold_lies_side_by_side_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "_filling", [])
+    scattered = [bytes(size) for size in range(600, 30_000, 50)]
+    del scattered[::2]
+    rehearsal.fill_gaps()
+    made = [bytes(2000) for _ in range(20)]
+    steps = [id(b) - id(a) for a, b in itertools.pairwise(made)]
+    assert steps.count(2048) >= 17, steps
 
 
 IMMORTAL = """
