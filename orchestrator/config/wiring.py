@@ -57,6 +57,8 @@ _STATE_PARTS = {
 """Which part of an address `{data, snapshot}` each socket of a state uses."""
 _BESIDE_SOCKETS = ("address", "persist")
 
+_ELSEWHERE = "say that it lives elsewhere: `{address: ENDPOINT, external: true}`"
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -216,7 +218,7 @@ def _named_sockets(
 def _report_parts(address: Address, who: str, place: Place, found: Report) -> None:
     named = report.listed(f"{address.name}.{part}" for part in address.parts)
     message = f"address {address.name!r} has several parts, and {who} needs one endpoint"
-    found.error("ORC219", message, place, hint=f"name one of {named}")
+    found.error("ORC219", message, place, hint=f"name one of {named}" if named else "")
 
 
 def check_shape(
@@ -284,7 +286,7 @@ def _report_alone(present: list[End], label: str, found: Report) -> None:
     side, other = ("inward", "outward") if present[0].direction == "in" else ("outward", "inward")
     who = report.listed(end.label for end in present)
     message = f"nobody is at the other end of {label!r}: {who} is {side}, nothing is {other}"
-    hint = "wire a component to it, or mark the address `external: true`"
+    hint = f"wire a component to it, or {_ELSEWHERE}"
     found.error("ORC214", message, present[0].place, hint=hint)
 
 
@@ -498,7 +500,7 @@ def _check_spot(spot: Spot, plugs: list[Plug], table: Table, *, free: bool, foun
     if found.whole and not (address.external or free):
         if not binders:
             who = report.listed(f"{plug.end.label} ({plug.socket})" for plug in connectors)
-            hint = "wire the component that serves it, or mark the address `external: true`"
+            hint = f"wire the component that serves it, or {_ELSEWHERE}"
             if any(plug.socket == "publisher" for plug in connectors):
                 hint = "a publisher with is_x_pub needs a bus: write the address as {bus: true}"
             found.error(
@@ -509,7 +511,7 @@ def _check_spot(spot: Spot, plugs: list[Plug], table: Table, *, free: bool, foun
             )
         elif not connectors and len(binders) == 1:
             who = f"{binders[0].end.label} ({binders[0].socket})"
-            hint = "wire a component to it, or mark the address `external: true`"
+            hint = f"wire a component to it, or {_ELSEWHERE}"
             found.error(
                 "ORC214",
                 f"nobody connects to {label!r}, which {who} binds",

@@ -217,6 +217,9 @@ def test_parts_wire_ends_by_name_or_by_socket(workshop: Workshop) -> None:
     parts = "{data: auto, snapshot: auto}"
     whole = workshop.mistakes(shape(workshop, parts, service("a", "in") + service("b", "out")))
     assert [one.code for one in whole] == ["ORC219", "ORC219"]
+    assert whole[0].hint == "name one of x.data and x.snapshot"
+    wrong = workshop.mistakes(shape(workshop, "{external: true}", service("a", "in")))
+    assert [(one.code, one.hint) for one in wrong if one.code == "ORC219"] == [("ORC219", "")]
     named = service("a", "in", "x.data") + service("b", "out", "{publisher: x.data}")
     assert workshop.codes(shape(workshop, parts, named)) == []
 
