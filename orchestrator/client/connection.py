@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import select
 import socket
 import time
@@ -22,6 +23,9 @@ from orchestrator.model.units import Instant, Seconds
 REQUEST_TIMEOUT: Seconds = 60.0
 SILENCE: Seconds = 3.0
 """After so long without an answer somebody is told: a daemon takes milliseconds."""
+
+KEEPER_ENDS: Seconds = 2.0
+"""How long a keeper may take to follow its daemon; it takes a millisecond."""
 
 REPAIR_TIMEOUT: Seconds = 10.0
 """How long the keeper may take to put a daemon that died back in place."""
@@ -88,6 +92,7 @@ class Client:
         self._talk = Conversation()
         self._asked = 0
         self._at_end = False
+        self._keeper = -1
         self.silent: Callable[[], None] = _nothing
         """Called once a request that should be quick has been without an answer for `SILENCE`."""
 
@@ -101,6 +106,7 @@ class Client:
         """Close the connection; watches of it end."""
         self._at_end = True
         self._stream.close()
+        self._follow_keeper(0)
 
     def fileno(self) -> int:
         """Return the descriptor to select on."""
@@ -132,10 +138,18 @@ class Client:
         self._at_end = False
 
     def wait_closed(self, timeout: Seconds) -> bool:
-        """Wait until the daemon has closed the connection; tell whether it did."""
+        """Wait until the daemon has closed the connection; tell whether it did.
+
+        Where it was told to end, its keeper is awaited too, which follows a moment later: whoever
+        starts the system anew would still find its socket and its lock.
+        """
         deadline = time.monotonic() + timeout
         while not self._at_end and (remaining := deadline - time.monotonic()) > 0:
             self.receive(remaining)
+        if self._at_end and self._keeper >= 0:
+            end = select.poll()
+            end.register(self._keeper, select.POLLIN)
+            end.poll(KEEPER_ENDS * 1000)
         return self._at_end
 
     def request(
@@ -323,7 +337,18 @@ class Client:
 
     def down(self, *, kill: bool = False) -> list[str]:
         """Ask the daemon to stop everything and end; return the names still running."""
-        return list(self.request("down", kill=kill).get("names", ()))
+        told = self.request("down", kill=kill)
+        self._follow_keeper(int(told.get("keeper_pid", 0)))
+        return list(told.get("names", ()))
+
+    def _follow_keeper(self, pid: int) -> None:
+        """Be ready to see the end of the keeper, unless it has ended; 0: of none any more."""
+        if self._keeper >= 0:
+            os.close(self._keeper)
+        self._keeper = -1
+        if pid and hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                self._keeper = os.pidfd_open(pid)
 
     def wait_until(
         self,

@@ -273,7 +273,8 @@ class Api:
     def down(self, params: Params) -> dict[str, Any]:
         """Bring everything down and end."""
         running = [s for s, t in self.supervisor.slots.items() if not t.instance.phase.is_terminal]
-        result = {"names": [self._name(slot) for slot in running]}
+        names = [self._name(slot) for slot in running]
+        result = {"names": names, "keeper_pid": self.about["keeper_pid"]}
         kill = bool(params.get("kill"))
         asyncio.get_running_loop().call_soon(lambda: self.begin_shutdown(kill=kill))
         return result

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import processes
-from tests.e2e.scenario import Scenario, bad, exits, nothing_runs, orch, row, takes
+from tests.e2e.scenario import ORCH, Scenario, bad, exits, nothing_runs, orch, row, takes
 
 
 def test_a_stop_reaches_dependents_first(scenario: Scenario) -> None:
@@ -114,6 +114,16 @@ def test_what_hides_from_everybody_is_ended_with_the_system(
         scenario.until_row("web.web", phase="running")
     scenario.step("it goes down", orch("down"), exits(0), nothing_runs)
     assert not any(processes.is_alive(each.pid) for each in hidden)
+
+
+def test_a_down_that_is_over_leaves_nobody_in_the_way_of_an_up(scenario: Scenario) -> None:
+    """The keeper, which holds the lock and the socket, has ended too."""
+    scenario.services({"web": {"command": bad()}})
+    for _ in range(3):
+        scenario.step("it comes up", orch("up", "-d"), exits(0))
+        keeper = scenario.daemon()["keeper_pid"]
+        look = f"{ORCH} down && ! grep -qs '^State:.[^ZX]' /proc/{keeper}/status"
+        exits(0)(scenario, scenario.command(["sh", "-c", look]))
 
 
 def test_what_is_read_at_an_end_does_not_grow_with_the_components(scenario: Scenario) -> None:

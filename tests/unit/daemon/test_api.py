@@ -336,7 +336,7 @@ def test_down_names_what_still_runs_and_begins_the_end(client: Client, system: S
 
     loop = asyncio.new_event_loop()
     try:
-        assert loop.run_until_complete(down()) == {"names": ["shop.web"]}
+        assert loop.run_until_complete(down()) == {"names": ["shop.web"], "keeper_pid": 2}
     finally:
         loop.close()
     assert system.supervisor.stopping
