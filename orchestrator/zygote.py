@@ -70,13 +70,6 @@ class Hooks:
     """
 
     def __init__(self) -> None:
-        self._known = [
-            getattr(logging, "_acquireLock", None),
-            getattr(logging, "_releaseLock", None),
-            getattr(logging, "_after_at_fork_child_reinit_locks", None),
-            getattr(threading, "_after_fork", None),
-            getattr(getattr(random, "_inst", None), "seed", None),
-        ]
         self._kept: list[tuple[list[Any], list[Any]]] = []
 
     def take(self) -> None:
@@ -89,7 +82,7 @@ class Hooks:
         for hooks in gc.get_referrers(ours):
             if type(hooks) is list:
                 self._kept.append((hooks, [hook for hook in hooks if hook is not ours]))
-                hooks[:] = [hook for hook in self._kept[-1][1] if hook not in self._known]
+                hooks[:] = [hook for hook in self._kept[-1][1] if not _is_for_threads(hook)]
 
     def give_back(self) -> None:
         """Let a child have them, and do what each process needs: numbers of its own."""
@@ -97,6 +90,13 @@ class Hooks:
             hooks[:] = kept
         if self._kept:
             random.seed()
+
+
+def _is_for_threads(hook: object) -> bool:
+    """Tell whether a hook is one of these; all of a module, for one locks what another frees."""
+    if getattr(hook, "__module__", None) in {logging.__name__, threading.__name__}:
+        return True
+    return getattr(hook, "__self__", None) is random.seed.__self__  # type: ignore[attr-defined]
 
 
 class Shown:
