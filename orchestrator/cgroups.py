@@ -18,8 +18,9 @@ import errno
 import os
 import signal
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from orchestrator.errors import SpawnError
 from orchestrator.model.units import Bytes
@@ -37,8 +38,7 @@ _FREEZES = 50
 """How often a group that is being frozen is looked at before its processes are killed anyhow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What an instance asks for: `memory` in bytes, `cpu` in cores, `pids` in processes."""
 
     memory: Bytes | None = None
@@ -52,8 +52,7 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class Ladder:
+class Ladder(Struct, frozen=True):
     """What this machine grants to this process.
 
     Attributes:
@@ -75,8 +74,7 @@ class Ladder:
         return "cgroup v1" if controller in self.legacy else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """What a process needs to be where it belongs.
 
     Attributes:

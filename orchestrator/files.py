@@ -12,9 +12,10 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from orchestrator.errors import OrchestratorError
 
@@ -65,8 +66,7 @@ class FileError(OrchestratorError):
         self.errno = error.errno
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """What `write_tree` did, as paths within the root."""
 
     written: tuple[str, ...]
@@ -74,8 +74,7 @@ class Changes:
     removed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """How a file differs from what a build would write: missing, changed or stale."""
 
     path: str

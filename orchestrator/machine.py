@@ -17,8 +17,9 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import cgroups, files
 from orchestrator.cgroups import Ladder
@@ -37,8 +38,7 @@ _SUBREAPER = 37
 _PIDFD_GET_INFO = 0xC040FF0B
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that the machine grants, or not.
 
     `grant` is `granted`, `degraded` or `missing`; `detail` says to what, or why; `help` what
@@ -52,8 +52,7 @@ class Finding:
     needed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """What is granted, for `complaints`."""
 
     findings: tuple[Finding, ...]
@@ -61,8 +60,7 @@ class Machine:
     capabilities: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(Struct, frozen=True):
     """What a component asks and cannot have, or has by less (`is_degraded`)."""
 
     component: str

@@ -8,7 +8,6 @@ thing. What a supervisor must never ask for fails at once.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import functools
 import heapq
@@ -17,6 +16,8 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import structs
 
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon.host import Ended, Spawned
@@ -496,4 +497,4 @@ def component(name: str = "shop.web", **fields: Any) -> Component:
 
 def with_fields(original: Component, **fields: Any) -> Component:
     """Return the component with other fields."""
-    return dataclasses.replace(original, **fields)
+    return structs.replace(original, **fields)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+
+import msgspec
 
 from orchestrator import machine as machines
 from orchestrator.cli import topology
@@ -29,8 +30,8 @@ def doctor(
     if session.options.json:
         session.screen.json(
             {
-                "machine": [dataclasses.asdict(one) for one in machine.findings],
-                "components": [dataclasses.asdict(one) for one in complaints],
+                "machine": msgspec.to_builtins(machine.findings),
+                "components": msgspec.to_builtins(complaints),
                 "daemon": daemon,
             }
         )

@@ -13,9 +13,10 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from msgspec import Struct
 
 from orchestrator import client
 from orchestrator.cli import bars, change, logs, progress
@@ -34,8 +35,7 @@ _LEAVING: Seconds = 2.0
 _ALIVE = frozenset({"starting", "running", "stopping"})
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """Whom to stay with (all when empty), and whose end ends everything.
 
     With both, the code is that of `exit_code_from`, also when the failure of another ended it.

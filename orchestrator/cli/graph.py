@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+
+import msgspec
 
 from orchestrator.cli import topology
 from orchestrator.cli.session import Session
@@ -27,7 +28,7 @@ def graph(
     topology.warn(session, wanted.locked.warnings)
     found = edges(wanted.locked.lock)
     if session.options.json or format == "json":
-        session.screen.json(dataclasses.asdict(found))
+        session.screen.json(msgspec.to_builtins(found))
         return ExitCode.DONE
     drawing = {"text": _text, "dot": _dot, "mermaid": _mermaid}[format]
     session.screen.data("\n".join(drawing(found)))

@@ -10,9 +10,10 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator import client
 from orchestrator.cli import screen
@@ -35,8 +36,7 @@ Ends = Mapping[str, Sequence[Counters]]
 """The counters of a component: of its `connections`, and of its `states`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """What was there at a moment: per instance the processor seconds, bytes and counters."""
 
     at: float

@@ -6,13 +6,13 @@ child process only, so that what it does at import it does not do to us.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, structs
 
 from orchestrator import config, files, process
 from orchestrator.cli import diagnostics
@@ -40,8 +40,7 @@ _DEATHS = 8
 _INSPECT = (sys.executable, "-m", "orchestrator.component.inspect")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A lock that is good, its plain form for the daemon, and what the code of components told."""
 
     locked: config.Locked
@@ -85,7 +84,7 @@ def read(
     models = _models(asked) if imports else None
     if layout and models is not None:
         found = layouts.check(draft.lowered, models)
-        draft = dataclasses.replace(draft, found=(*draft.found, *found))
+        draft = structs.replace(draft, found=(*draft.found, *found))
     locked = config.lock(draft, models)
     return Wanted(locked, plain.encode(locked.lock), models or {})
 

@@ -11,8 +11,9 @@ import collections
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from orchestrator import client, files, keeping
 from orchestrator.cli import commands, progress, topology
@@ -42,8 +43,7 @@ _LOCK = "orch.lock"
 """Holds the keeper's pid for as long as a system has its directory, and after a kill."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(Struct, frozen=True):
     """What to apply, and to whom."""
 
     wanted: Wanted
@@ -54,8 +54,7 @@ class _Request:
     init: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Started:
+class _Started(Struct, frozen=True):
     """A daemon that answers, whether this command started it, and what writes the rest, once."""
 
     daemon: Client

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from orchestrator.config import curve, report
 from orchestrator.config.document import Entry
@@ -37,8 +38,7 @@ Whole = tuple[Source, Mapping[str, Any]] | None
 """The `curve` of the whole system and its file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """What one text of an address means. `scheme` is auto, auto:tcp, tcp or ipc."""
 
     scheme: str
@@ -63,8 +63,7 @@ class Endpoint:
         return f"ipc://{self.path}" if self.scheme == "ipc" else self.scheme
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """A declared address: its parts by name, the only part of a plain one being ''."""
 
     name: str
@@ -135,8 +134,7 @@ def parse_host_port(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-@dataclass(slots=True)
-class Table:
+class Table(Struct):
     """The addresses of a topology, and the endpoints given to them."""
 
     key: str
@@ -256,7 +254,7 @@ def _address(name: str, entry: Entry, whole: Whole, found: Report) -> Address | 
     keys = curve.of_address(entry.source, asked, whole, place=entry.place, found=found)
     if keys is None and asked is not False:
         return None
-    return replace(address, terms=_terms(options, keys))
+    return structs.replace(address, terms=_terms(options, keys))
 
 
 def _terms(options: Mapping[str, Any], keys: topology.Curve | None) -> topology.Endpoint:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.config.configurations import Configured
 from orchestrator.model import plain, topology
@@ -24,8 +25,7 @@ PUBLIC, PRIVATE = 0o640, 0o600
 """Modes: the environment may hold what came from an env file, and the lock holds it too."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Struct, frozen=True):
     """A file to write: its path within the base directory, its text and its mode."""
 
     path: str

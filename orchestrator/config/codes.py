@@ -5,11 +5,10 @@ Codes are stable: users name them in scripts and searches. A code is never given
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(Struct, frozen=True):
     """What a code stands for."""
 
     title: str

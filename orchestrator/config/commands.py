@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.config.interpolate import Template
 from orchestrator.config.report import Place, Report
@@ -16,8 +17,7 @@ from orchestrator.config.report import Place, Report
 _SHELL_WORDS = frozenset({"|", "||", "&&", ";", ">", "<", ">>", "&", "2>&1"})
 
 
-@dataclass(slots=True)
-class Programs:
+class Programs(Struct):
     """Remembers which programs were found: a thousand components look for few."""
 
     found: Report

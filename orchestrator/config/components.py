@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.config import (
     commands,
@@ -30,8 +31,7 @@ from orchestrator.config.valuesfile import Modules
 from orchestrator.model.topology import Dependency, Mode, Reload
 
 
-@dataclass(slots=True)
-class Lowered:
+class Lowered(Struct):
     """A component with everything settled that its instances share.
 
     `command`, `working_dir`, `environment` and `config` may hold templates, as may the ones

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from orchestrator.config import compose, report
 from orchestrator.config.components import Lowered
@@ -44,8 +45,7 @@ ANY = "*"
 UNKNOWN, WRONG, MISSING = "ORC434", "ORC435", "ORC436"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """What gave a value: a layer, and where that is, in a file of ours or in code.
 
     `note` is the variable or option that gave it.
@@ -64,8 +64,7 @@ class Origin:
         return self.place.source.position(self.place.span().start)
 
 
-@dataclass(slots=True)
-class Layered:
+class Layered(Struct):
     """Values put over each other; of each one the origins, the one that counts last."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -115,8 +114,7 @@ class Layered:
             del self.origins[other]
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Struct, frozen=True):
     """What the caller gives: the environment, and texts by `service.component.key`.
 
     Without `whole` some of what is declared was at fault: of nothing can be said that it is
@@ -129,8 +127,7 @@ class Outside:
     targets: Mapping[str, list[tuple[Keys, str, str]]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """Fields that one layer gives, and where they are."""
 
     name: str
@@ -140,8 +137,7 @@ class Given:
     """Whether they are meant for one component only."""
 
 
-@dataclass(slots=True)
-class Configured:
+class Configured(Struct):
     """A component, its layers from files, the ones above them, and what it declares.
 
     `known` are the types of its keys, `own` those that its plain map has; None when it takes any.
@@ -242,9 +238,9 @@ def resolve(
     """
     made: dict[str, Configured] = {}
     ours = {key: text for key, text in given.environment.items() if key.startswith(PREFIX)}
-    given = replace(given, environment=ours)
+    given = structs.replace(given, environment=ours)
     if given.whole:
-        given = replace(given, targets=_targets(document, given.overrides))
+        given = structs.replace(given, targets=_targets(document, given.overrides))
     shared: dict[tuple[int, str], _Shared] = {}
     for base, component in lowered.items():
         answer = models.get(base) or {}
@@ -409,8 +405,7 @@ def _targets(
 # ------------------------------------------------------------------ checks
 
 
-@dataclass(slots=True)
-class _Shared:
+class _Shared(Struct):
     """A key of a layer that several components have, and where it is when none knows it."""
 
     key: str

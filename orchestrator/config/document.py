@@ -6,9 +6,10 @@ A document holds raw values that fit the schema; what did not fit was reported a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.config.report import Place
 from orchestrator.config.source import Source
@@ -18,8 +19,7 @@ Fields = dict[str, Any]
 """The raw fields of a component, of a service or of the defaults."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A named thing in one of the files."""
 
     source: Source
@@ -37,8 +37,7 @@ class Entry:
         return Place(self.source, self.container, self.key, at_key=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """A setting and its value; None when it has none.
 
     `entry` is where it is declared: in the topology or, one that is not, in a file of settings.
@@ -54,16 +53,14 @@ class Setting:
     place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """Fields and the file they are from."""
 
     source: Source
     fields: Fields
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(Struct, frozen=True):
     """A component as declared: its own fields, and the layers below them, nearest first.
 
     `owner` is what names it: the component's entry, or the service's when it is inline.
@@ -184,8 +181,7 @@ _WHOLE = {"ready", "live", "startup", "depends_on", "connections", "states"}
 """Fields whose maps exclude each other or are the component's alone: never merged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Templated:
+class Templated(Struct, frozen=True):
     """A text whose references are resolved later, and the component field it stands in."""
 
     place: Place
@@ -197,8 +193,7 @@ class Templated:
         return str(self.place.value)
 
 
-@dataclass(slots=True)
-class Document:
+class Document(Struct):
     """Everything declared, by name, in the order of the files."""
 
     root: Source

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.config import (
     addresses,
@@ -35,8 +36,7 @@ from orchestrator.model import names
 from orchestrator.model.topology import Group
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A topology that was read; `lock` makes a Lock of it.
 
     `handlers` are the requests for the inspection of handlers' models and of service classes;

@@ -17,8 +17,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 NAMESPACES = ("settings", "addresses", "env", "self")
 SELF = ("instance", "name", "run_dir")
@@ -37,8 +38,7 @@ class BadReference(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """`${name}`, with `operator` `:-` or `:?` and its `operand`; `text` is all of it."""
 
     name: str

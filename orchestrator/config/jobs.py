@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.config import interpolate, options, report
 from orchestrator.config.components import Lowering
@@ -46,8 +47,7 @@ _SHARED = (
 """What a job has as components have it, from `defaults` too."""
 
 
-@dataclass(slots=True)
-class LoweredJob:
+class LoweredJob(Struct):
     """A job with everything settled but references that are resolved later.
 
     `command` and `environment` may hold templates; `options` are further fields of the model's

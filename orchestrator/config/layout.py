@@ -16,9 +16,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.config import report
 from orchestrator.config.components import Lowered
@@ -34,8 +35,7 @@ _ELSEWHERE = (*ADMIN, "config.py", "configuration.py")
 """What looks like the configuration of a service, and then belongs into `admin`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Component:
+class _Component(Struct, frozen=True):
     """A component's package: its dotted name, its directory, and where the topology names it."""
 
     lowered: Lowered

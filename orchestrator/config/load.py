@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.config import compose, document, interpolate, report, schema, settings, validate
 from orchestrator.config.document import Declared, Document, Entry, Layer, Templated
@@ -49,8 +50,7 @@ def load(path: Path, *, given: Given, environment: Mapping[str, str], found: Rep
     return loaded
 
 
-@dataclass(slots=True)
-class _Loader:
+class _Loader(Struct):
     environment: Mapping[str, str]
     found: Report
     sources: list[Source] = field(default_factory=list)

@@ -8,16 +8,16 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from orchestrator.config.source import Container, Source, Span
 from orchestrator.errors import Diagnostic, Related, Severity, TopologyError
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A key or a value in a source; with `fragment`, the part of the value that reads so.
 
     `nth` counts equal fragments from 0.
@@ -58,19 +58,18 @@ class Place:
 
     def of_key(self) -> Place:
         """Return the place of the key instead of the value."""
-        return replace(self, at_key=True, fragment="")
+        return structs.replace(self, at_key=True, fragment="")
 
     def of(self, fragment: str, nth: int = 0) -> Place:
         """Return the place of a fragment of the value."""
-        return replace(self, at_key=False, fragment=fragment, nth=nth)
+        return structs.replace(self, at_key=False, fragment=fragment, nth=nth)
 
     def related(self, message: str) -> Related:
         """Return the place as the second place of a diagnostic."""
         return Related(self.source.position(self.span().start), message)
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """The diagnostics found so far, in the order of discovery.
 
     Without `whole` some of what is declared was at fault and left out: of nothing can be said

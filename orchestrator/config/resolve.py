@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from orchestrator.config import (
     addresses,
@@ -43,8 +44,7 @@ from orchestrator.model.topology import (
 from orchestrator.wire import exactjson
 
 
-@dataclass(frozen=True, slots=True)
-class Locked:
+class Locked(Struct, frozen=True):
     """A lock, the secrets that it names and does not hold, and what to warn of.
 
     `declared` is what the files say of each component, by its name without an instance.
@@ -124,8 +124,7 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
     return Locked(locked, document.secrets(), warnings, declared, configured, document.settings)
 
 
-@dataclass(slots=True)
-class _Resolver:
+class _Resolver(Struct):
     draft: Draft
     wired: Wired
     configured: Mapping[str, Configured]
@@ -403,14 +402,14 @@ class _Context:
         return made
 
     def probe(self, probe: Probe) -> Probe:
-        made = replace(
+        made = structs.replace(
             probe,
             exec=self.command(probe.exec),
             http=None if probe.http is None else self.text(probe.http),
             tcp=None if probe.tcp is None else self.text(probe.tcp).removeprefix("tcp://"),
         )
         if isinstance(made, Ready) and made.log is not None:
-            return replace(made, log=self.text(made.log))
+            return structs.replace(made, log=self.text(made.log))
         return made
 
     def options(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -420,7 +419,7 @@ class _Context:
                 made[name] = self.probe(probe)
         stop = options.get("stop")
         if isinstance(stop, Stop):
-            made["stop"] = replace(stop, command=self.command(stop.command))
+            made["stop"] = structs.replace(stop, command=self.command(stop.command))
         return made
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.config import compose, interpolate, report, validate, valuesfile
 from orchestrator.config.document import Document, Entry, Setting
@@ -38,8 +39,7 @@ _TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """What gives settings values, apart from the topology itself.
 
     `texts` are from the command line, `files` its files of settings; `modules` tells what

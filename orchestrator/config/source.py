@@ -12,9 +12,10 @@ import gc
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.config import syntax
 from orchestrator.errors import Diagnostic, Position, Related, Severity
@@ -26,8 +27,7 @@ Container = dict[str, Any] | list[Any]
 """What has keys, and thereby positions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trap:
+class Trap(Struct, frozen=True):
     """A plain word that other tools read as something else than text."""
 
     container: Container
@@ -35,8 +35,7 @@ class Trap:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """Where something stands in a source: offsets of characters, the end not included."""
 
     start: int
@@ -64,8 +63,7 @@ class Token:
         return said
 
 
-@dataclass(slots=True)
-class Source:
+class Source(Struct):
     """One file: its text, its value, and where everything in it stands.
 
     `file` is the name to show, `path` where it is. `marks` maps the identity of a container

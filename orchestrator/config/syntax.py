@@ -10,15 +10,15 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 MOST_ERRORS = 10
 """More syntax errors than this in one file help nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """A syntax error, by offsets into the text."""
 
     message: str

@@ -10,8 +10,9 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.config import report, schema
 from orchestrator.config.report import Place, Report
@@ -20,8 +21,7 @@ from orchestrator.config.source import Source
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """One failure: where in the instance, which keyword, and the schema that holds it."""
 
     path: Path
@@ -29,8 +29,7 @@ class Violation:
     schema: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What is to be said about a violation, and where: at a key, or at a value."""
 
     code: str

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.config import compose, report, validate
 from orchestrator.config.report import Place, Report
@@ -133,8 +134,7 @@ def _place(path: Path, place: Place | None) -> Place:
     return place or Place(Source(report.shown_path(str(path)), path, ""), {}, "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(Struct, frozen=True):
     index: int
 
 

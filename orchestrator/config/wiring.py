@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.config import addresses, environment, report, valuesfile
 from orchestrator.config.addresses import Address, Table
@@ -60,8 +61,7 @@ _BESIDE_SOCKETS = ("address", "persist")
 _ELSEWHERE = "say that it lives elsewhere: `{address: ENDPOINT, external: true}`"
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """A wired end of a component. `sockets` maps socket names, '' while unknown, to spots.
 
     `persist` says where an outward state outlives its component.
@@ -81,8 +81,7 @@ class End:
         return f"{self.component.base} {self.group}.{self.direction}.{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Plug:
+class Plug(Struct, frozen=True):
     """One socket of an end whose model is known."""
 
     end: End
@@ -92,8 +91,7 @@ class Plug:
     topic: str | None = None
 
 
-@dataclass(slots=True)
-class Wired:
+class Wired(Struct):
     """What is known of the edges: the ends, and with models the plugs at each spot."""
 
     ends: list[End] = field(default_factory=list)

@@ -15,9 +15,10 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from orchestrator import process as processes
 from orchestrator.daemon import guests
@@ -36,8 +37,7 @@ _ENTRY = "orchestrator.component.jobcode"
 _REMEMBERED = "code of "
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(Struct, frozen=True):
     """Hooks that can be run: where they are, their copy, and what they need of a template.
 
     `files` has time, size and inode of what was read, by path.
@@ -184,7 +184,8 @@ class CodeChecks:
         self._good[job.name] = (question, code)
         if before.snapshot != code.snapshot:
             with contextlib.suppress(JournalError):
-                self._runner.journal.remember(**{_REMEMBERED + job.name: json.dumps(asdict(code))})
+                plain = json.dumps(structs.asdict(code))
+                self._runner.journal.remember(**{_REMEMBERED + job.name: plain})
             self._drop_unused()
         return code
 

@@ -6,13 +6,14 @@ tells becomes an event.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import os
 import signal
 from collections.abc import Callable, Mapping
 from typing import Protocol
+
+from msgspec import structs
 
 from orchestrator.daemon import programs
 from orchestrator.daemon.host import Host
@@ -288,7 +289,7 @@ class Executor:
             return
         self._ended[slot] = process
         if _may_be_oom(exit) and self.host.out_of_memory(self._marker(instance)):
-            exit = dataclasses.replace(exit, oom=True)  # noqa: A001
+            exit = structs.replace(exit, oom=True)  # noqa: A001
         left = self._watch_leftovers(slot, instance, process)
         if not left:
             self.host.dismiss(self._marker(instance))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from orchestrator.model.topology import Component, Probe, Ready
 
@@ -10,8 +10,7 @@ LONGEST = 200
 """How many characters of a status text are shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """What probes found and what the process says of itself.
 
     Attributes:

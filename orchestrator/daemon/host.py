@@ -7,7 +7,6 @@ fake does them in virtual time, and one contract suite runs on both.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import datetime as dt
 import functools
 import logging
@@ -17,6 +16,8 @@ import select
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
+
+from msgspec import structs
 
 from orchestrator import cgroups
 from orchestrator import process as processes
@@ -251,8 +252,8 @@ class PosixHost:
         setup = order.setup
         placement = self.groups.make(marker, order.limits, setup.user)
         rlimits = {**placement.rlimits, **setup.rlimits}
-        setup = dataclasses.replace(setup, joins=placement.joins, rlimits=rlimits)
-        return dataclasses.replace(order, setup=setup)
+        setup = structs.replace(setup, joins=placement.joins, rlimits=rlimits)
+        return structs.replace(order, setup=setup)
 
     def watch(self, process: Process, ended: Ended) -> None:
         """Call `ended` when the pidfd says so, with the exit as we or the keeper read it."""

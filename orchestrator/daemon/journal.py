@@ -14,9 +14,10 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.daemon import runjournal
 from orchestrator.daemon.intents import Intents
@@ -56,8 +57,7 @@ _RECORDS = "SELECT component.plain, slot.* FROM component LEFT JOIN slot USING (
 _NOTHING: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Struct, frozen=True):
     """How far the stop of a generation has come.
 
     `rung` and `result` are those of `lifecycle.Stopping`; the rung is over at `due`. `lived` is
@@ -72,8 +72,7 @@ class Begun:
     command: Process | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """What the journal knows of a slot; `ended`: the process is dead, its tree may not be."""
 
     slot: str

@@ -8,13 +8,14 @@ events of the life cycle and facts for its row; they decide nothing.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import logging
 import os
 import signal
 from collections.abc import Coroutine, Mapping
 from typing import Any
+
+from msgspec import structs
 
 from orchestrator.daemon import looking, programs
 from orchestrator.daemon.health import Health
@@ -139,7 +140,7 @@ class Probes:
     def found(self, slot: str, **facts: Any) -> None:
         """Take what was found out of a process for its row."""
         health = self._supervisor.facts[slot].health
-        self._supervisor.tell(slot, dataclasses.replace(health, **facts))
+        self._supervisor.tell(slot, structs.replace(health, **facts))
 
     def abort(self, slot: str, why: str) -> None:
         """Have a process that hangs, or says that it is broken, aborted and restarted."""

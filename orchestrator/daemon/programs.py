@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.cgroups import Limits
 from orchestrator.model import names
@@ -15,8 +16,7 @@ from orchestrator.supervision.lifecycle import Instance
 from orchestrator.wire import loglayout
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a system lives: what programs are told, and where their output goes."""
 
     key: str
@@ -25,8 +25,7 @@ class Place:
     base_dir: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reachable:
+class Reachable(Struct, frozen=True):
     """What a component of another user is told instead of paths in the runtime directory."""
 
     notify: str

@@ -6,9 +6,9 @@ wishes and the time left of a backoff are as they were.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct, structs
 
 from orchestrator.daemon import programs
 from orchestrator.daemon.host import Host
@@ -24,8 +24,7 @@ _UNWELL = frozenset({Result.TIMEOUT_START, Result.LIVENESS, Result.WATCHDOG})
 _BY_REQUEST = frozenset({Result.REQUESTED, Result.TIMEOUT_STOP})
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """A slot as it goes on; `events` come before whatever its process is found to do."""
 
     slot: Slot
@@ -83,11 +82,11 @@ def take_over(
     elif process is not None:
         events = (*_adoption(record, process), *_stop(record))
     elif record.phase in (Phase.STARTING, Phase.WAITING):
-        instance = dataclasses.replace(instance, state=lifecycle.Waiting())
+        instance = structs.replace(instance, state=lifecycle.Waiting())
     elif record.phase is Phase.BACKOFF:
         timer = instance.timers + 1
         state = lifecycle.Backoff(timer, record.due)
-        instance = dataclasses.replace(instance, state=state, timers=timer)
+        instance = structs.replace(instance, state=state, timers=timer)
     command = begun.command if begun else None
     return Recovered(Slot(instance, record.up, record.alone), events, process, timer, command)
 

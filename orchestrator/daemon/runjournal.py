@@ -12,8 +12,9 @@ import json
 import logging
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.errors import JournalError
 from orchestrator.model import plain, topology
@@ -51,8 +52,7 @@ _INSERT = f"INSERT INTO run VALUES ({','.join('?' * len(_COLUMNS))})"  # noqa: S
 _UPDATE = f"UPDATE run SET {', '.join(f'{c}=?' for c in _MUTABLE)} WHERE number=?"  # noqa: S608
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """A run as the journal has it, with its process and what its hooks last showed."""
 
     run: Run

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from orchestrator import files
 from orchestrator.daemon import guests, programs
@@ -30,8 +30,7 @@ WORKER = "orchestrator.component.worker"
 ORDER, PROGRESS, RESULT, OUTPUT = "order.json", "progress.json", "result.json", "output"
 
 
-@dataclass(frozen=True, slots=True)
-class RunComponent(Component):
+class RunComponent(Component, frozen=True):
     """A run as the supervision of processes sees it: a component of one instance."""
 
     run: str = ""
@@ -112,7 +111,7 @@ def order(
     own = os.path.join(place.runtime_dir, "notify.sock")  # noqa: PTH118 - hot path
     notify = reachable.notify if reachable else own
     environment = {**made.environment, "NOTIFY_SOCKET": notify}
-    return dataclasses.replace(
+    return structs.replace(
         made,
         environment=environment,
         stdout=f"{component.record_dir}/worker.out",

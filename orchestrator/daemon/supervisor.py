@@ -9,14 +9,15 @@ changed.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
 
 from orchestrator.daemon import health as healths
 from orchestrator.daemon import journal as journals
@@ -47,8 +48,7 @@ TELL_WITHIN: Seconds = 0.5
 """How long clients may wait for the news of many starts while there are more to make."""
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(Struct):
     """What is known of a slot beside its life cycle."""
 
     started_wall: float = 0.0
@@ -57,7 +57,7 @@ class Facts:
     since: float = 0.0
     outdated: bool = False
     warning: str = ""
-    health: Health = dataclasses.field(default_factory=Health)
+    health: Health = msgspec.field(default_factory=Health)
     code: int = 1
     reload_error: str = ""
     unwatched: str = ""
@@ -525,8 +525,8 @@ class Supervisor:
     def _disable(self, slot: str) -> None:
         there = self.slots[slot]
         if there.instance.phase is not Phase.DISABLED:
-            disabled = dataclasses.replace(there.instance, state=lifecycle.Down(Phase.DISABLED))
-            self.slots[slot] = dataclasses.replace(there, instance=disabled)
+            disabled = structs.replace(there.instance, state=lifecycle.Down(Phase.DISABLED))
+            self.slots[slot] = structs.replace(there, instance=disabled)
             self._touch(slot)
 
     def _consider(self, slot: str) -> None:
@@ -704,12 +704,12 @@ class Supervisor:
             self.facts[slot] = Facts()
             self._claim(slot)
             return
-        instance = dataclasses.replace(there.instance, component=component)
+        instance = structs.replace(there.instance, component=component)
         if instance.phase is Phase.DISABLED and component.enabled:
-            instance = dataclasses.replace(instance, state=lifecycle.Down())
+            instance = structs.replace(instance, state=lifecycle.Down())
         elif not component.enabled and isinstance(instance.state, lifecycle.Down):
-            instance = dataclasses.replace(instance, state=lifecycle.Down(Phase.DISABLED))
-        self.slots[slot] = dataclasses.replace(there, instance=instance)
+            instance = structs.replace(instance, state=lifecycle.Down(Phase.DISABLED))
+        self.slots[slot] = structs.replace(there, instance=instance)
 
     def _claim(self, slot: str) -> None:
         """Adopt what lives as a new slot's process although no journal knows it."""
@@ -717,7 +717,7 @@ class Supervisor:
             return
         generation, process = self.strays.pop(slot)
         there = self.slots[slot]
-        instance = dataclasses.replace(there.instance, generation=generation)
+        instance = structs.replace(there.instance, generation=generation)
         self.slots[slot] = Slot(instance, up=instance.component.enabled)
         self.post(slot, lifecycle.Adopted(process, True, self.host.now()))
         self.executor.follow(slot, process)
@@ -769,7 +769,7 @@ class Supervisor:
         if up and not there.up:
             self.schedules.begin(slot)
         if there.up != up or there.alone != alone:
-            self.slots[slot] = dataclasses.replace(there, up=up, alone=alone)
+            self.slots[slot] = structs.replace(there, up=up, alone=alone)
         self._touch(slot)
 
     def _begin(self, slot: str, *, again: bool = False) -> None:
@@ -864,8 +864,8 @@ def _explained(instance: Instance, health: Health) -> Instance:
     found = healths.last_look(instance.component, health)
     if not found:
         return instance
-    end = dataclasses.replace(end, message=f"{end.message}: {found}")
-    return dataclasses.replace(instance, end=end)
+    end = structs.replace(end, message=f"{end.message}: {found}")
+    return structs.replace(instance, end=end)
 
 
 def _with_last_words(instance: Instance, words: str) -> Instance:
@@ -873,8 +873,8 @@ def _with_last_words(instance: Instance, words: str) -> Instance:
     end = instance.end
     if not words or end is None or instance.process or end.result is Result.REQUESTED:
         return instance
-    end = dataclasses.replace(end, message=f"{end.message or end.exit}: {words}")
-    return dataclasses.replace(instance, end=end)
+    end = structs.replace(end, message=f"{end.message or end.exit}: {words}")
+    return structs.replace(instance, end=end)
 
 
 def reason(instance: Instance) -> str:

@@ -12,15 +12,16 @@ and reads this journal. Should it fail all the same, the keeper starts a daemon 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
+
+import msgspec
+from msgspec import Struct, field
 
 from orchestrator import __version__, keeping
 from orchestrator import process as processes
@@ -48,8 +49,7 @@ BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that wait until the new code has handlers for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
+class Handed(Struct, frozen=True):
     """A client's connection: the descriptor, its watch if it has one, a message's beginning."""
 
     fd: int
@@ -61,8 +61,7 @@ class Handed:
     runs: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(Struct, frozen=True):
     """What goes from the old code to the new. Whatever it lacks, the new code does without."""
 
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +82,7 @@ class Handover:
     def save(self) -> int:
         """Return a file in memory that holds it."""
         fd = os.memfd_create("handover")
-        os.write(fd, json.dumps(dataclasses.asdict(self)).encode())
+        os.write(fd, json.dumps(msgspec.to_builtins(self)).encode())
         os.lseek(fd, 0, os.SEEK_SET)
         return fd
 
@@ -91,27 +90,7 @@ class Handover:
     def load(cls, fd: int) -> Handover:
         """Read and close what `save` returned, perhaps by other code than ours."""
         with open(fd, encoding="utf-8") as file:
-            known = json.load(file)
-        found = cls(
-            given=known.get("given", {}),
-            version=known.get("version", ""),
-            sequence=known.get("sequence", 0),
-            sessions=tuple(
-                Handed(
-                    each["fd"],
-                    each.get("stream"),
-                    tuple(each.get("only", ())),
-                    each.get("received", ""),
-                    each.get("asked"),
-                    tuple(each["runs"]) if each.get("runs") is not None else None,
-                )
-                for each in known.get("sessions", ())
-            ),
-            link=known.get("link", ""),
-            exits=tuple(known.get("exits", ())),
-            pipes=known.get("pipes", {}),
-            offsets={slot: (a, b) for slot, (a, b) in known.get("offsets", {}).items()},
-        )
+            found = msgspec.convert(json.load(file), cls)
         for each in found.descriptors:
             os.set_inheritable(each, False)
         return found

@@ -8,14 +8,14 @@ come. Timers are numbered and outlived, never cancelled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.daemon.host import Host
 from orchestrator.model.units import Instant, Seconds
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(Struct):
     number: int
     period: Seconds
     due: Instant

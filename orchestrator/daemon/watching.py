@@ -17,9 +17,10 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from orchestrator.model.units import Seconds
 
@@ -52,16 +53,14 @@ class Matcher(Protocol):
 Ignored = list[tuple[str, Matcher]]
 
 
-@dataclass(slots=True)
-class _Tree:
+class _Tree(Struct):
     """What patterns speak of: a directory, and whether those below it belong to it."""
 
     top: str
     is_deep: bool
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     """What a walk has found: the files by path, and the directories to be told about."""
 
     files: dict[str, Stamp] = field(default_factory=dict)

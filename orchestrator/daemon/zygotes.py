@@ -8,7 +8,6 @@ done twice.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import logging
 import os
@@ -16,8 +15,9 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from orchestrator import process as processes
 from orchestrator.errors import SpawnError
@@ -43,16 +43,14 @@ PAUSE: Seconds = 60.0
 _SHAPING = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES")
 
 
-@dataclass(frozen=True, slots=True)
-class Forked:
+class Forked(Struct, frozen=True):
     """A component that runs; the pidfd is the receiver's."""
 
     process: Process
     pidfd: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotForked:
+class NotForked(Struct, frozen=True):
     """The zygote cannot start it, for a reason in words: another way must be taken."""
 
     why: str
@@ -62,8 +60,7 @@ Born = Callable[[Forked | SpawnError | NotForked, Order], None]
 """Takes what became of a start, and its order, with descriptors that hold for the call."""
 
 
-@dataclass(slots=True, eq=False)
-class _Start:
+class _Start(Struct, eq=False):
     """A start under way."""
 
     order: Order
@@ -75,8 +72,7 @@ class _Start:
     overdue: asyncio.TimerHandle | None = None
 
 
-@dataclass(slots=True)
-class _Living:
+class _Living(Struct):
     """A zygote that was started, and the channels it could not be sent yet."""
 
     process: Process
@@ -207,8 +203,8 @@ class Zygotes:
         order = start.order
         if order.setup.fds:
             passed = {number: start.fds[number] for number in order.setup.fds}
-            setup = dataclasses.replace(order.setup, fds=passed)
-            order = dataclasses.replace(order, setup=setup)
+            setup = structs.replace(order.setup, fds=passed)
+            order = structs.replace(order, setup=setup)
         try:
             start.born(outcome, order)
         finally:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -42,8 +43,7 @@ WRONG_CLOCK = dt.timedelta(days=1)
 """A clock that is set back by more was wrong before; what it counted is forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cron:
+class Cron(Struct, frozen=True):
     """A parsed expression: the values that each field allows."""
 
     minutes: frozenset[int]

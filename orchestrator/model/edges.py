@@ -7,13 +7,13 @@ inward end have in common.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.model.topology import Component, Json, Lock
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(Struct, frozen=True):
     """An edge that data goes along, between components whatever their instances.
 
     `kind` is `connection` or `state`; `source_end` and `target_end` are what each calls it.
@@ -26,8 +26,7 @@ class Wire:
     target_end: str
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """An edge of the start order: `name` waits until `on` meets the condition."""
 
     name: str
@@ -35,8 +34,7 @@ class Need:
     condition: str
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A component with how many instances it has and whether anything is sent to it.
 
     One that nothing is sent to, but which sends, begins what happens: a leading edge.
@@ -48,8 +46,7 @@ class Node:
     is_leading: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Edges:
+class Edges(Struct, frozen=True):
     """A whole system as a graph, in the order of the topology."""
 
     nodes: tuple[Node, ...]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class Phase(enum.StrEnum):
@@ -46,8 +47,7 @@ class Result(enum.StrEnum):
     REQUESTED = "requested"
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """How a process ended: by `code`, or by `signal` (then `code` is None).
 
     Both are None when nobody could tell: the process was adopted and its parent died too.
@@ -68,8 +68,7 @@ class Exit:
         return "exit unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Struct, frozen=True):
     """A living process: the pid alone is no identity, it is reused; pid and start time are.
 
     `started` is field 22 of /proc/PID/stat, in clock ticks since boot (proc(5)).

@@ -1,12 +1,11 @@
-"""Frozen dataclasses to plain JSON values and back, by their type annotations.
+"""Our frozen structures to plain JSON values and back, by their type annotations.
 
 Values that equal their default are left out, so that a new field changes no digest. The
-encoders and decoders are composed once per type: a thousand components cost milliseconds.
+encoders are composed once per type: a thousand components cost milliseconds.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 import types
@@ -14,12 +13,15 @@ import typing
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
+import msgspec
+from msgspec import NODEFAULT, Struct, structs
+
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
 
 
 def encode(value: Any) -> Any:
-    """Return the plain JSON value of a dataclass instance."""
+    """Return the plain JSON value of a structure."""
     return _encoder(cast("Hashable", type(value)))(value)
 
 
@@ -33,27 +35,25 @@ def decode(cls: type[T], plain: Any) -> T:
         ValueError: A value does not fit its field; the message names the field.
     """
     try:
-        return cast("T", _decoder(cast("Hashable", cls))(plain))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"cannot read {cls.__name__}: {error!r}") from error
+        return msgspec.convert(plain, cls)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"cannot read {cls.__name__}: {error}") from error
 
 
 @functools.cache
-def _fields(cls: type) -> tuple[tuple[str, Any, Any], ...]:
+def _fields(cls: type[Struct]) -> tuple[tuple[str, Any, Any], ...]:
     hints = typing.get_type_hints(cls)
-    return tuple((f.name, hints[f.name], _default(f)) for f in dataclasses.fields(cls))
+    return tuple((f.name, hints[f.name], _default(f)) for f in structs.fields(cls))
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+def _default(field: structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is NODEFAULT else field.default_factory()
 
 
 @functools.cache
 def _encoder(hint: Any) -> Convert:
-    if dataclasses.is_dataclass(hint):
-        return _dataclass_encoder(cast("type", hint))
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return _struct_encoder(hint)
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -72,7 +72,7 @@ def _encoder(hint: Any) -> Convert:
     return _same
 
 
-def _dataclass_encoder(cls: type) -> Convert:
+def _struct_encoder(cls: type[Struct]) -> Convert:
     parts = [(name, _encoder(hint), default) for name, hint, default in _fields(cls)]
 
     def convert(value: Any) -> dict[str, Any]:
@@ -82,39 +82,6 @@ def _dataclass_encoder(cls: type) -> Convert:
             if item is not default and item != default:
                 plain[name] = inner(item)
         return plain
-
-    return convert
-
-
-@functools.cache
-def _decoder(hint: Any) -> Convert:
-    if dataclasses.is_dataclass(hint):
-        return _dataclass_decoder(cast("type", hint))
-    origin = typing.get_origin(hint)
-    arguments = typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        inner = _decoder(_optional(arguments))
-        return lambda plain: None if plain is None else inner(plain)
-    if origin is tuple:
-        inner = _decoder(arguments[0])
-        return lambda plain: tuple([inner(item) for item in plain])
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        inner = _decoder(arguments[1])
-        if inner is _same:
-            return types.MappingProxyType
-        return lambda plain: types.MappingProxyType(
-            {key: inner(item) for key, item in plain.items()}
-        )
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return hint
-    return _same
-
-
-def _dataclass_decoder(cls: type) -> Convert:
-    parts = {name: _decoder(hint) for name, hint, _ in _fields(cls)}
-
-    def convert(plain: Mapping[str, Any]) -> Any:
-        return cls(**{name: parts[name](item) for name, item in plain.items() if name in parts})
 
     return convert
 

@@ -10,15 +10,15 @@ carries the same word as `x-apply`, and a test compares the two.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 import hashlib
 import json
-import types
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from msgspec import Struct
 
 from orchestrator.model import names
 from orchestrator.model.jobs import RunCondition
@@ -133,27 +133,16 @@ class Overlap(enum.StrEnum):
     CANCEL_RUNNING = "cancel-running"
 
 
-def _empty() -> Mapping[str, Any]:
-    return types.MappingProxyType({})
+T = TypeVar("T")
+
+Live = Annotated[T, Apply.LIVE]
+"""A field whose change a running instance takes as it is."""
+
+AtStart = Annotated[T, Apply.RESTART]
+"""A field whose change needs another process."""
 
 
-def _field(apply: Apply, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field that knows what its change needs."""
-    if default is dataclasses.MISSING:
-        return field(metadata={"apply": apply})
-    if isinstance(default, dict):
-        return field(
-            default_factory=lambda: types.MappingProxyType(default), metadata={"apply": apply}
-        )
-    return field(default=default, metadata={"apply": apply})
-
-
-_live = functools.partial(_field, Apply.LIVE)
-_restart = functools.partial(_field, Apply.RESTART)
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
+class Dependency(Struct, frozen=True):
     """What an instance waits for before it starts."""
 
     condition: Condition = Condition.READY
@@ -161,8 +150,7 @@ class Dependency:
     restart: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(Struct, frozen=True):
     """The delays between restarts: `initial * factor^n`, at most `max`, give or take `jitter`."""
 
     initial: Seconds = 0.5
@@ -172,15 +160,13 @@ class Backoff:
     reset_after: Seconds = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """How many failures in a row, none after `reset_after`, end the trying; 0: no limit."""
 
     failures: int = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What service classes and packages find in their process.
 
     `store` is where configuration is kept: `sqlite` or a URL. `contexts` are `{"class", "args",
@@ -188,27 +174,24 @@ class Surroundings:
     """
 
     store: str = "sqlite"
-    contexts: Mapping[str, Json] = field(default_factory=_empty)
-    services: Mapping[str, Json] = field(default_factory=_empty)
+    contexts: Mapping[str, Json] = {}
+    services: Mapping[str, Json] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class KeepAlive:
+class KeepAlive(Struct, frozen=True):
     """How a service class is looked after: every `interval`."""
 
     interval: Seconds = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
+class Rung(Struct, frozen=True):
     """One step of a stop ladder: send `signal`, wait up to `wait`."""
 
     signal: str
     wait: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """How an instance is stopped. After the last rung comes KILL to the whole tree."""
 
     ladder: tuple[Rung, ...] = (Rung("TERM", 10.0),)
@@ -216,8 +199,7 @@ class Stop:
     command: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """Looks repeated from outside; exactly one of the first three is set."""
 
     http: str | None = None
@@ -239,8 +221,7 @@ class Probe:
         raise ValueError("internal error: a probe without a kind")
 
 
-@dataclass(frozen=True, slots=True)
-class Ready(Probe):
+class Ready(Probe, frozen=True):
     """How readiness is found out: by a probe, or by a word of the process itself."""
 
     notify: bool = False
@@ -256,8 +237,7 @@ PROBES = frozenset({"http", "tcp", "exec"})
 """Those that look from outside, again and again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Logs:
+class Logs(Struct, frozen=True):
     """Where output goes: into files (`capture`), rotated at `size`, with `keep` old segments.
 
     With `compress` the segments are compressed.
@@ -270,8 +250,7 @@ class Logs:
     compress: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(Struct, frozen=True):
     """A socket that is opened for a component: `tcp://HOST:PORT` or `unix:///PATH`.
 
     `mode` is that of a unix socket's file.
@@ -282,20 +261,18 @@ class Listen:
     mode: int = 0o600
 
 
-@dataclass(frozen=True, slots=True)
-class Wiring:
+class Wiring(Struct, frozen=True):
     """The named ends of a component's edges, each with the endpoints that wire it.
 
     A value is an endpoint, a list of endpoints (the replicas of a binder), or a mapping of
     socket names to these, as in an addresses file.
     """
 
-    inward: Mapping[str, Json] = field(default_factory=_empty)
-    outward: Mapping[str, Json] = field(default_factory=_empty)
+    inward: Mapping[str, Json] = {}
+    outward: Mapping[str, Json] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+class Curve(Struct, frozen=True):
     """The key files of an address, absolute paths: the own pair, the binder's, the guests'."""
 
     key: str
@@ -303,8 +280,7 @@ class Curve:
     allow: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """What an address asks of the sockets at its endpoints.
 
     `high_water_mark` counts the messages that wait per peer; `when_full` says what a publisher
@@ -318,8 +294,7 @@ class Endpoint:
     curve: Curve | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
+class Component(Struct, frozen=True):
     """A component as resolved for one of its instances.
 
     Exactly one of `handler` (absolute path of a file or package, or a dotted module), `package`
@@ -337,62 +312,62 @@ class Component:
     service: str
     component: str
     instance: int = 1
-    replicas: int = _live(1)
-    handler: str | None = _restart(None)
-    package: str | None = _restart(None)
-    service_class: str | None = _restart(None)
-    command: tuple[str, ...] = _restart(())
-    mode: Mode = _restart(Mode.SERVICE)
-    concurrency: int = _restart(1)
-    enabled: bool = _live(True)
-    depends_on: Mapping[str, Dependency] = _live({})
-    connections: Wiring = _restart(Wiring())
-    states: Wiring = _restart(Wiring())
-    endpoints: Mapping[str, Endpoint] = _restart({})
-    expect_subscribers: Mapping[str, int] = _restart({})
-    config: Mapping[str, Json] = _restart({})
-    configurations: Mapping[str, Json] = _restart({})
-    settings: Mapping[str, Json] = _restart({})
-    takes_settings: bool = _live(False)
-    environment: Mapping[str, str] = _restart({})
-    inherited: Mapping[str, str] = _live({})
-    secrets: tuple[str, ...] = _restart(())
-    python_path: tuple[str, ...] = _restart(())
-    zygote: bool = _restart(True)
-    working_dir: str = _restart("")
-    umask: int | None = _restart(None)
-    user: str | None = _restart(None)
-    group: str | None = _restart(None)
-    rlimits: Mapping[str, tuple[int, int]] = _restart({})
-    nice: int | None = _restart(None)
-    oom_score_adj: int | None = _restart(None)
-    no_new_privileges: bool = _restart(False)
-    memory: Bytes | None = _restart(None)
-    cpu: float | None = _restart(None)
-    pids: int | None = _restart(None)
-    sockets: Mapping[str, Listen] = _restart({})
-    restart: Restart = _live(Restart.ON_FAILURE)
-    success_codes: tuple[int, ...] = _live((0,))
-    backoff: Backoff = _live(Backoff())
-    limit: Limit = _live(Limit())
-    start_timeout: Seconds = _live(60.0)
-    settle: Seconds = _live(1.0)
-    ready: Ready | None = _restart(None)
-    live: Probe | None = _restart(None)
-    startup: Probe | None = _restart(None)
-    manifests: Mapping[str, Json] = _restart({})
-    surroundings: Surroundings = _restart(Surroundings())
-    keep_alive: KeepAlive | None = _restart(None)
-    watchdog: Seconds = _restart(0.0)
-    stop: Stop = _live(Stop())
-    logs: Logs = _restart(Logs())
-    on_failure: AtEnd = _live(AtEnd.IGNORE)
-    on_exit: AtEnd = _live(AtEnd.IGNORE)
-    signals: Mapping[str, OnSignal] = _live({})
-    schedule: str | None = _live(None)
-    reload: Reload = _live(Reload.NONE)
-    reload_signal: str = _live("HUP")
-    watch: tuple[str, ...] = _live(())
+    replicas: Live[int] = 1
+    handler: AtStart[str | None] = None
+    package: AtStart[str | None] = None
+    service_class: AtStart[str | None] = None
+    command: AtStart[tuple[str, ...]] = ()
+    mode: AtStart[Mode] = Mode.SERVICE
+    concurrency: AtStart[int] = 1
+    enabled: Live[bool] = True
+    depends_on: Live[Mapping[str, Dependency]] = {}
+    connections: AtStart[Wiring] = Wiring()
+    states: AtStart[Wiring] = Wiring()
+    endpoints: AtStart[Mapping[str, Endpoint]] = {}
+    expect_subscribers: AtStart[Mapping[str, int]] = {}
+    config: AtStart[Mapping[str, Json]] = {}
+    configurations: AtStart[Mapping[str, Json]] = {}
+    settings: AtStart[Mapping[str, Json]] = {}
+    takes_settings: Live[bool] = False
+    environment: AtStart[Mapping[str, str]] = {}
+    inherited: Live[Mapping[str, str]] = {}
+    secrets: AtStart[tuple[str, ...]] = ()
+    python_path: AtStart[tuple[str, ...]] = ()
+    zygote: AtStart[bool] = True
+    working_dir: AtStart[str] = ""
+    umask: AtStart[int | None] = None
+    user: AtStart[str | None] = None
+    group: AtStart[str | None] = None
+    rlimits: AtStart[Mapping[str, tuple[int, int]]] = {}
+    nice: AtStart[int | None] = None
+    oom_score_adj: AtStart[int | None] = None
+    no_new_privileges: AtStart[bool] = False
+    memory: AtStart[Bytes | None] = None
+    cpu: AtStart[float | None] = None
+    pids: AtStart[int | None] = None
+    sockets: AtStart[Mapping[str, Listen]] = {}
+    restart: Live[Restart] = Restart.ON_FAILURE
+    success_codes: Live[tuple[int, ...]] = (0,)
+    backoff: Live[Backoff] = Backoff()
+    limit: Live[Limit] = Limit()
+    start_timeout: Live[Seconds] = 60.0
+    settle: Live[Seconds] = 1.0
+    ready: AtStart[Ready | None] = None
+    live: AtStart[Probe | None] = None
+    startup: AtStart[Probe | None] = None
+    manifests: AtStart[Mapping[str, Json]] = {}
+    surroundings: AtStart[Surroundings] = Surroundings()
+    keep_alive: AtStart[KeepAlive | None] = None
+    watchdog: AtStart[Seconds] = 0.0
+    stop: Live[Stop] = Stop()
+    logs: AtStart[Logs] = Logs()
+    on_failure: Live[AtEnd] = AtEnd.IGNORE
+    on_exit: Live[AtEnd] = AtEnd.IGNORE
+    signals: Live[Mapping[str, OnSignal]] = {}
+    schedule: Live[str | None] = None
+    reload: Live[Reload] = Reload.NONE
+    reload_signal: Live[str] = "HUP"
+    watch: Live[tuple[str, ...]] = ()
 
     @property
     def name(self) -> str:
@@ -435,15 +410,13 @@ class Component:
         return f"{self.service}.{self.component}@{self.instance}"
 
 
-@dataclass(frozen=True, slots=True)
-class After:
+class After(Struct, frozen=True):
     """What a run waits for: how the run before it must have ended."""
 
     condition: RunCondition = RunCondition.SUCCEEDED
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """What is kept of runs that are over: the younger than `age`, the last `count`, `size` bytes.
 
     None sets no limit. What any limit excludes is removed, the oldest first.
@@ -454,24 +427,21 @@ class Keep:
     size: Bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Retries:
+class Retries(Struct, frozen=True):
     """How often a run that failed is tried again, and the delays before."""
 
     limit: int = 0
     backoff: Backoff = Backoff()
 
 
-@dataclass(frozen=True, slots=True)
-class JobWatcher:
+class JobWatcher(Struct, frozen=True):
     """Whether the callbacks of a run's watcher follow its directory, and how often at least."""
 
     enabled: bool = True
     interval: Seconds = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """A job as resolved: what each of its runs is.
 
     Exactly one of `program` (the absolute path of a file that each run gets a copy of) and
@@ -486,10 +456,10 @@ class Job:
     command: tuple[str, ...] = ()
     service: str | None = None
     handler: str | None = None
-    template: Mapping[str, Json] = field(default_factory=_empty)
+    template: Mapping[str, Json] = {}
     required: tuple[str, ...] = ()
     watcher: JobWatcher = JobWatcher()
-    after: Mapping[str, After] = field(default_factory=_empty)
+    after: Mapping[str, After] = {}
     keep: Keep = Keep()
     concurrency: int | None = None
     priority: int = 0
@@ -499,13 +469,13 @@ class Job:
     overlap: Overlap = Overlap.SKIP
     directory: str = ""
     python_path: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=_empty)
-    inherited: Mapping[str, str] = field(default_factory=_empty)
+    environment: Mapping[str, str] = {}
+    inherited: Mapping[str, str] = {}
     secrets: tuple[str, ...] = ()
     umask: int | None = None
     user: str | None = None
     group: str | None = None
-    rlimits: Mapping[str, tuple[int, int]] = field(default_factory=_empty)
+    rlimits: Mapping[str, tuple[int, int]] = {}
     nice: int | None = None
     oom_score_adj: int | None = None
     no_new_privileges: bool = False
@@ -521,8 +491,7 @@ class Job:
         return f"{self.parent}.{self.job}"
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Components that are restarted together, as the children of an OTP supervisor.
 
     `components` are bases (`service.component`) in the order in which they are started again.
@@ -536,8 +505,7 @@ class Group:
     then: Then = Then.STOP
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(Struct, frozen=True):
     """The fully resolved topology of one system: the daemon's only input.
 
     `components` maps instance names to components, `jobs` the names of jobs to jobs, in the
@@ -553,13 +521,24 @@ class Lock:
     base_dir: str
     runtime_dir: str
     components: Mapping[str, Component]
-    groups: Mapping[str, Group] = field(default_factory=_empty)
-    jobs: Mapping[str, Job] = field(default_factory=_empty)
+    groups: Mapping[str, Group] = {}
+    jobs: Mapping[str, Job] = {}
     job_concurrency: int | None = None
     job_mirror: str | None = None
     start_concurrency: int = 64
     restart_rate: float = 20.0
     format: int = 1
+
+
+@functools.cache
+def applies() -> Mapping[str, Apply]:
+    """Return what the change of a component's field needs; what identifies it is not there."""
+    hints = typing.get_type_hints(Component, include_extras=True)
+    return {
+        name: hint.__metadata__[0]
+        for name, hint in hints.items()
+        if typing.get_origin(hint) is Annotated
+    }
 
 
 def dependencies(lock: Lock) -> dict[str, tuple[str, ...]]:

@@ -10,8 +10,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Process
@@ -21,8 +22,7 @@ from orchestrator.process.starting import Order, spawn_error
 from orchestrator.process.trees import descendants, variable_of
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """A short child that has ended; `code` is negative for a signal, as in `subprocess`."""
 
     code: int

@@ -14,9 +14,10 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
+
+from msgspec import Struct, field
 
 from orchestrator import launch
 from orchestrator.cgroups import NO_LIMITS, Limits
@@ -37,8 +38,7 @@ _TITLE_ROOM, _ENVIRONMENT_ROOM = 1024, 16384
 """How many bytes `ps` can show of a forked component's command line and environment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
+class Setup(Struct, frozen=True):
     """What a program's process is given before the program begins; None leaves as it is.
 
     Attributes:
@@ -66,8 +66,7 @@ NO_SETUP = Setup()
 """What most programs are given: nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """A program to start in a session of its own.
 
     `stdout` and `stderr` are paths opened for appending (made with mode 0640), None discards;
@@ -90,8 +89,7 @@ class Order:
     no_zygote: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(Struct, frozen=True):
     """A started program. With `errors`, its set-up is under way: see `setup_failure`."""
 
     process: Process
@@ -101,8 +99,7 @@ class Child:
 # ------------------------------------------------------------------ starting
 
 
-@dataclass(slots=True)
-class _OpenFiles:
+class _OpenFiles(Struct):
     """The limits of open files that we began with, once ours have been raised.
 
     `low` are descriptors below them: what is passed by number must not lie above, or

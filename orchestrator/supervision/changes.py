@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.model.topology import Apply, Component, Job
+from msgspec import Struct
+
+from orchestrator.model.topology import Apply, Component, Job, applies
 
 _NAMED = 5
 """How many changed fields a cause names before it counts the rest."""
@@ -33,8 +33,7 @@ Path = tuple[str, ...]
 """Where in a component something stands: a field's name, then keys into it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One line of a plan: what is done to which instance, and why.
 
     `changed` is where the component differs from the one that runs; empty when something
@@ -51,8 +50,7 @@ class Operation:
         return f"{self.action} {self.name}: {self.cause}"
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(Struct, frozen=True):
     """What is there: a component as it was applied, and whether it is wanted up.
 
     One that has `ended` has no process and gets none by itself.
@@ -121,17 +119,15 @@ def difference(old: Component | Job, new: Component | Job) -> tuple[Path, ...]:
 
 def needs(changed: Collection[Path]) -> Apply:
     """Return what such changes need on a running instance."""
-    metadata = {field.name: field.metadata.get("apply") for field in dataclasses.fields(Component)}
-    words = {metadata[path[0]] for path in changed}
+    words = {applies().get(path[0]) for path in changed}
     return Apply.RESTART if Apply.RESTART in words else Apply.LIVE
 
 
 def _differences(old: Any, new: Any, path: Path) -> Iterator[Path]:
     if old == new:
         return
-    if dataclasses.is_dataclass(old) and type(old) is type(new):
-        for field in dataclasses.fields(old):
-            name = field.name
+    if isinstance(old, Struct) and type(old) is type(new):
+        for name in old.__struct_fields__:
             below = (*path, _WRITTEN.get(name, name))
             yield from _differences(getattr(old, name), getattr(new, name), below)
     elif isinstance(old, Mapping) and isinstance(new, Mapping):

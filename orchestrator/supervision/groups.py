@@ -16,9 +16,9 @@ so an event that comes twice or not at all cannot leave a member waiting.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct, structs
 
 from orchestrator.model import units
 from orchestrator.model.phase import Phase
@@ -32,8 +32,7 @@ Places = Mapping[str, int]
 """Each member instance's place in the group's list; replicas of one component share theirs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """How a group is doing.
 
     `restarts` are the times of those that still count. `stopping` are the members that are
@@ -76,7 +75,7 @@ def failed(
         return _giving_up(message, failure, slots=slots, places=places)
     hit = frozenset(_hit(group.strategy, failure, places))
     if not hit:
-        return dataclasses.replace(standing, restarts=restarts)
+        return structs.replace(standing, restarts=restarts)
     stopping = frozenset(
         slot
         for slot in hit
@@ -117,7 +116,7 @@ def settled(standing: Standing, slots: Mapping[str, Slot]) -> Standing:
         )
     if stopping == standing.stopping and starting == standing.starting:
         return standing
-    return dataclasses.replace(standing, stopping=stopping, starting=starting)
+    return structs.replace(standing, stopping=stopping, starting=starting)
 
 
 def due(standing: Standing, slots: Mapping[str, Slot], places: Places) -> Iterator[str]:

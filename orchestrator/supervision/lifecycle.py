@@ -23,9 +23,9 @@ changes nothing, so a late timer cannot be mistaken for a new one.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import ClassVar, assert_never
+
+from msgspec import Struct, structs
 
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import Component
@@ -42,22 +42,19 @@ COMMAND_TIMEOUT: Seconds = 10.0
 # ------------------------------------------------------------------ states
 
 
-@dataclass(frozen=True, slots=True)
-class Down:
+class Down(Struct, frozen=True):
     """No process, and nothing happens by itself."""
 
     phase: Phase = Phase.STOPPED
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """To be started as soon as its dependencies allow."""
 
     phase: ClassVar = Phase.WAITING
 
 
-@dataclass(frozen=True, slots=True)
-class Spawning:
+class Spawning(Struct, frozen=True):
     """A process has been asked for.
 
     `unwanted`: it is to be stopped as soon as it is there; `kill`: without a ladder.
@@ -68,8 +65,7 @@ class Spawning:
     kill: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Starting:
+class Starting(Struct, frozen=True):
     """The process lives and is not ready yet."""
 
     phase: ClassVar = Phase.STARTING
@@ -78,8 +74,7 @@ class Starting:
     settle: int
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     """The process lives and has been ready."""
 
     phase: ClassVar = Phase.RUNNING
@@ -87,8 +82,7 @@ class Running:
     ready: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Stopping:
+class Stopping(Struct, frozen=True):
     """The tree is being brought down.
 
     `leader` is None once the first process has ended; `rung` counts the ladder's steps taken,
@@ -111,8 +105,7 @@ class Stopping:
         return self.result in (Result.REQUESTED, Result.TIMEOUT_STOP)
 
 
-@dataclass(frozen=True, slots=True)
-class Clearing:
+class Clearing(Struct, frozen=True):
     """The leader ended by itself; what it left behind is being killed."""
 
     phase: ClassVar = Phase.STOPPING
@@ -121,8 +114,7 @@ class Clearing:
     chance: float
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(Struct, frozen=True):
     """The process died; the next start is due when `timer` fires at `due`."""
 
     phase: ClassVar = Phase.BACKOFF
@@ -133,8 +125,7 @@ class Backoff:
 State = Down | Waiting | Spawning | Starting | Running | Stopping | Clearing | Backoff
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """How the last process ended, and the words for it."""
 
     result: Result
@@ -142,8 +133,7 @@ class End:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(Struct, frozen=True):
     """One process slot: its declaration, its state and what must outlive a state.
 
     `generation` counts processes, `restarts` those that policy started, `failures` the ends
@@ -216,8 +206,7 @@ class Go(_Word):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DependencyFailed:
+class DependencyFailed(Struct, frozen=True):
     """A dependency can no longer become what it is waited for."""
 
     message: str
@@ -229,8 +218,7 @@ class Stop(_Word):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """Its group has given up: it shall not run, and that is a failure."""
 
     message: str
@@ -242,15 +230,13 @@ class KillNow(_Word):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Spawned:
+class Spawned(Struct, frozen=True):
     """The process that was asked for lives."""
 
     process: Process
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnFailed:
+class SpawnFailed(Struct, frozen=True):
     """The process could not be started; `transient` errors are tried again."""
 
     message: str
@@ -258,8 +244,7 @@ class SpawnFailed:
     chance: float = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(Struct, frozen=True):
     """A process of an earlier daemon was found alive; `ready` as the journal knew it."""
 
     process: Process
@@ -279,16 +264,14 @@ class LostReadiness(_Word):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unhealthy:
+class Unhealthy(Struct, frozen=True):
     """It must be restarted although it lives: liveness, watchdog."""
 
     result: Result
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopGoesOn:
+class StopGoesOn(Struct, frozen=True):
     """The stop of what was adopted was begun by an earlier daemon; its rung lasts `left` more.
 
     `rung`, `result` and `exit` are those of `Stopping`; `ended`: its first process is gone.
@@ -303,8 +286,7 @@ class StopGoesOn:
     lived: Seconds = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Struct, frozen=True):
     """The first process ended. `alone`: nothing of its tree is left."""
 
     exit: Exit
@@ -324,8 +306,7 @@ class StopCommandDone(_Word):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Fired:
+class Fired(Struct, frozen=True):
     """A timer has run out."""
 
     timer: int
@@ -363,8 +344,7 @@ Event = (
 # ------------------------------------------------------------------ effects
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(Struct, frozen=True):
     """Start the process of this generation; answer with `Spawned` or `SpawnFailed`."""
 
     generation: int
@@ -382,8 +362,7 @@ class Guard(_Word):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Struct, frozen=True):
     """Send the signal to whom the component's `stop.kill` says, then CONT."""
 
     signal: str
@@ -401,8 +380,7 @@ class RunStopCommand(_Word):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
+class Arm(Struct, frozen=True):
     """Answer with `Fired(timer)` after so many seconds."""
 
     timer: int
@@ -781,7 +759,7 @@ def _back_off(instance: Instance, chance: float, now: Instant) -> Step:
 
 # ------------------------------------------------------------------ small parts
 
-replace = dataclasses.replace
+replace = structs.replace
 
 
 def _state(instance: Instance, state: State) -> Instance:

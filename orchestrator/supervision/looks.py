@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.model.topology import Probe
 from orchestrator.model.units import Seconds
@@ -25,8 +26,7 @@ KEPT = 65536
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """The answers so far. `good` is what is believed, None as long as nothing is."""
 
     good: bool | None = None

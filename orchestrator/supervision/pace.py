@@ -8,8 +8,7 @@ asked for needs no token.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from msgspec import Struct, structs
 
 from orchestrator.model.units import Instant, Seconds
 from orchestrator.supervision.lifecycle import Instance
@@ -25,8 +24,7 @@ _ROUNDING = 1e-6
 """Less than this of a token is missing only to floating point numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(Struct, frozen=True):
     """Tokens for restarts: `rate` a second, 0 for no limit; `spent` were taken as of `at`."""
 
     rate: float
@@ -52,7 +50,7 @@ def wait(bucket: Bucket, now: Instant) -> Seconds:
 
 def with_rate(bucket: Bucket, rate: float) -> Bucket:
     """Return the bucket with another rate, and what was spent of it."""
-    return dataclasses.replace(bucket, rate=rate)
+    return structs.replace(bucket, rate=rate)
 
 
 def needs_token(instance: Instance) -> bool:

@@ -7,15 +7,15 @@ lost or repeated event cannot leave anything behind.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.model.phase import Phase
 from orchestrator.model.topology import Condition, Dependency
 from orchestrator.supervision.lifecycle import Instance
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """An instance and what is wanted of it.
 
     `alone`: its start does not wait for dependencies that are not wanted (`up --no-deps`).
@@ -26,22 +26,19 @@ class Slot:
     alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Clear:
+class Clear(Struct, frozen=True):
     """It may start. `warnings` tell of optional dependencies that failed."""
 
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """It must wait: `message` says for what."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Never:
+class Never(Struct, frozen=True):
     """It cannot start any more: `message` says why, `culprit` is the instance to look at."""
 
     message: str

@@ -6,14 +6,14 @@ Made anew when the slots change, and read at every step.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Self
+
+from msgspec import Struct, field
 
 from orchestrator.supervision.reconcile import Slot
 
 
-@dataclass(frozen=True, slots=True)
-class Relations:
+class Relations(Struct, frozen=True):
     """The relations of slots, which stand in their order; who has none is in no mapping.
 
     Attributes:

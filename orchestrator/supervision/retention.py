@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.model.topology import Keep
 from orchestrator.model.units import Bytes, Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(Struct, frozen=True):
     """A run that is over: when it ended, by the wall clock, and what its directories take."""
 
     id: str
@@ -18,8 +18,7 @@ class Over:
     size: Bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Excess:
+class Excess(Struct, frozen=True):
     """The runs to remove, the oldest first, and in how many seconds the next one is too old."""
 
     ids: tuple[str, ...]

@@ -15,8 +15,9 @@ from __future__ import annotations
 import enum
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from orchestrator.model.jobs import RunCondition, RunResult, RunState
 from orchestrator.model.topology import Job, Overlap
@@ -32,8 +33,7 @@ class Intent(enum.StrEnum):
     STOP = "stop"
 
 
-@dataclass(slots=True, eq=False)
-class Run:
+class Run(Struct, eq=False):
     """One run, with the job as it was when the run was submitted.
 
     `after` are the runs that it was submitted to wait for, `waits` those of them that are not
@@ -85,8 +85,7 @@ class Run:
         return f"{self.job.name}/{self.id}"
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """How one try ended; one that would only fail again is not `worth_retrying`."""
 
     result: RunResult
@@ -229,7 +228,7 @@ class Runs:
         run = self.unfinished[run_id]
         self._leave(run)
         if run.intent is Intent.CANCEL:
-            end = replace(end, result=RunResult.REQUESTED, message="cancelled")
+            end = structs.replace(end, result=RunResult.REQUESTED, message="cancelled")
             self._finish(run, RunState.CANCELLED, end)
             return
         if end.result is RunResult.SUCCESS:
@@ -238,7 +237,7 @@ class Runs:
         pause = policy.delay(run.job.retries.backoff, run.attempt - 1, chance)
         if run.intent is Intent.TIMEOUT:
             took = f"took longer than {run.job.timeout:g}s"
-            end = replace(end, result=RunResult.TIMEOUT, message=took, worth_retrying=True)
+            end = structs.replace(end, result=RunResult.TIMEOUT, message=took, worth_retrying=True)
         elif run.intent is Intent.STOP:
             stopped = "stopped with the system"
             end = End(RunResult.REQUESTED, end.exit_code, end.signal, stopped)
@@ -393,8 +392,7 @@ def _unmet(name: str, condition: RunCondition, state: RunState | None) -> str:
     return f"{name} was to be {condition}, and is {state}"
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
+class Scheduled(Struct, frozen=True):
     """What the time of a schedule means: whether to submit a run, and whom to cancel for it."""
 
     submit: bool

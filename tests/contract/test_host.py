@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import dataclasses
 import errno
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from msgspec import structs
 
 from orchestrator import process as processes
 from orchestrator.daemon.host import Host, PosixHost
@@ -199,7 +199,7 @@ class ZygoteBench(PosixBench):
         for name in ("addresses.json", "config.json"):
             (conf / name).write_text("{}")
         argv = (sys.executable, "-P", "-m", "orchestrator.component", str(conf))
-        return dataclasses.replace(plain, argv=argv, no_zygote="")
+        return structs.replace(plain, argv=argv, no_zygote="")
 
     def close(self) -> None:
         self.posix.zygotes.close()

@@ -7,13 +7,13 @@ each effect, late and in the worst way, but it does answer, and a killed process
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 import itertools
 from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import Component, Restart
@@ -336,7 +336,7 @@ def test_one_that_is_wanted_never_hangs(
     data: st.DataObject, component: Component, script: list[str | Event]
 ) -> None:
     """Started and always allowed to go, it comes to run, to end, or to give up."""
-    world = World(data, Instance(dataclasses.replace(component, start_timeout=5.0)))
+    world = World(data, Instance(structs.replace(component, start_timeout=5.0)))
     play(world, script)
     for _ in range(2000):
         if isinstance(world.instance.state, lifecycle.Running):

@@ -6,11 +6,10 @@ asked meanwhile is asked.
 
 from __future__ import annotations
 
-import dataclasses
-
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from msgspec import structs
 
 from orchestrator.model.jobs import RunCondition, RunResult, RunState
 from orchestrator.model.topology import Backoff, Job, Keep, Overlap, Retries
@@ -124,7 +123,7 @@ class Queue(RuleBasedStateMachine):
         run = self.known[data.draw(st.sampled_from(sorted(self.lives)))]
         del self.lives[run.id]
         intent, attempt = run.intent, run.attempt
-        end = SUCCESS if well else dataclasses.replace(FAILURE, worth_retrying=worth)
+        end = SUCCESS if well else structs.replace(FAILURE, worth_retrying=worth)
         self.runs.ended(run.id, end, chance, self.now)
         if run.state is RunState.QUEUED:
             assert intent is not Intent.CANCEL
@@ -268,7 +267,7 @@ def test_a_chain_of_ten_thousand_falls_at_once() -> None:
 
 
 def test_retries_wait_longer_each_time_and_end() -> None:
-    job = Job("lab", "sim", retries=Retries(2, dataclasses.replace(PAUSE, jitter=0.0)))
+    job = Job("lab", "sim", retries=Retries(2, structs.replace(PAUSE, jitter=0.0)))
     one = run(1, job=job)
     runs, now, pauses = queue(one), 0.0, []
     while one.state is RunState.QUEUED:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import resource
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from orchestrator import machine as machines
 from orchestrator.cgroups import Ladder
@@ -79,6 +79,6 @@ def test_more_instances_than_descriptors_are_too_many() -> None:
     if hard == resource.RLIM_INFINITY or hard > 50_000:
         pytest.skip("so many descriptors need too many instances")
     one = fakes.component("shop.web")
-    many = [dataclasses.replace(one, instance=number + 1) for number in range(hard)]
+    many = [structs.replace(one, instance=number + 1) for number in range(hard)]
     (complaint,) = machines.complaints(EVERYTHING, many)
     assert f"the hard limit is {hard}" in complaint.message

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
 import pytest
+from msgspec import NODEFAULT, Struct, structs
 
 from orchestrator.config import environment, schema
 from orchestrator.model import plain as plainly
@@ -35,6 +35,7 @@ from orchestrator.model.topology import (
     Strategy,
     Then,
     Wiring,
+    applies,
 )
 
 SOURCE_ONLY = {
@@ -59,12 +60,12 @@ MODEL_ONLY = {
 COMPONENT: dict[str, Any] = schema.definition("component")["properties"]
 
 
-def fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    return {field.name: field for field in dataclasses.fields(cls)}
+def fields(cls: type) -> dict[str, structs.FieldInfo]:
+    return {field.name: field for field in structs.fields(cls)}
 
 
-def default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
+def default(field: structs.FieldInfo) -> Any:
+    if field.default_factory is not NODEFAULT:
         return field.default_factory()
     return field.default
 
@@ -99,11 +100,11 @@ def test_every_field_of_a_component_is_on_both_sides() -> None:
 @pytest.mark.parametrize("name", sorted(set(COMPONENT) - set(SOURCE_ONLY)))
 def test_a_field_of_a_component_has_the_same_default_and_apply(name: str) -> None:
     words, field = schema.resolved(COMPONENT[name]), fields(Component)[NAMED.get(name, name)]
-    assert words["x-apply"] == field.metadata["apply"].value
+    assert words["x-apply"] == applies()[field.name].value
     value = default(field)
     if "x-default" in words or value is None:
         assert "default" not in words
-    elif dataclasses.is_dataclass(value):
+    elif isinstance(value, Struct):
         assert words["default"] == {}
         assert plainly.encode(value) == {}
     else:
@@ -162,7 +163,7 @@ def test_top_level_and_inherited_defaults() -> None:
     assert top["version"]["default"] == fields(Lock)["format"].default == 1
     inherit = schema.resolved(COMPONENT["inherit_env"])
     assert tuple(inherit["default"]) == environment.INHERITED
-    assert inherit["x-apply"] == fields(Component)["inherited"].metadata["apply"].value
+    assert inherit["x-apply"] == applies()["inherited"].value
 
 
 @pytest.mark.parametrize(
@@ -241,9 +242,8 @@ def test_the_lock_schema_has_the_fields_of_the_model() -> None:
         seen.add(cls.__name__)
         words = definitions[cls.__name__]["properties"]
         assert set(words) == set(fields(cls)), cls.__name__
-        for name, field in fields(cls).items():
-            if "apply" in field.metadata:
-                assert words[name]["x-apply"] == field.metadata["apply"].value
+        for name, apply in applies().items() if cls is Component else ():
+            assert words[name]["x-apply"] == apply.value
         for name, hint in get_type_hints(cls).items():
             for inner in definitions:
                 if inner in str(hint) and inner not in seen and inner in str(words[name]):

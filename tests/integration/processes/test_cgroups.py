@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from orchestrator import cgroups
 from orchestrator import process as processes
@@ -149,7 +149,7 @@ def test_the_share_of_the_processor_is_written(groups: Groups, tmp_path: Path) -
 def test_a_group_that_vanished_before_the_start_is_a_failed_stage() -> None:
     setup = Setup(joins=("/sys/fs/cgroup/nowhere/cgroup.procs",))
     order = Order(("/bin/true",), {}, "/", setup=setup)
-    child = processes.spawn(dataclasses.replace(order))
+    child = processes.spawn(structs.replace(order))
     assert child.errors is not None
     failure = processes.setup_failure(child.errors, order)
     os.waitpid(child.process.pid, 0)

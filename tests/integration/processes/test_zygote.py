@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import dataclasses
 import json
 import os
 import pwd
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from orchestrator import process as processes
 from orchestrator.daemon.host import PosixHost
@@ -99,7 +99,7 @@ class World:
         environment = {MARKER: f"{KEY}/shop.web@1/{self.count}", "A": "é", "LANG": "C.UTF-8"}
         argv = (sys.executable, "-P", "-m", "orchestrator.component", str(conf))
         order = Order(argv, environment, "", stdout=log, stderr=log, no_zygote="")
-        return dataclasses.replace(order, **fields)
+        return structs.replace(order, **fields)
 
     def until(self, condition: Callable[[], Any]) -> None:
         async def poll() -> None:
@@ -152,8 +152,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def test_a_forked_component_finds_what_an_executed_one_finds(world: World) -> None:
     orders = [world.order(working_dir=str(world.directory), umask=0o027)]
-    orders.append(dataclasses.replace(world.order(), no_zygote="asked for"))
-    orders[1] = dataclasses.replace(orders[1], working_dir=orders[0].working_dir, umask=0o027)
+    orders.append(structs.replace(world.order(), no_zygote="asked for"))
+    orders[1] = structs.replace(orders[1], working_dir=orders[0].working_dir, umask=0o027)
     ways, found = [], []
     for order in orders:
         ways.append(world.host.way(world.start(order)))
@@ -242,7 +242,7 @@ def test_who_needs_other_variables_of_the_interpreter_is_executed(world: World) 
     world.start(world.order())
     order = world.order()
     environment = {**order.environment, "LANG": "C"}
-    process = world.start(dataclasses.replace(order, environment=environment))
+    process = world.start(structs.replace(order, environment=environment))
     assert world.host.way(process) == "exec (its LANG is not that of the zygote)"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from orchestrator.config import build
 from orchestrator.model.topology import Lock
@@ -80,7 +80,8 @@ def test_a_lock_file_is_read_back_or_refused(lock: Lock) -> None:
     text = build.lock_text(lock)
     read = build.read_lock(text)
     assert read.components == {
-        name: replace(component, inherited={}) for name, component in lock.components.items()
+        name: structs.replace(component, inherited={})
+        for name, component in lock.components.items()
     }
     with pytest.raises(ValueError, match="edited"):
         build.read_lock(text.replace("7000", "7001"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from orchestrator.daemon import grouping, programs
 from orchestrator.daemon.programs import Place
@@ -175,7 +176,7 @@ def _written(end: End | None) -> End | None:
     """An end as the journal keeps it: an exit that nobody knows is none."""
     if end is None or end.exit is None or end.exit != Exit():
         return end
-    return dataclasses.replace(end, exit=None)
+    return structs.replace(end, exit=None)
 
 
 def slot_of(marker: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon.journal import Journal
@@ -16,7 +16,7 @@ from orchestrator.supervision.lifecycle import Instance
 from tests import fakes
 
 WEB = Instance(fakes.component("shop.web"), lifecycle.Running(Process(4711, 99)), generation=3)
-NEXT = dataclasses.replace(WEB, state=lifecycle.Spawning(), generation=4)
+NEXT = structs.replace(WEB, state=lifecycle.Spawning(), generation=4)
 
 
 def row(instance: Instance) -> tuple[Any, ...]:
@@ -61,10 +61,10 @@ def test_an_intent_is_found_by_the_next_daemon(place: Path) -> None:
 
 def test_what_the_journal_has_is_an_intent_no_more(place: Path) -> None:
     journal = opened(place)
-    running = dataclasses.replace(NEXT, state=lifecycle.Running(Process(4712, 100)))
+    running = structs.replace(NEXT, state=lifecycle.Running(Process(4712, 100)))
     assert journal.intend([row(NEXT)])
     assert journal.write([row(running)])
-    assert journal.intend([row(dataclasses.replace(NEXT, generation=5))])
+    assert journal.intend([row(structs.replace(NEXT, generation=5))])
     journal.close()
     assert only(place).generation == 5
 

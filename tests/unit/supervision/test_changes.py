@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from orchestrator.model.topology import Apply, Component
+from orchestrator.model.topology import Apply, Component, applies
 from orchestrator.supervision import changes
 from orchestrator.supervision.changes import Present
 from tests import fakes
@@ -155,12 +155,10 @@ def plan(
     # Two replicas' commands are the same; the fake names them after the instance.
     def same(component: Component) -> Component:
         if component.command == (f"{component.base}@{component.instance}",):
-            return dataclasses.replace(component, command=(component.base,))
+            return structs.replace(component, command=(component.base,))
         return component
 
-    by_slot = {
-        p.component.slot: dataclasses.replace(p, component=same(p.component)) for p in present
-    }
+    by_slot = {p.component.slot: structs.replace(p, component=same(p.component)) for p in present}
     components = {component.slot: same(component) for component in wanted}
     return [
         str(operation)
@@ -193,12 +191,12 @@ def test_a_plan_twice_is_a_plan_of_nothing() -> None:
         )
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(Component), ids=lambda field: field.name)
-def test_every_field_knows_what_its_change_needs(field: dataclasses.Field[object]) -> None:
+@pytest.mark.parametrize("field", Component.__struct_fields__)
+def test_every_field_knows_what_its_change_needs(field: str) -> None:
     identity = {"service", "component", "instance"}
-    if field.name not in identity:
-        assert isinstance(field.metadata.get("apply"), Apply)
-        assert changes.needs([(field.name,)]) is field.metadata["apply"]
+    if field not in identity:
+        assert isinstance(applies()[field], Apply)
+        assert changes.needs([(field,)]) is applies()[field]
 
 
 def test_the_worst_of_several_changes_decides() -> None:
@@ -220,7 +218,7 @@ def test_who_takes_settings_is_told_of_them_while_it_runs(
     taken: tuple[bool, bool], more: dict[str, Any], action: changes.Action
 ) -> None:
     base = Component("shop", "api", settings={"PORT": 1}, takes_settings=taken[0])
-    after = dataclasses.replace(
+    after = structs.replace(
         base, settings={"PORT": 2}, config={"a": 1}, takes_settings=taken[1], **more
     )
     (operation,) = changes.plan({base.slot: running(base)}, {base.slot: after}, {base.slot})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec import structs
 
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import Group, Rung, Stop, Strategy
@@ -41,7 +40,7 @@ def members(**states: State) -> dict[str, Slot]:
 
 def down(slots: dict[str, Slot], slot: str, *, up: bool) -> None:
     """Let a slot be down, wanted or not."""
-    instance = dataclasses.replace(slots[slot].instance, state=lifecycle.Down())
+    instance = structs.replace(slots[slot].instance, state=lifecycle.Down())
     slots[slot] = Slot(instance, up=up)
 
 
@@ -125,7 +124,7 @@ def test_nobody_waits_for_one_that_will_not_come(phase: Phase) -> None:
 def test_one_that_was_stopped_by_hand_is_neither_waited_for_nor_stopped() -> None:
     slots = members(a=BACKOFF, c=RUNNING)
     standing = fail(ALL, "s.a@1", slots)
-    slots["s.c@1"] = dataclasses.replace(slots["s.c@1"], up=False)
+    slots["s.c@1"] = structs.replace(slots["s.c@1"], up=False)
     assert list(groups.due(standing, slots, PLACES)) == []
     down(slots, "s.c@1", up=False)
     for slot in ("s.b@1", "s.b@2"):
