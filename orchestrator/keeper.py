@@ -34,16 +34,59 @@ Protocol of the store (`store.sock`, one request a connection, one JSON object a
 
 from __future__ import annotations
 
+import os
+import sys
+from _socket import socketpair
+
+
+def begin_daemon(python: str, runtime_dir: str) -> tuple[int, int]:
+    """Start the daemon's process; return its pid, and our end of the link.
+
+    It loads, and waits on the other end for its system.
+    """
+    ours, theirs = socketpair()
+    number = theirs.fileno()
+    os.set_inheritable(number, True)
+    argv = [python, "-P", "-m", "orchestrator.daemon", str(number), runtime_dir]
+    try:
+        return os.posix_spawn(python, argv, os.environ, setsid=True), ours.detach()
+    finally:
+        theirs.close()
+
+
+def keep_only(channel: int) -> None:
+    """Close what whoever started us had open, but for our standard streams and the channel."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd != channel:
+            try:  # noqa: SIM105 - `contextlib` is not there yet
+                os.close(fd)
+            except OSError:
+                pass  # It was that of the listing.
+    os.set_inheritable(channel, False)
+
+
+BEGUN: tuple[int, int] | None = None
+"""The daemon's process that was started before all else, and our end of its link."""
+
+if __name__ == "__main__":
+    # Everybody waits for the daemon, so it begins to load before we load the rest of ourselves.
+    # Whoever started us waits for this first process only.
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    keep_only(int(sys.argv[1]))
+    if sys.argv[2] == "start":
+        BEGUN = begin_daemon(*sys.argv[3:])
+
 import contextlib
 import ctypes
 import errno
 import fcntl
 import json
-import os
 import select
 import signal
 import socket
-import sys
 import time
 from typing import Any
 
@@ -151,9 +194,10 @@ class Keeper:
         """Return the path of a file in the runtime directory."""
         return os.path.join(self.runtime_dir, name)
 
-    def start_daemon(self, begun: tuple[int, socket.socket] | None = None) -> None:
+    def start_daemon(self, begun: tuple[int, int] | None = None) -> None:
         """Give the system to the daemon that was begun, or to a new one."""
-        self.daemon, link = begun or begin_daemon(self.python, self.runtime_dir)
+        self.daemon, fd = begun or begin_daemon(self.python, self.runtime_dir)
+        link = socket.socket(fileno=fd)
         words = ("runtime_dir", "base_dir", "name", "topology", "code")
         given = {word: self.arguments[word] for word in words} | {"keeper": os.getpid()}
         fds = [self.control.fileno(), self.notify.fileno(), self.lock, 2]
@@ -343,17 +387,7 @@ class Keeper:
             os.rmdir(self.runtime_dir)
 
 
-def begin_daemon(python: str, runtime_dir: str) -> tuple[int, socket.socket]:
-    """Start the daemon's process; it loads, and waits for its system on the link we return."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        number = theirs.fileno()
-        os.set_inheritable(number, True)
-        argv = [python, "-P", "-m", "orchestrator.daemon", str(number), runtime_dir]
-        return os.posix_spawn(python, argv, os.environ, setsid=True), ours
-
-
-def end_unused(begun: tuple[int, socket.socket] | None) -> None:
+def end_unused(begun: tuple[int, int] | None) -> None:
     """End a daemon that was begun for nothing; it has touched nothing."""
     if begun:
         os.kill(begun[0], signal.SIGKILL)
@@ -495,14 +529,10 @@ def tell(channel: socket.socket, answer: dict[str, Any]) -> None:
         channel.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def main() -> int:
-    """Go into the background, take the system, keep it."""
-    number, word, python, runtime_dir = sys.argv[1:]
+def main(begun: tuple[int, int] | None) -> int:
+    """Take the system, keep it; `begun` is the daemon's process if it has been started."""
+    number, _, python, runtime_dir = sys.argv[1:]
     channel = socket.socket(fileno=int(number))
-    channel.set_inheritable(False)
-    if os.fork():
-        os._exit(0)  # Whoever started us waits for this one only.
-    begun = begin_daemon(python, runtime_dir) if word == "start" else None
     arguments, fds = receive_arguments(channel)
     if arguments is None:
         end_unused(begun)
@@ -534,4 +564,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(BEGUN))

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -14,11 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from orchestrator import process as processes
-from orchestrator.errors import DaemonRunning, OrchestratorError, SpawnError
+from orchestrator.errors import DaemonRunning, OrchestratorError
 from orchestrator.model.units import Instant, Seconds
 
-_KEEPER = Path(__file__).with_name("keeper.py")
+_KEEPER = os.path.join(os.path.dirname(__file__), "keeper.py")  # noqa: PTH118, PTH120
 
 KEEPER_TIMEOUT: Seconds = 10.0
 """How long a keeper may take to take the lock and open its sockets; it takes 30 ms."""
@@ -46,17 +46,28 @@ class KeeperStart:
     def __init__(self, runtime_dir: Path, *, replaces: bool = False) -> None:
         self._runtime_dir = runtime_dir
         self._ours, theirs = socket.socketpair()
-        number = theirs.fileno()
+        number = str(theirs.fileno())
         word = "replace" if replaces else "start"
-        argv = (sys.executable, "-I", "-S", str(_KEEPER), str(number), word, sys.executable)
+        python = sys.executable
+        argv = (python, "-I", "-S", _KEEPER, number, word, python, os.fspath(runtime_dir))
+        theirs.set_inheritable(True)
         try:
             with theirs:
-                self._child = processes.begin(
-                    (*argv, str(runtime_dir)), output=2, passed=(number,)
+                self._child = os.posix_spawn(
+                    python,
+                    argv,
+                    os.environ,
+                    file_actions=(
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+                        (os.POSIX_SPAWN_DUP2, 2, 1),
+                    ),
+                    setsid=True,
+                    setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # The interpreter ignores them.
                 )
-        except SpawnError as error:
+        except OSError as error:
             self._ours.close()
-            raise OrchestratorError(f"cannot start the keeper: {error}") from error
+            message = f"cannot start the keeper: {python!r}: {error.strerror}"
+            raise OrchestratorError(message) from error
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +109,7 @@ class KeeperStart:
             self._ours.settimeout(KEEPER_TIMEOUT)
             while self._ours.recv(65536):
                 pass
-        self._child.wait()
+        os.waitpid(self._child, 0)
 
     def finish(self) -> None:
         """Return when the control socket accepts connections; the daemon may still be loading.
@@ -183,7 +194,7 @@ def begin_keeper(
 
 def keeper_code() -> int:
     """Return a number that tells one keeper's code from another's, of the file on disk."""
-    return binascii.crc32(_KEEPER.read_bytes())
+    return binascii.crc32(Path(_KEEPER).read_bytes())
 
 
 def _open_log(base_dir: Path) -> int:

@@ -148,15 +148,15 @@ def _opened(process: Process) -> int | None:
         return None  # What cannot be verified is not touched.
 
 
-def begin(argv: Sequence[str], *, output: int, passed: Sequence[int] = ()) -> Begun:
+def begin(argv: Sequence[str], *, output: int) -> Begun:
     """Start a program of ours in a session of its own; the caller waits for it.
 
-    Both of its outputs go to the descriptor `output`; it gets those `passed` too.
+    Both of its outputs go to the descriptor `output`.
 
     Raises:
         SpawnError: It cannot be started.
     """
-    return _begun(argv, os.environ, "/", output, pass_fds=passed, start_new_session=True)
+    return _begun(argv, os.environ, "/", output, start_new_session=True)
 
 
 def _begun(
