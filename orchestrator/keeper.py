@@ -1,11 +1,13 @@
 """The keeper: parent and subreaper of everything, restarter of the daemon.
 
-Run as `python -I -S keeper.py CHANNEL start|replace PYTHON RUNTIME_DIR`, standard library only,
-small enough to be read in one sitting and to need no release of its own: its protocol is frozen.
+Run as `python -I -S keeper.py CHANNEL PID LINK RUNTIME_DIR DAEMON…`, standard library only, small
+enough to be read in one sitting and to need no release of its own: its protocol is frozen.
 
-It starts the daemon's process at once, so that it loads while whoever started us still reads
-the topology. Then one JSON object comes over CHANNEL, a socket, with descriptors: the system's
-log and, to `replace` a dead keeper of a living daemon, what that held. The answer is one JSON
+PID is our child, the daemon's process, which loads while whoever started us still reads the
+topology, and LINK our end of a socket pair with it; both are 0 to replace a dead keeper of a
+living daemon. DAEMON is the command line for the next daemon, but for its own end of such a
+pair and RUNTIME_DIR, which are appended. One JSON object comes over CHANNEL, a socket, with
+descriptors: the system's log and, to replace, what the dead keeper held. The answer is one JSON
 object too. When CHANNEL ends before, nothing has been touched, and both processes end.
 
 What it holds for the daemon, so that the daemon's death loses nothing:
@@ -34,61 +36,21 @@ Protocol of the store (`store.sock`, one request a connection, one JSON object a
 
 from __future__ import annotations
 
-import os
-import sys
-from _socket import socketpair
-
-
-def begin_daemon(python: str, runtime_dir: str) -> tuple[int, int]:
-    """Start the daemon's process; return its pid, and our end of the link.
-
-    It loads, and waits on the other end for its system.
-    """
-    ours, theirs = socketpair()
-    number = theirs.fileno()
-    os.set_inheritable(number, True)
-    argv = [python, "-P", "-m", "orchestrator.daemon", str(number), runtime_dir]
-    try:
-        return os.posix_spawn(python, argv, os.environ, setsid=True), ours.detach()
-    finally:
-        theirs.close()
-
-
-def keep_only(channel: int) -> None:
-    """Close what whoever started us had open, but for our standard streams and the channel."""
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        if fd > 2 and fd != channel:
-            try:  # noqa: SIM105 - `contextlib` is not there yet
-                os.close(fd)
-            except OSError:
-                pass  # It was that of the listing.
-    os.set_inheritable(channel, False)
-
-
-BEGUN: tuple[int, int] | None = None
-"""The daemon's process that was started before all else, and our end of its link."""
-
-if __name__ == "__main__":
-    # Everybody waits for the daemon, so it begins to load before we load the rest of ourselves.
-    # Whoever started us waits for this first process only.
-    if os.fork():
-        os._exit(0)
-    os.chdir("/")
-    keep_only(int(sys.argv[1]))
-    if sys.argv[2] == "start":
-        BEGUN = begin_daemon(*sys.argv[3:])
-
 import contextlib
 import ctypes
 import errno
 import fcntl
 import json
+import os
 import select
 import signal
 import socket
+import sys
 import time
-from typing import Any
+
+TYPE_CHECKING = False  # typing itself takes as long to import as half of the others
+if TYPE_CHECKING:
+    from typing import Any
 
 STARTS_WITHOUT_READY = 3
 """How often a daemon may end before it was ever ready, with nothing to look after."""
@@ -114,9 +76,9 @@ class Refused(Exception):
 class Keeper:
     """One system's keeper. `serve` returns when the daemon has said goodbye or cannot start."""
 
-    def __init__(self, arguments: dict[str, Any], python: str, held: list[int]) -> None:
+    def __init__(self, arguments: dict[str, Any], argv: list[str], held: list[int]) -> None:
         self.arguments = arguments
-        self.python = python
+        self.argv = argv
         self.runtime_dir = arguments["runtime_dir"]
         self.daemon = 0
         self.link: socket.socket | None = None
@@ -196,7 +158,7 @@ class Keeper:
 
     def start_daemon(self, begun: tuple[int, int] | None = None) -> None:
         """Give the system to the daemon that was begun, or to a new one."""
-        self.daemon, fd = begun or begin_daemon(self.python, self.runtime_dir)
+        self.daemon, fd = begun or begin_daemon(self.argv, self.runtime_dir)
         link = socket.socket(fileno=fd)
         words = ("runtime_dir", "base_dir", "name", "topology", "code")
         given = {word: self.arguments[word] for word in words} | {"keeper": os.getpid()}
@@ -387,6 +349,19 @@ class Keeper:
             os.rmdir(self.runtime_dir)
 
 
+def begin_daemon(argv: list[str], runtime_dir: str) -> tuple[int, int]:
+    """Start the daemon's process; return its pid, and our end of the link.
+
+    It loads, and waits on the other end for its system.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        number = theirs.fileno()
+        os.set_inheritable(number, True)
+        given = [*argv, str(number), runtime_dir]
+        return os.posix_spawn(argv[0], given, os.environ, setsid=True), ours.detach()
+
+
 def end_unused(begun: tuple[int, int] | None) -> None:
     """End a daemon that was begun for nothing; it has touched nothing."""
     if begun:
@@ -529,10 +504,15 @@ def tell(channel: socket.socket, answer: dict[str, Any]) -> None:
         channel.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def main(begun: tuple[int, int] | None) -> int:
-    """Take the system, keep it; `begun` is the daemon's process if it has been started."""
-    number, _, python, runtime_dir = sys.argv[1:]
-    channel = socket.socket(fileno=int(number))
+def main() -> int:
+    """Take the system, keep it."""
+    channel_fd, pid, link, runtime_dir, *argv = sys.argv[1:]
+    begun = (int(pid), int(link)) if int(pid) else None
+    if begun is None and os.fork():
+        os._exit(0)  # Whoever started us waits for this one only.
+    channel = socket.socket(fileno=int(channel_fd))
+    for fd in (channel.fileno(), *(begun or ())[1:]):
+        os.set_inheritable(fd, False)
     arguments, fds = receive_arguments(channel)
     if arguments is None:
         end_unused(begun)
@@ -542,7 +522,7 @@ def main(begun: tuple[int, int] | None) -> int:
     os.dup2(log, 2)
     os.close(log)
     try:
-        keeper = Keeper(arguments, python, held)
+        keeper = Keeper(arguments, argv, held)
         if begun:
             keeper.start_daemon(begun)
     except Refused as refusal:
@@ -564,4 +544,4 @@ def main(begun: tuple[int, int] | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(BEGUN))
+    sys.exit(main())

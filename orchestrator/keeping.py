@@ -13,12 +13,19 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from orchestrator.errors import DaemonRunning, OrchestratorError
 from orchestrator.model.units import Instant, Seconds
 
 _KEEPER = os.path.join(os.path.dirname(__file__), "keeper.py")  # noqa: PTH118, PTH120
+
+_DAEMON = (sys.executable, "-P", "-m", "orchestrator.daemon")
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What the interpreter ignores, and those that it starts must not."""
+
+AHEAD: Seconds = 0.1
+"""How long the daemon loads before the keeper does, unless that is needed sooner."""
 
 KEEPER_TIMEOUT: Seconds = 10.0
 """How long a keeper may take to take the lock and open its sockets; it takes 30 ms."""
@@ -46,28 +53,13 @@ class KeeperStart:
     def __init__(self, runtime_dir: Path, *, replaces: bool = False) -> None:
         self._runtime_dir = runtime_dir
         self._ours, theirs = socket.socketpair()
-        number = str(theirs.fileno())
-        word = "replace" if replaces else "start"
-        python = sys.executable
-        argv = (python, "-I", "-S", _KEEPER, number, word, python, os.fspath(runtime_dir))
-        theirs.set_inheritable(True)
         try:
             with theirs:
-                self._child = os.posix_spawn(
-                    python,
-                    argv,
-                    os.environ,
-                    file_actions=(
-                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-                        (os.POSIX_SPAWN_DUP2, 2, 1),
-                    ),
-                    setsid=True,
-                    setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # The interpreter ignores them.
-                )
+                start = _beside if replaces else _before
+                self._child = start(theirs.fileno(), os.fspath(runtime_dir))
         except OSError as error:
             self._ours.close()
-            message = f"cannot start the keeper: {python!r}: {error.strerror}"
-            raise OrchestratorError(message) from error
+            raise OrchestratorError(f"cannot start the keeper: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -224,3 +216,64 @@ def _read_answer(reading: int) -> dict[str, str]:
         data += chunk
     answer: dict[str, str] = json.loads(data)
     return answer
+
+
+def _beside(channel: int, runtime_dir: str) -> int:
+    """Start a keeper for a daemon that lives; return the pid of the process to wait for."""
+    os.set_inheritable(channel, True)
+    argv = _argv(channel, 0, 0, runtime_dir)
+    nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
+    streams = (nothing, (os.POSIX_SPAWN_DUP2, 2, 1))
+    return os.posix_spawn(
+        argv[0], argv, os.environ, file_actions=streams, setsid=True, setsigdef=_IGNORED
+    )
+
+
+def _before(channel: int, runtime_dir: str) -> int:
+    """Start a daemon, then its keeper; return the pid of the process to wait for.
+
+    Everybody waits for the daemon, so its interpreter comes first; but the keeper must be its
+    parent. So a copy of ours starts it and becomes the keeper.
+    """
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.setsid()
+        if not os.fork():
+            _become_keeper(channel, runtime_dir)
+    except BaseException as error:  # noqa: BLE001 - another process goes on with what is above
+        os.write(2, f"orch: cannot start the keeper: {error!r}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def _become_keeper(channel: int, runtime_dir: str) -> NoReturn:
+    ours, theirs = (end.detach() for end in socket.socketpair())
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        if int(name) not in {0, 1, 2, channel, ours, theirs}:
+            with contextlib.suppress(OSError):  # That of the listing is closed.
+                os.close(int(name))
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    os.dup2(2, 1)
+    os.chdir("/")
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    os.set_inheritable(theirs, True)
+    daemon = (*_DAEMON, str(theirs), runtime_dir)
+    pid = os.posix_spawn(daemon[0], daemon, os.environ, setsid=True)
+    os.close(theirs)
+    # Two processors are busy with what everybody waits for, so the keeper does not load yet.
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    poll.poll(AHEAD * 1000)
+    for fd in (channel, ours):
+        os.set_inheritable(fd, True)
+    argv = _argv(channel, pid, ours, runtime_dir)
+    os.execv(argv[0], argv)  # noqa: S606
+
+
+def _argv(channel: int, pid: int, link: int, runtime_dir: str) -> tuple[str, ...]:
+    """Return the command line of a keeper, see there."""
+    numbers = (str(channel), str(pid), str(link))
+    return (sys.executable, "-I", "-S", _KEEPER, *numbers, runtime_dir, *_DAEMON)
