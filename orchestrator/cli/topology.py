@@ -10,11 +10,11 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
 
-from orchestrator import config, files, process
+from orchestrator import config, files
 from orchestrator.cli import diagnostics
 from orchestrator.cli.session import Session
 from orchestrator.config import layout as layouts
@@ -30,6 +30,9 @@ from orchestrator.errors import (
 from orchestrator.model import plain, units
 from orchestrator.model.topology import Lock
 from orchestrator.model.units import Seconds
+
+if TYPE_CHECKING:
+    from orchestrator import process
 
 IMPORT_TIMEOUT: Seconds = 60.0
 """How long the imports of all handlers may take together."""
@@ -177,6 +180,8 @@ def _answers(requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _inspected(requests: Sequence[Mapping[str, Any]]) -> process.Finished:
+    from orchestrator import process  # noqa: PLC0415 - only code that is ours needs it
+
     lines = "".join(json.dumps(request) + "\n" for request in requests)
     try:
         return process.run(_INSPECT, input=lines.encode(), timeout=IMPORT_TIMEOUT)

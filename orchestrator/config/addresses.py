@@ -6,18 +6,17 @@ on the system and the name alone, so that it is the same after every build.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct, field, structs
 
-from orchestrator.config import curve, report
+from orchestrator.config import report
 from orchestrator.config.document import Entry
 from orchestrator.config.report import Place, Report
 from orchestrator.config.source import Source
-from orchestrator.model import topology, units
+from orchestrator.model import digests, topology, units
 
 LONGEST_PATH = 107
 """The kernel's room for the path of a unix socket."""
@@ -158,7 +157,7 @@ class Table(Struct):
         """Return the port of an automatic address; the same label always gets the same."""
         if label not in self.ports:
             taken = self.named_ports.union(self.ports.values())
-            digest = hashlib.sha256(f"{self.key}\0{label}".encode()).digest()
+            digest = digests.sha256(f"{self.key}\0{label}".encode())
             room = LAST_PORT - FIRST_PORT + 1
             first = int.from_bytes(digest[:4], "big") % room
             self.ports[label] = next(
@@ -251,6 +250,8 @@ def _address(name: str, entry: Entry, whole: Whole, found: Report) -> Address | 
     # With keys for the whole system, what others can reach is encrypted without asking.
     is_open = not (external or insecure or all(meant.is_local for meant in parts.values()))
     asked = options.get("curve", is_open and whole is not None)
+    from orchestrator.config import curve  # noqa: PLC0415 - few ask for it
+
     keys = curve.of_address(entry.source, asked, whole, place=entry.place, found=found)
     if keys is None and asked is not False:
         return None

@@ -75,7 +75,7 @@ def warn_of_shell(split: tuple[str, ...], place: Place, found: Report) -> None:
 def located(split: tuple[str, ...], directory: Path) -> tuple[str, ...]:
     """Return the words with the program's path made absolute, when it has a slash."""
     if split and "/" in split[0] and not isinstance(split[0], Template):
-        return (os.path.normpath(directory / split[0]), *split[1:])
+        return (os.path.normpath(os.path.join(directory, split[0])), *split[1:])  # noqa: PTH118 - of each command
     return split
 
 

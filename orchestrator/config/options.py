@@ -44,7 +44,7 @@ def options(declared: Declared, *, is_server: bool, found: Report) -> dict[str, 
 
     `is_server` components (handlers that serve) are always restarted unless they say otherwise.
     """
-    made = some((*_CONVERTED, *_LOWERED), declared, found)
+    made = some(_ALL, declared, found)
     made.setdefault("restart", Restart.ALWAYS if is_server else Restart.ON_FAILURE)
     return made
 
@@ -52,8 +52,9 @@ def options(declared: Declared, *, is_server: bool, found: Report) -> dict[str, 
 def some(wanted: Iterable[str], declared: Declared, found: Report) -> dict[str, Any]:
     """Return those of the wanted fields that are given, by name, as the model has them."""
     made: dict[str, Any] = {}
+    given = {name for layer in declared.layers for name in layer.fields}
     for name in wanted:
-        if (value := declared.get(name)) is None:
+        if name not in given or (value := declared.get(name)) is None:
             continue
         convert = _CONVERTED.get(name)
         made[name] = convert(value) if convert else _LOWERED[name](declared, value, found)
@@ -340,3 +341,5 @@ _LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
     "schedule": _schedule,
     "reload_signal": _named_signal,
 }
+
+_ALL = (*_CONVERTED, *_LOWERED)

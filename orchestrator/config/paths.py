@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from orchestrator.model import digests
 
 KEY_LENGTH = 12
 
@@ -27,7 +27,7 @@ def key(topology: Path, project: str | None) -> str:
     """Return what names a system here: a digest of its file's real path and project."""
     real = os.path.realpath(topology)
     name = os.fsencode(real) + b"\0" + (project or "").encode()
-    return _sha256(name)[:KEY_LENGTH]
+    return digests.sha256(name).hex()[:KEY_LENGTH]
 
 
 def runtime_dir(topology: Path, project: str | None, environment: Mapping[str, str]) -> Path:
@@ -45,18 +45,6 @@ def base_dir(topology: Path, declared: str | None, project: str | None) -> Path:
     beside = topology.absolute().parent
     name = declared or _default(Path(os.path.realpath(topology)))
     return Path(os.path.normpath(beside / (f"{name.rstrip('/')}-{project}" if project else name)))
-
-
-def _sha256(data: bytes) -> str:
-    """Return the digest in hexadecimal, as `hashlib` does, which loads OpenSSL for it.
-
-    That is a tenth of the time of a short command; so `random` does the same.
-    """
-    for name in ("_sha2", "_sha256", "hashlib"):  # From 3.12 on, before, and anywhere.
-        with contextlib.suppress(ImportError):
-            digest: str = importlib.import_module(name).sha256(data).hexdigest()
-            return digest
-    raise AssertionError("internal error: a Python without SHA-256")
 
 
 def _default(topology: Path) -> str:

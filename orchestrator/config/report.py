@@ -5,7 +5,6 @@ Every check reports and goes on, so that one run shows every mistake.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -124,6 +123,8 @@ class Report(Struct):
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return `did you mean 'x'?` for the nearest of `names`, or nothing when none is near."""
+    import difflib  # noqa: PLC0415 - only mistakes need it
+
     near = difflib.get_close_matches(word, [str(name) for name in names], n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""
 

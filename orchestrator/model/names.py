@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from orchestrator.errors import UnknownName
+from orchestrator.model import digests
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 """What systems, services and components may be called; at most `LONGEST` characters."""
@@ -75,9 +76,7 @@ def link_path(runtime_dir: str, stem: str) -> str:
     path = f"{runtime_dir}/link/{stem}"
     if len(path.encode()) <= _SOCKET_PATH:
         return path
-    import hashlib  # noqa: PLC0415 - as below
-
-    return f"{runtime_dir}/link/{hashlib.sha256(stem.encode()).hexdigest()[:16]}"
+    return f"{runtime_dir}/link/{digests.sha256(stem.encode()).hex()[:16]}"
 
 
 def split(name: str) -> tuple[str, str, int]:

@@ -42,8 +42,11 @@ def decode(cls: type[T], plain: Any) -> T:
 
 @functools.cache
 def _fields(cls: type[Struct]) -> tuple[tuple[str, Any, Any], ...]:
-    hints = typing.get_type_hints(cls)
-    return tuple((f.name, hints[f.name], _default(f)) for f in structs.fields(cls))
+    return tuple((f.name, _plain_hint(f.type), _default(f)) for f in structs.fields(cls))
+
+
+def _plain_hint(hint: Any) -> Any:
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
 
 
 def _default(field: structs.FieldInfo) -> Any:

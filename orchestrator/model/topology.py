@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import hashlib
 import json
 import typing
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 
 from msgspec import Struct
 
-from orchestrator.model import names
+from orchestrator.model import digests, names
 from orchestrator.model.jobs import RunCondition
 from orchestrator.model.units import Bytes, Seconds
 
@@ -581,4 +580,4 @@ def canonical(plain: Json) -> bytes:
 
 def digest(plain: Json) -> str:
     """Return `sha256:…` over the canonical JSON of a plain value."""
-    return "sha256:" + hashlib.sha256(canonical(plain)).hexdigest()
+    return "sha256:" + digests.sha256(canonical(plain)).hex()

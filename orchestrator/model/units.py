@@ -6,6 +6,7 @@ needed: `timeout: 5` has meant seconds to some and milliseconds to others.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NewType
 
@@ -37,6 +38,7 @@ _SIZE_UNITS = {
 }
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_duration(text: str) -> Seconds:
     """Return the seconds that `text` means: `1.5s`, `500ms`, `2m`, `1h30m`, `7d`.
 
@@ -70,6 +72,7 @@ def format_duration(seconds: Seconds) -> str:
     return f"{days}d {hours}h" if hours else f"{days}d"
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_size(text: str) -> Bytes:
     """Return the bytes that `text` means: `512`, `50MB` (decimal), `512MiB` (binary).
 
