@@ -24,7 +24,7 @@ _DAEMON = (sys.executable, "-P", "-m", "orchestrator.daemon")
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What the interpreter ignores, and those that it starts must not."""
 
-AHEAD: Seconds = 0.1
+AHEAD: Seconds = 0.06
 """How long the daemon loads before the keeper does, unless that is needed sooner."""
 
 KEEPER_TIMEOUT: Seconds = 10.0
