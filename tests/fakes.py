@@ -20,7 +20,8 @@ from typing import Any
 from msgspec import structs
 
 from orchestrator.daemon import journal as journals
-from orchestrator.daemon.host import Ended, Spawned
+from orchestrator.daemon.children import Ended
+from orchestrator.daemon.host import Spawned
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.topology import Component

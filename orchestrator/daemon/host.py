@@ -1,7 +1,7 @@
 """The seam to the operating system: what the supervisor may ask of the world.
 
-`Host` is about ten calls. `PosixHost` does them with pidfds on an asyncio loop; the tests'
-fake does them in virtual time, and one contract suite runs on both.
+`Host` is about ten calls. `PosixHost` does them with SIGCHLD and pidfds on an asyncio loop; the
+tests' fake does them in virtual time, and one contract suite runs on both.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from msgspec import structs
 
 from orchestrator import cgroups
 from orchestrator import process as processes
+from orchestrator.daemon.children import Children, Ended
 from orchestrator.daemon.zygotes import Forked, NotForked, Zygotes
 from orchestrator.errors import SpawnError
 from orchestrator.model.phase import Exit, Process
@@ -29,7 +30,6 @@ from orchestrator.process import MARKER, Order
 
 logger = logging.getLogger(__name__)
 
-Ended = Callable[[Exit], None]
 Spawned = Callable[[Process | SpawnError], None]
 
 OTHERS_WORD: Seconds = 2.0
@@ -99,7 +99,11 @@ class Host(Protocol):
 
 
 class PosixHost:
-    """The real thing: pidfds and epoll, no polling, nothing keyed by a pid alone."""
+    """The real thing: no polling, and nobody is taken for another who had the same pid.
+
+    What we have executed, and what is our child by now, is followed by its pid, which is its own
+    until we reap it; all others by pidfds.
+    """
 
     def __init__(
         self,
@@ -120,7 +124,7 @@ class PosixHost:
         loop.add_reader(self._ends.fileno(), self._on_ends)
         self._pids: set[int] = set()
         self._leftovers: set[int] = set()
-        self._ours: set[Process] = set()
+        self._children = Children(loop, self._ask_others)
         self._ended: set[Process] = set()
         self._told: dict[Process, Exit] = {}
         self._numbers: dict[Process, int] = {}
@@ -175,7 +179,9 @@ class PosixHost:
             self.dismiss(order.environment.get(MARKER, ""))
             done(outcome)
             return
-        self._take(outcome.process, outcome.pidfd)
+        # It may still be the child of the one that was forked to fork it.
+        self._pidfds[outcome.process] = outcome.pidfd
+        self._take(outcome.process)
         self._ways[outcome.process] = "zygote"
         done(outcome.process)
 
@@ -189,12 +195,10 @@ class PosixHost:
 
         self._execute(order, started)
 
-    def _take(self, process: Process, pidfd: int) -> None:
-        """Take note of a new child."""
-        self._pidfds[process] = pidfd
+    def _take(self, process: Process) -> None:
+        """Take note of a new process."""
         self._pids.add(process.pid)
         self._leftovers.discard(process.pid)
-        self._ours.add(process)
 
     def _zygote_is(self, pid: int, there: bool) -> None:
         """Take note that a child is the zygote, no orphan of anybody; or that it is gone."""
@@ -213,15 +217,8 @@ class PosixHost:
             self.groups.dismiss(marker)
             done(error)
             return
-        try:
-            # Not reaped yet, so the pid is still its own: there is nothing to look at twice.
-            pidfd = os.pidfd_open(child.process.pid)
-        except OSError as error:
-            processes.abandon(child)
-            reason = error.strerror or str(error)
-            done(SpawnError(f"watch {order.argv[0]!r}", error.errno or 0, reason, transient=True))
-            return
-        self._take(child.process, pidfd)
+        self._children.add(child.process)
+        self._take(child.process)
         if child.errors is None:
             done(child.process)
             return
@@ -256,8 +253,13 @@ class PosixHost:
         return structs.replace(order, setup=setup)
 
     def watch(self, process: Process, ended: Ended) -> None:
-        """Call `ended` when the pidfd says so, with the exit as we or the keeper read it."""
+        """Call `ended` when the process has, with the exit as we or the keeper read it."""
         fd = self._pidfds.get(process)
+        if process in self._children or (fd is None and processes.is_child(process)):
+            self._children.add(process)
+            self._pids.add(process.pid)
+            self._children.watch(process, functools.partial(self._child_has, process, ended))
+            return
         if fd is None:
             try:
                 fd = processes.open_pidfd(process)
@@ -278,7 +280,7 @@ class PosixHost:
         self._watched[fd] = (process, ended)
 
     def release(self, process: Process) -> None:
-        """Reap a child, close its pidfd; the keeper may forget its exit too."""
+        """Reap a child, or close a pidfd; the keeper may forget its exit too."""
         self._told.pop(process, None)
         self._ways.pop(process, None)
         number = self._numbers.pop(process, None)
@@ -286,8 +288,9 @@ class PosixHost:
             self.acknowledge(number)
         self._pids.discard(process.pid)
         self._leftovers.discard(process.pid)
-        self._ours.discard(process)
         self._ended.discard(process)
+        if process in self._children:
+            self._children.release(process)
         fd = self._pidfds.pop(process, None)
         if fd is not None:
             self._unwatch(fd)
@@ -295,9 +298,12 @@ class PosixHost:
             os.close(fd)
 
     def signal(self, process: Process, number: int, *, group: bool) -> bool:
-        """Signal through the pidfd; a group only while its leader is not reaped."""
+        """Signal this very process; a group only while its leader is not reaped."""
+        is_ours = process in self._children
         if group:
-            return processes.signal_group(process, number, ours=process in self._ours)
+            return processes.signal_group(process, number, ours=is_ours)
+        if is_ours:
+            return processes.signal_child(process.pid, number)
         fd = self._pidfds.get(process)
         if fd is not None:
             return processes.signal_process(fd, number)
@@ -305,7 +311,7 @@ class PosixHost:
 
     def survivors(self, leader: Process, marker: str) -> tuple[Process, ...]:
         """Return what lives of a tree, see `process.survivors`."""
-        ended = leader in self._ended or leader not in self._pidfds
+        ended = leader in self._ended or not self._follows(leader)
         found = processes.survivors(leader, marker, self._orphans(), ended=ended)
         if self.groups.has(marker):
             members = processes.living(self.groups.members(marker))
@@ -366,7 +372,7 @@ class PosixHost:
         waiting = self._untold.pop(process, None)
         if waiting is not None:
             waiting(exit)
-        elif self._recovering or process in self._pidfds:
+        elif self._recovering or self._follows(process):
             self._told[process] = exit
         else:
             # An orphan of a component, which nobody follows.
@@ -379,10 +385,17 @@ class PosixHost:
 
     def _forget_untaken(self) -> None:
         for process in tuple(self._told):
-            if process not in self._pidfds:
+            if not self._follows(process):
                 self.release(process)
 
+    def _follows(self, process: Process) -> bool:
+        return process in self._children or process in self._pidfds
+
     # -------------------------------------------------------------- ends
+
+    def _child_has(self, process: Process, ended: Ended, exit: Exit) -> None:  # noqa: A002
+        self._ended.add(process)
+        ended(exit)
 
     def _on_ends(self) -> None:
         """Take the ends that there are; those that one's failure leaves are told again."""
@@ -457,7 +470,8 @@ class PosixHost:
         self._strangers = None
 
     def child_ended(self) -> None:
-        """Take a SIGCHLD: an orphan may have ended."""
+        """Take a SIGCHLD: a child has ended, or an orphan may have."""
+        self._children.look()
         if not self._reaping:
             self._reaping = True
             self._loop.call_later(REAP_LATER, self._reap_strangers)
@@ -467,4 +481,4 @@ class PosixHost:
         self._reaping = False
         for pid in processes.children(os.getpid()):
             if pid not in self._pids:
-                processes.reap_stranger(pid)
+                processes.reap_child(pid)

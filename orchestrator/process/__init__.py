@@ -1,7 +1,8 @@
 """The only door to processes: starting, watching, signalling, finding and ending them.
 
-Everything is keyed by `Process` (pid and kernel start time) and acts through a pidfd, so that
-a reused pid is never touched. Nothing here decides: the callers do.
+Everything is keyed by `Process` (pid and kernel start time) and acts through a pidfd, or on a
+child that is not reaped yet, so that a reused pid is never touched. Nothing here decides: the
+callers do.
 
     identity   who a process is, whether it lives, how it ended; signals to that very one
     trees      what descends from a process, or carries its marker
@@ -17,14 +18,18 @@ from __future__ import annotations
 from orchestrator.process.identity import (
     MARKER,
     boot_id,
+    ended_child,
     foreign_exit,
     is_alive,
+    is_child,
     open_pidfd,
     parent,
+    peek_child,
     peek_exit,
     reap,
-    reap_stranger,
+    reap_child,
     session,
+    signal_child,
     signal_group,
     signal_process,
     signal_verified,
@@ -47,7 +52,6 @@ from orchestrator.process.starting import (
     Child,
     Order,
     Setup,
-    abandon,
     failed_step,
     fork_order,
     perform,
@@ -79,7 +83,6 @@ __all__ = [
     "Order",
     "Overdue",
     "Setup",
-    "abandon",
     "become_subreaper",
     "begin",
     "begin_program",
@@ -89,26 +92,30 @@ __all__ = [
     "descendants",
     "end_all",
     "ended",
+    "ended_child",
     "failed_step",
     "foreign_exit",
     "fork_order",
     "is_alive",
+    "is_child",
     "left_by",
     "living",
     "marked_leaders",
     "marker_of",
     "open_pidfd",
     "parent",
+    "peek_child",
     "peek_exit",
     "perform",
     "raise_open_files",
     "reap",
-    "reap_stranger",
+    "reap_child",
     "replace",
     "restore_open_files",
     "run",
     "session",
     "setup_failure",
+    "signal_child",
     "signal_group",
     "signal_process",
     "signal_verified",

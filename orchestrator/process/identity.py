@@ -115,6 +115,37 @@ def peek_exit(pidfd: int) -> Exit | None:
     return None if info is None else _exit(info.si_code, info.si_status)
 
 
+def is_child(process: Process) -> bool:
+    """Tell whether this very process is a child of ours, alive or not reaped yet."""
+    fields = stat(process.pid)
+    return fields is not None and (int(fields[1]), int(fields[19])) == (
+        os.getpid(),
+        process.started,
+    )
+
+
+def ended_child() -> int | None:
+    """Return the pid of a child that has ended and is not reaped; None when there is none.
+
+    Of several it is always the same one, until that is reaped.
+    """
+    try:
+        info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if info is None else info.si_pid
+
+
+def peek_child(pid: int) -> Exit | None:
+    """Return how the child `pid` ended, see `peek_exit`; its pid is its own until it is reaped.
+
+    Raises:
+        ChildProcessError: It is no child of ours.
+    """
+    info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return None if info is None else _exit(info.si_code, info.si_status)
+
+
 def foreign_exit(process: Process, pidfd: int) -> Exit | None:
     """Return how a process ended that is no child of ours; None when nobody can tell yet.
 
@@ -149,7 +180,7 @@ def reap(pidfd: int) -> None:
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
 
 
-def reap_stranger(pid: int) -> bool:
+def reap_child(pid: int) -> bool:
     """Reap the child `pid` if it has ended; tell whether it had."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
@@ -170,6 +201,15 @@ def signal_process(pidfd: int, number: int) -> bool:
     """Send a signal through a pidfd; False when the process has ended."""
     try:
         signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def signal_child(pid: int, number: int) -> bool:
+    """Send a signal to a child that is not reaped; False when it has ended."""
+    try:
+        os.kill(pid, number)
     except ProcessLookupError:
         return False
     return True

@@ -298,14 +298,6 @@ def _null() -> int:
     return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
 
-def abandon(child: Child) -> None:
-    """Kill and reap a child that was just started and cannot be followed."""
-    os.kill(child.process.pid, signal.SIGKILL)
-    os.waitpid(child.process.pid, 0)
-    if child.errors is not None:
-        os.close(child.errors)
-
-
 def setup_failure(errors: int, order: Order) -> SpawnError | None:
     """Read what a launcher reported and close the pipe; None when the program was executed."""
     with open(errors, "rb") as pipe:

@@ -132,6 +132,7 @@ class PosixBench:
         self._directory = directory
         self._loop = asyncio.new_event_loop()
         self.posix = PosixHost(self._loop, os.getpid(), lambda _number: None)
+        self._loop.add_signal_handler(signal.SIGCHLD, self.posix.child_ended)
         self.host: Host = self.posix
         self._logs = 0
 
@@ -167,7 +168,7 @@ class PosixBench:
             for pid in left:
                 if (processes.marker_of(pid) or KEY).startswith(KEY):
                     os.kill(pid, signal.SIGKILL)
-                    processes.reap_stranger(pid)
+                    processes.reap_child(pid)
             return not left
 
         try:

@@ -18,13 +18,25 @@ from orchestrator.model.phase import Exit, Process
 
 @pytest.fixture
 async def host() -> AsyncIterator[PosixHost]:
-    yield PosixHost(asyncio.get_running_loop(), os.getpid(), lambda _number: None)
+    loop = asyncio.get_running_loop()
+    made = PosixHost(loop, os.getpid(), lambda _number: None)
+    loop.add_signal_handler(signal.SIGCHLD, made.child_ended)
+    yield made
+    loop.remove_signal_handler(signal.SIGCHLD)
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # no subreaper any more
 
 
 def sleeper() -> tuple[subprocess.Popen[bytes], Process]:
     child = subprocess.Popen(["sleep", "1000"])
     return child, Process(child.pid, processes.start_time(child.pid) or 0)
+
+
+def grandchild() -> tuple[subprocess.Popen[str], Process]:
+    line = "sleep 1000 & echo $!; exec sleep 1000"
+    child = subprocess.Popen(["sh", "-c", line], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    pid = int(child.stdout.readline())
+    return child, Process(pid, processes.start_time(pid) or 0)
 
 
 async def test_an_unreadable_proc_fails_closed(
@@ -53,7 +65,8 @@ async def test_an_unreadable_proc_fails_closed(
 async def test_so_does_a_want_of_descriptors(
     host: PosixHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child, process = sleeper()
+    # No child of ours: of those we can be sure without a descriptor.
+    child, process = grandchild()
     ends: asyncio.Queue[Exit] = asyncio.Queue()
 
     def exhausted(_pid: int, _flags: int = 0) -> int:
@@ -64,8 +77,9 @@ async def test_so_does_a_want_of_descriptors(
             poor.setattr(os, "pidfd_open", exhausted)
             host.watch(process, ends.put_nowait)
             assert not host.signal(process, signal.SIGKILL, group=False)
-        child.kill()
+        os.kill(process.pid, signal.SIGKILL)
         async with asyncio.timeout(10):
             assert await ends.get() == Exit(signal=signal.SIGKILL)
         host.release(process)
-        child.returncode = -signal.SIGKILL  # The host has reaped it.
+        child.kill()
+    os.waitpid(process.pid, 0)  # noqa: ASYNC222 - it has ended, and its parent is gone

@@ -82,6 +82,7 @@ class World:
         self.directory = directory
         self.loop = asyncio.new_event_loop()
         self.host = PosixHost(self.loop, os.getpid(), lambda _number: None)
+        self.loop.add_signal_handler(signal.SIGCHLD, self.host.child_ended)
         self.count = 0
 
     def order(self, code: str = TELL, **fields: Any) -> Order:
@@ -133,7 +134,7 @@ class World:
             left = processes.children(os.getpid())
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
-                processes.reap_stranger(pid)
+                processes.reap_child(pid)
             return not left
 
         try:
