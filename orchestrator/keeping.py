@@ -256,6 +256,7 @@ def _become_keeper(channel: int, runtime_dir: str) -> NoReturn:
                 os.close(int(name))
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(2, 1)
+    os.set_inheritable(2, True)  # Whoever had closed it got one that is not.
     os.chdir("/")
     for number in _IGNORED:
         signal.signal(number, signal.SIG_DFL)

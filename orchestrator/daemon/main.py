@@ -24,6 +24,7 @@ from orchestrator.daemon import api as apis
 from orchestrator.daemon import guests, programs, rows
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon import upgrade as upgrades
+from orchestrator.daemon.clients import Clients
 from orchestrator.daemon.codecheck import CodeChecks
 from orchestrator.daemon.guests import Guests
 from orchestrator.daemon.host import PosixHost
@@ -117,6 +118,7 @@ class Daemon:
         self._watcher = Watcher(loop, given["base_dir"], self.api.reloads.changed)
         self._logs = LogWatch(loop, room=self._on_room)
         self._done = asyncio.Event()
+        self._clients: Clients
 
     def _about(self) -> dict[str, Any]:
         ladder = self.host.groups.ladder
@@ -220,8 +222,7 @@ class Daemon:
         self._notifications.listen(socket.socket(fileno=self._given["notify"]))
         loop.add_reader(self.link.fileno(), self.on_link)
         control = socket.socket(fileno=self._given["control"])
-        control.setblocking(False)
-        server = await loop.create_unix_server(lambda: apis.Session(self.api), sock=control)
+        self._clients = Clients(loop, control, lambda: apis.Session(self.api))
         self._watch_logs(self.supervisor.slots)
         for slot, there in self.supervisor.slots.items():
             self._watcher.follow(slot, there.instance.component.watch)
@@ -242,7 +243,7 @@ class Daemon:
         self._watcher.close()
         self._logs.close()
         apis.keep_secrets(Path(self._given["runtime_dir"]), {})
-        server.close()
+        self._clients.close()
         for session in tuple(self.api.sessions):
             session.finish()
         self._journal.close()
@@ -355,7 +356,8 @@ class Daemon:
     def _replace_code(self, session: apis.Session, number: int, give_up: float) -> None:
         is_written = self.supervisor.settle()
         unsent = any(each.has_unsent for each in self.api.sessions)
-        if self._loop.time() < give_up and (self.host.is_launching or unsent or not is_written):
+        is_busy = self.host.is_launching or self._clients.are_arriving or unsent
+        if self._loop.time() < give_up and (is_busy or not is_written):
             again = functools.partial(self._replace_code, session, number, give_up)
             self._loop.call_later(upgrades.LOOK_AGAIN, again)
             return
