@@ -12,7 +12,8 @@ from orchestrator.component import hooks
 from orchestrator.config import Locked
 from orchestrator.config.configurations import Configured, Layered, Origin
 from orchestrator.config.document import Setting
-from orchestrator.errors import ExitCode, Position, UnknownName
+from orchestrator.errors import ExitCode, Position
+from orchestrator.model import names as naming
 from orchestrator.wire import exactjson
 
 MASK = "***"
@@ -40,7 +41,7 @@ def config(
         session, settings=settings, settings_files=settings_files, imports=not no_import
     )
     locked = wanted.locked
-    chosen = _chosen(words, locked.configured)
+    chosen = _chosen(words, locked)
     secrets = set(locked.secrets)
     values = {base: list(_values(locked, base, secrets)) for base in chosen}
     known = [] if words else [_setting(one) for one in locked.settings.values()]
@@ -62,26 +63,17 @@ def config(
     return ExitCode.DONE
 
 
-def _chosen(names: Sequence[str], known: Mapping[str, Configured]) -> list[str]:
-    """Return the components that words mean: themselves, or all of a service.
+def _chosen(words: Sequence[str], locked: Locked) -> list[str]:
+    """Return the components that words mean: themselves, all of a service, or an instance's.
 
     Raises:
         UnknownName: A word means none.
     """
-    every = [base for base, one in known.items() if not one.component.bus]
-    if not names:
-        return every
-    chosen: dict[str, None] = {}
-    for word in names:
-        base = word.partition("@")[0]
-        meant = [one for one in every if base in (one, one.partition(".")[0])]
-        if not meant:
-            import difflib  # noqa: PLC0415  # only for a mistake
-
-            services = {one.partition(".")[0] for one in every}
-            raise UnknownName(word, difflib.get_close_matches(word, [*every, *services], n=1))
-        chosen.update(dict.fromkeys(meant))
-    return list(chosen)
+    every = {base: None for base, one in locked.configured.items() if not one.component.bus}
+    if not words:
+        return list(every)
+    known = {name: one.base for name, one in locked.lock.components.items() if one.base in every}
+    return list(dict.fromkeys(known[name] for name in naming.select(words, known)))
 
 
 def _values(locked: Locked, base: str, secrets: set[str]) -> Iterator[Row]:

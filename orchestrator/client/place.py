@@ -51,7 +51,7 @@ def find(
     project = project or environment.get("ORCH_PROJECT") or None
     file = Path(named).absolute() if named else _nearest()
     words = [*(("-f", os.fspath(named)) if named else ()), *(("-p", project) if project else ())]
-    starter = " ".join(("orch", *words, "up -d"))
+    starter = " ".join(("orch", *map(_typed, words), "up -d"))
     usual = Place(file, paths.runtime_dir(file, project, environment), starter)
     return _elsewhere(usual, project) or usual
 
@@ -80,6 +80,14 @@ def _elsewhere(usual: Place, project: str | None) -> Place | None:
     if os.path.exists(topology):  # noqa: PTH110
         return None  # Another topology has chosen the directory that would be ours.
     return usual._replace(runtime_dir=found, is_usual=False, moved_from=topology)
+
+
+def _typed(word: str) -> str:
+    """Return a word as it is typed at a shell."""
+    # As `shlex.quote`, whose module every command would pay for.
+    if word and all(letter.isalnum() or letter in "@%+=:,./_-" for letter in word):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"
 
 
 def _nearest() -> Path:

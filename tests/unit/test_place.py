@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -95,3 +96,10 @@ def test_a_note_that_says_nothing_leads_nowhere(world: Path, tmp_path: Path, tex
 def test_a_daemon_that_is_gone_is_not_looked_for(world: Path, tmp_path: Path) -> None:
     (find(world, tmp_path / "run").runtime_dir / "control.sock").unlink()
     assert find(world, tmp_path / "other").is_usual
+
+
+@pytest.mark.parametrize("name", ["shop.yaml", "größe 1.v2.yaml", "it's; $HOME.yaml"])
+def test_the_command_that_starts_it_can_be_typed(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    found = place.find(file, "a b", {"XDG_RUNTIME_DIR": str(tmp_path)})
+    assert shlex.split(found.starter) == ["orch", "-f", str(file), "-p", "a b", "up", "-d"]

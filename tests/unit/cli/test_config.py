@@ -62,9 +62,12 @@ def test_names_that_are_not_there_are_mistakes(
     orch: Orch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert orch("config", "shop.apy") == 1
-    assert "unknown name 'shop.apy'; did you mean 'shop.api'?" in capsys.readouterr().err
+    assert "unknown name 'shop.apy'; did you mean 'shop.api'" in capsys.readouterr().err
     assert orch("config", "--set", "shop.apy.level=1") == 2
+    assert orch("config", "shop.api@2") == 1
+    assert "unknown name 'shop.api@2'" in capsys.readouterr().err
     assert orch("config", "shop") == 0
+    assert orch("config", "shop.api@1") == 0
 
 
 def test_a_system_without_configuration_says_so(
