@@ -133,6 +133,35 @@ def test_a_readiness_that_is_lost_restarts_nothing(scenario: Scenario) -> None:
         assert scenario.row(name)["restarts"] == 0
 
 
+def test_one_that_comes_while_its_dependency_flaps_waits_for_it(scenario: Scenario) -> None:
+    """An `up` that brings a new dependent: it is neither skipped nor started too early."""
+    ready = {"exec": exists(scenario, "well"), "every": "50ms"}
+    db = {"command": bad(), "ready": {**ready, "failures": 1}}
+    argv = bad("--name", "late", "--record", scenario.record_file)
+    late = {"command": argv, "depends_on": ["db"]}
+    (scenario.root / "well").touch()
+    scenario.services({"db": db})
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    pid = scenario.row("db.db")["pid"]
+    (scenario.root / "well").unlink()
+    scenario.until_row("db.db", ready=False)
+    scenario.services(
+        {"db": db, "late": late, "later": {"command": bad(), "depends_on": ["late"]}}
+    )
+    up = scenario.start("up", "-d", "--wait")
+    waiting = scenario.until_row("late.late", phase="waiting")
+    assert "db.db (ready)" in waiting["why"]
+    pass_time(scenario, 1.0)
+    assert scenario.row("late.late")["phase"] == "waiting"
+    assert scenario.recorded("start") == []
+    (scenario.root / "well").touch()
+    assert up.wait().code == 0
+    rows = scenario.ps()
+    assert {name: one["phase"] for name, one in rows.items()} == dict.fromkeys(rows, "running")
+    assert scenario.recorded("start") == ["late start"]
+    assert (rows["db.db"]["pid"], rows["db.db"]["restarts"]) == (pid, 0)
+
+
 def test_a_slow_start_is_held_back_until_it_is_over(scenario: Scenario) -> None:
     scenario.services(
         {

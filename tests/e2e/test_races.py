@@ -1,7 +1,10 @@
 """Starts, stops, restarts and ends that come in each other's way."""
 
+import shlex
 import signal
 import time
+
+import pytest
 
 from tests.e2e.scenario import Scenario, bad, exits, orch, row, says, takes
 
@@ -33,6 +36,27 @@ def test_each_signal_can_be_the_one_that_asks_to_stop(scenario: Scenario) -> Non
     scenario.step("all stop", orch("stop", "--all"), exits(0))
     got = scenario.recorded(*(f"SIG{name}" for name in names))
     assert sorted(got) == sorted(f"{name.lower()} SIG{name}" for name in names)
+
+
+@pytest.mark.parametrize("kill", ["tree", "mixed"])
+def test_the_stop_signal_reaches_whom_the_topology_says(scenario: Scenario, kill: str) -> None:
+    """The whole group of the leader, or the leader alone; each once."""
+    record = ["--record", scenario.record_file]
+    child = shlex.join(bad("--name", "child", *record, "--note", "USR1"))
+    leader = shlex.join(bad("--name", "leader", *record, "--note", "USR1"))
+    scenario.services(
+        {
+            "web": {
+                "command": ["sh", "-c", f"{child} & exec {leader}"],
+                "stop": {"signal": "USR1", "timeout": "300ms", "kill": kill},
+            }
+        }
+    )
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    scenario.until_logged("web.web", times=2)
+    scenario.step("it stops", orch("stop", "web"), row("web.web", phase="stopped", pid=None))
+    told = ["child SIGUSR1"] * (kill == "tree") + ["leader SIGUSR1"]
+    assert sorted(scenario.recorded("SIGUSR1")) == told
 
 
 def test_death_by_any_signal_is_told_and_followed_by_a_restart(scenario: Scenario) -> None:
