@@ -6,8 +6,10 @@ error what happened; with nothing to do it says so and is done.
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from orchestrator import client
 from orchestrator.cli import progress
@@ -20,6 +22,13 @@ from orchestrator.model.units import Seconds
 _BY_SIGNAL = 128
 _LEAVING: Seconds = 2.0
 """How long a daemon that was told to end, and broke off, is looked for."""
+
+
+class Pollable(Protocol):
+    """What a wait may be interrupted by."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable."""
 
 
 def start(
@@ -247,6 +256,50 @@ def bring_down(session: Session, daemon: Client, *, kill: bool, timeout: Seconds
             watch = again
     daemon.wait_closed(max(0.0, deadline - time.monotonic()))
     session.screen.note("orch: stopped")
+
+
+def await_down(session: Session, *, timeout: Seconds, interrupts: Pollable | None = None) -> None:
+    """Wait until a stop that somebody else has asked for is over; tell who is still awaited.
+
+    Args:
+        session: Whose daemon is being stopped.
+        timeout: How long to wait, in seconds.
+        interrupts: What becomes readable when the user wants to wait no longer.
+
+    Raises:
+        WaitTimeout: It took longer than `timeout`; the stop goes on.
+        KeyboardInterrupt: The user does not want to wait.
+    """
+    report = progress.Stopping(session.screen)
+    begin = time.monotonic()
+    daemon = session.connect()
+    awaited = [daemon.fileno()] if interrupts is None else [daemon.fileno(), interrupts.fileno()]
+    try:
+        watch = daemon.join_down()
+        for row in watch.rows:
+            report.see(row, begin)
+        names = report.describe(begin) or "the daemon"
+        session.screen.note(
+            f"orch: the system is being stopped; waiting until it is down: {names}"
+        )
+        while not watch.at_end:
+            now = time.monotonic()
+            if now - begin >= timeout:
+                limit = units.format_duration(timeout)
+                raise WaitTimeout(
+                    f"not down after {limit}: {report.describe(now) or 'the daemon'}"
+                )
+            pause = 0.0 if watch.has_events else min(report.due(now), begin + timeout - now)
+            readable, _, _ = select.select(awaited, [], [], pause)
+            if interrupts is not None and interrupts.fileno() in readable:
+                raise KeyboardInterrupt
+            for event in watch.wait(0.0):
+                if event["kind"] == "instance":
+                    report.see(event["row"], time.monotonic())
+            report.tell(time.monotonic())
+    except DaemonUnreachable:
+        pass  # It has ended while we asked.
+    daemon.wait_closed(0.0)
 
 
 def _asked_again(daemon: Client, *, kill: bool) -> Watch | None:

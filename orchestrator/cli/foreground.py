@@ -77,6 +77,10 @@ class Foreground:
         self._interrupts.__exit__()
         self._follower.__exit__()
 
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when the user wants to end."""
+        return self._interrupts.fileno()
+
     @property
     def was_interrupted(self) -> bool:
         """Whether the user wants to end before it began."""

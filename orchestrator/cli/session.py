@@ -29,8 +29,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
+        self.disconnect()
 
     def choose(self, file: str) -> None:
         """Work on `file`, as if the user had named it with -f."""
@@ -86,6 +85,12 @@ class Session:
 
     def _tell_silence(self) -> None:
         self.screen.note("orch: the daemon does not answer; it may be suspended, or starting")
+
+    def disconnect(self) -> None:
+        """Forget the daemon; `connect` looks for it again."""
+        if self._client is not None:
+            self._client.close()
+        self._client = None
 
     def try_connect(self) -> Client | None:
         """Return the client, or None when no daemon runs."""

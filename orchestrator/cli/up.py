@@ -10,10 +10,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from orchestrator import client, files, keeping
 from orchestrator.cli import commands, progress, topology
@@ -26,6 +27,7 @@ from orchestrator.errors import (
     DaemonUnreachable,
     ExitCode,
     OrchestratorError,
+    RequestFailed,
     UsageError,
     WaitTimeout,
 )
@@ -52,6 +54,10 @@ class _Request(Struct, frozen=True):
     remove_orphans: bool
     early: keeping.KeeperStart | None = None
     init: bool = False
+
+
+class _Gone(DaemonUnreachable):
+    """A daemon that was there ended before it heard what to apply."""
 
 
 class _Started(Struct, frozen=True):
@@ -109,15 +115,18 @@ def up(
     request = _Request(wanted, words, no_deps, remove_orphans, early, init=init)
     if plan:
         return _plan(session, request)
+    default = commands.WAIT_TIMEOUT if wait else commands.UP_TIMEOUT
+    timeout = units.parse_duration(default) if wait_timeout is None else wait_timeout
     if detach or wait:
         condition = client.ready if wait else client.settled
-        default = commands.WAIT_TIMEOUT if wait else commands.UP_TIMEOUT
-        timeout = units.parse_duration(default) if wait_timeout is None else wait_timeout
-        return _detached(session, request, condition, timeout, stays=detach)
+        way = functools.partial(_detached, session, condition=condition, stays=detach)
+        return _behind_a_down(session, request, timeout, way)
     from orchestrator.cli import foreground  # noqa: PLC0415 - `up -d` starts sooner without
 
     policy = foreground.Policy(words, watched, abort_on_failure)
-    return _attached(session, request, foreground.Foreground(session, lock, policy))
+    with foreground.Foreground(session, lock, policy) as attached:
+        way = functools.partial(_attached, session, attached=attached)
+        return _behind_a_down(session, request, timeout, way, attached)
 
 
 def scale(
@@ -143,7 +152,7 @@ def scale(
     )
     topology.warn(session, wanted.locked.warnings)
     request = _Request(wanted, tuple(counts), no_deps=False, remove_orphans=False)
-    return _detached(session, request, client.ready, wait_timeout, stays=True)
+    return _detached(session, request, wait_timeout, condition=client.ready, stays=True)
 
 
 def _plan(session: Session, request: _Request) -> int:
@@ -185,8 +194,45 @@ def _cause(locked: Locked, step: Step) -> str:
     return f"{step['cause']} ({', '.join(places)})" if places else step["cause"]
 
 
+def _behind_a_down(
+    session: Session,
+    request: _Request,
+    timeout: Seconds,
+    way: Callable[[_Request, Seconds], int],
+    interrupts: foreground.Foreground | None = None,
+) -> int:
+    """Bring the system up the one `way` or the other, once a stop of it that goes on is over.
+
+    Args:
+        session: Whose system it is.
+        request: What to bring up.
+        timeout: How long all of it may take, in seconds.
+        way: Brings up what is asked, in the seconds that are left.
+        interrupts: What collects the signals, if they are no exceptions.
+    """
+    deadline = time.monotonic() + timeout
+    has_gone = False
+    while True:
+        try:
+            return way(request, timeout)
+        except _Gone:
+            # It was at the very end of its stop as we came, or has died and is put back.
+            if has_gone:
+                raise
+            has_gone = True
+        except RequestFailed as refusal:
+            if refusal.code != "stopping":
+                raise
+            from orchestrator.cli import change  # noqa: PLC0415 - seldom needed
+
+            change.await_down(session, timeout=timeout, interrupts=interrupts)
+        session.disconnect()
+        timeout = max(0.0, deadline - time.monotonic())
+        request = structs.replace(request, early=None, init=False)  # Both have been used.
+
+
 def _detached(
-    session: Session, request: _Request, condition: Condition, timeout: Seconds, *, stays: bool
+    session: Session, request: _Request, timeout: Seconds, *, condition: Condition, stays: bool
 ) -> int:
     """Apply, wait until the condition holds, and leave the system to its daemon.
 
@@ -219,15 +265,16 @@ def _detached(
     return ExitCode.FAILED if outcome.failed else ExitCode.DONE
 
 
-def _attached(session: Session, request: _Request, attached: foreground.Foreground) -> int:
-    with attached:
-        with _daemon(session, request) as started:
-            if attached.was_interrupted:
-                raise KeyboardInterrupt
-            steps = _apply_first(started, request)
-            started.write()
-        _tell(session, request.wanted.locked, steps)
-        return attached.follow(started.daemon, is_ours=started.is_ours)
+def _attached(
+    session: Session, request: _Request, _timeout: Seconds, *, attached: foreground.Foreground
+) -> int:
+    with _daemon(session, request) as started:
+        if attached.was_interrupted:
+            raise KeyboardInterrupt
+        steps = _apply_first(started, request)
+        started.write()
+    _tell(session, request.wanted.locked, steps)
+    return attached.follow(started.daemon, is_ours=started.is_ours)
 
 
 @contextlib.contextmanager
@@ -315,8 +362,10 @@ def _apply_first(started: _Started, request: _Request) -> list[Step]:
     try:
         return _apply(started.daemon, request)
     except DaemonUnreachable as problem:
+        if not is_ours:
+            raise _Gone(str(problem)) from problem
         log = topology.base_dir_of(request.wanted.locked.lock) / "logging" / "orch.log"
-        lines = client.last_lines(log, 1) if is_ours else []
+        lines = client.last_lines(log, 1)
         if not lines:
             raise
         raise DaemonUnreachable(f"cannot start the daemon: {lines[-1]} (see {log})") from problem

@@ -140,7 +140,7 @@ class Client:
     def wait_closed(self, timeout: Seconds) -> bool:
         """Wait until the daemon has closed the connection; tell whether it did.
 
-        Where it was told to end, its keeper is awaited too, which follows a moment later: whoever
+        Where it is known to end, its keeper is awaited too, which follows a moment later: whoever
         starts the system anew would still find its socket and its lock.
         """
         deadline = time.monotonic() + timeout
@@ -340,6 +340,12 @@ class Client:
         told = self.request("down", kill=kill)
         self._follow_keeper(int(told.get("keeper_pid", 0)))
         return list(told.get("names", ()))
+
+    def join_down(self) -> Watch:
+        """Follow a stop that somebody else has asked for; `wait_closed` awaits its end."""
+        about, _ = self.status()
+        self._follow_keeper(int(about.get("keeper_pid") or 0))
+        return self.watch()
 
     def _follow_keeper(self, pid: int) -> None:
         """Be ready to see the end of the keeper, unless it has ended; 0: of none any more."""

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.e2e.scenario import Scenario, bad, exits, orch, row, says, takes
+from tests.e2e.scenario import Background, Scenario, bad, exits, orch, row, says, takes
 
 HARMLESS = {"SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH"}
 FATAL = [
@@ -109,8 +109,9 @@ def test_a_start_during_a_slow_stop_follows_it(scenario: Scenario) -> None:
     scenario.until(lambda: scenario.recorded("stopping"))
     scenario.step("a start waits it out", orch("start", "web"), exits(0))
     stop.wait()
-    scenario.until_row("web.web", phase="running", generation=2)
+    scenario.until_logged("web.web", times=2)
     assert scenario.recorded("start", "exit") == ["web start", "web exit", "web start"]
+    assert scenario.row("web.web")["generation"] == 2
 
 
 def test_many_restarts_at_once_leave_one_process(scenario: Scenario) -> None:
@@ -185,3 +186,64 @@ def test_a_stop_command_that_fails_prevents_no_stop(scenario: Scenario) -> None:
         says("stop command failed: exit 1"),
         row("web.web", phase="stopped", pid=None),
     )
+
+
+def going_down(scenario: Scenario, *switches: object) -> Background:
+    """Bring a system up, and begin to bring it down; it takes its time."""
+    command = bad("--name", "web", "--record", scenario.record_file, *switches)
+    scenario.services({"web": {"command": command, "stop": {"timeout": "60s"}}})
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    scenario.until_logged("web.web")
+    down = scenario.start("down")
+    scenario.until_row("web.web", phase="stopping")
+    return down
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["detached", "in the foreground"])
+def test_an_up_during_a_down_waits_and_brings_up_anew(scenario: Scenario, stays: bool) -> None:
+    down = going_down(scenario, "--slow-stop", 4)
+    before = scenario.daemon()["pid"]
+    up = scenario.start("up", *([] if stays else ["-d", "--wait"]))
+    scenario.until(lambda: "waiting until it is down: web.web (pid" in up.err)
+    exits(0)(scenario, down.wait())
+    scenario.until_row("web.web", phase="running", ready=True, generation=2)
+    if stays:
+        scenario.until(lambda: "ready" in up.out, saying="its log is shown")
+        up.interrupt()
+    exits(130 if stays else 0)(scenario, up.wait())
+    scenario.until_logged("web.web", times=2)
+    assert scenario.recorded("start", "exit")[:3] == ["web start", "web exit", "web start"]
+    if not stays:
+        assert scenario.daemon()["pid"] != before
+        assert len(scenario.recorded("start")) == 2
+
+
+def test_an_up_waits_for_a_down_only_so_long(scenario: Scenario) -> None:
+    down = going_down(scenario, "--ignore", "TERM")
+    pid = scenario.row("web.web")["pid"]
+    scenario.step(
+        "it gives up",
+        orch("up", "-d", "--wait", "--wait-timeout", "300ms"),
+        exits(1),
+        says(rf"not down after 300ms: web\.web \(pid {pid}, "),
+        takes(at_least=0.3, at_most=30),
+    )
+    up = scenario.start("up")
+    scenario.until(lambda: "waiting until it is down" in up.err)
+    up.interrupt()
+    exits(130)(scenario, up.wait())
+    assert scenario.row("web.web")["phase"] == "stopping"
+    scenario.step("the down goes on", orch("down", "--kill"), exits(0))
+    exits(0)(scenario, down.wait())
+    assert scenario.recorded("start") == ["web start"]
+
+
+def test_many_ups_during_a_down_bring_up_one_system(scenario: Scenario) -> None:
+    down = going_down(scenario, "--slow-stop", 3)
+    ups = [scenario.start("up", "-d", "--wait") for _ in range(4)]
+    scenario.until(lambda: all("waiting until it is down" in up.err for up in ups))
+    outcomes = [each.wait() for each in (*ups, down)]
+    assert [each.code for each in outcomes] == [0] * 5, "\n".join(map(str, outcomes))
+    scenario.until_logged("web.web", times=2)
+    assert scenario.recorded("start", "exit") == ["web start", "web exit", "web start"]
+    assert scenario.row("web.web")["generation"] == 2

@@ -155,14 +155,63 @@ def test_a_refused_apply_leaves_a_daemon_that_was_there(
 ) -> None:
     def refuse(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
         del daemon, params
-        raise Refusal("stopping", "the system is being stopped; try again when it is down")
+        raise Refusal("other-system", "this daemon runs 'shop', not 'world'")
 
     daemon.answers["apply"] = refuse
     assert orch("up", "-d") == 1
-    assert capsys.readouterr().err == (
-        "orch: the system is being stopped; try again when it is down\n"
-    )
+    assert capsys.readouterr().err == "orch: this daemon runs 'shop', not 'world'\n"
     assert [method for method, _ in daemon.requests] == ["apply"]
+
+
+def stopping(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+    """Refuse to apply, for the first time; a down is under way."""
+    del params
+    daemon.change("web.web", phase="stopping", ready=False, stop_in=4.0)
+    del daemon.answers["apply"]
+    raise Refusal("stopping", "the system is being stopped; try again when it is down")
+
+
+def test_what_is_being_stopped_is_waited_for_and_brought_up_anew(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def over(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+        del daemon.answers["after watch"]
+        return end(daemon, params)
+
+    daemon.answers["apply"] = stopping
+    daemon.answers["after watch"] = over
+    assert orch("up", "-d", "--wait-timeout", "10s") == 0
+    told = "the system is being stopped; waiting until it is down: web.web (pid 100, 4s left)\n"
+    assert told in capsys.readouterr().err
+    asked = [method for method, _ in daemon.requests]
+    assert [method for method in asked if method in ("apply", "down")] == ["apply"] * 2
+
+
+def test_a_stop_is_waited_for_only_so_long(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.answers["apply"] = stopping
+    assert orch("up", "-d", "-q", "--wait-timeout", "50ms") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("orch: not down after 50ms: web.web (pid 100, ")
+
+
+def test_a_daemon_that_ends_as_we_come_is_asked_again_once(
+    orch: Orch, daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deaths = 0
+
+    def die(daemon: FakeDaemon, params: dict[str, Any]) -> dict[str, Any]:
+        nonlocal deaths
+        del params
+        deaths += 1
+        daemon.hang_up()
+        return {}
+
+    daemon.answers["apply"] = die
+    assert orch("up", "-d") == 69
+    assert deaths == 2
+    assert "ended before it answered 'apply'" in capsys.readouterr().err
 
 
 def test_detached_tells_every_failure_and_fails(
