@@ -8,9 +8,13 @@ import functools
 import os
 import signal
 import ssl
+from collections.abc import Iterable
 from urllib import parse
 
+from msgspec import structs
+
 from orchestrator.daemon.host import Host
+from orchestrator.daemon.printed import Printed
 from orchestrator.errors import SpawnError
 from orchestrator.model import units
 from orchestrator.model.phase import Exit, Process
@@ -27,15 +31,31 @@ PATIENCE = 0.2
 """How long the rest of an HTTP answer is awaited once its status is known."""
 
 
-async def look(probe: Probe, host: Host, order: Order) -> str:
-    """Look once; return what is wrong, `GOOD` when nothing is. `order` runs an exec probe."""
+async def look(probe: Probe, host: Host, order: Order, secrets: Iterable[str] = ()) -> str:
+    """Look once; return what is wrong, `GOOD` when nothing is.
+
+    Args:
+        probe: Where to look.
+        host: Runs an exec probe.
+        order: What an exec probe runs.
+        secrets: What is masked in the words of its program.
+    """
+    if not probe.exec:
+        return await _look(probe, host, order, None)
+    with contextlib.closing(Printed()) as printed:
+        trouble = await _look(probe, host, order, printed)
+        words = printed.last_line(secrets) if trouble else ""
+    return f"{trouble}: {words}" if words else trouble
+
+
+async def _look(probe: Probe, host: Host, order: Order, printed: Printed | None) -> str:
     try:
         async with asyncio.timeout(probe.timeout):
             if probe.http is not None:
                 return await http(probe.http, probe.status)
             if probe.tcp is not None:
                 return await tcp(probe.tcp)
-            return await execute(host, order)
+            return await execute(host, order, printed)
     except TimeoutError:
         return f"no answer within {units.format_duration(probe.timeout)}"
     except OSError as error:
@@ -78,10 +98,14 @@ async def http(url: str, status: tuple[int, int]) -> str:
     return GOOD if status[0] <= number <= status[1] else f"HTTP {number}"
 
 
-async def execute(host: Host, order: Order) -> str:
+async def execute(host: Host, order: Order, printed: Printed | None = None) -> str:
     """Look whether a program exits with 0; whatever it leaves running is killed."""
     run = _Run(host, order.environment[MARKER], asyncio.get_running_loop().create_future())
+    if printed is not None:
+        order = structs.replace(order, output=printed.writing)
     host.spawn(order, run.spawned)
+    if printed is not None:
+        printed.begun()
     try:
         return await run.over
     finally:

@@ -246,7 +246,7 @@ class Probes:
         marked = f"{prefix}{slot}/{next(self._numbers)}"
         secrets = supervisor.executor.secrets
         order = programs.probe_order(component, probe.exec, marked, supervisor.place, secrets)
-        return await looking.look(probe, supervisor.host, order)
+        return await looking.look(probe, supervisor.host, order, secrets.values())
 
     async def _newline(self, slot: str) -> None:
         reading = self._pipes.get(slot)

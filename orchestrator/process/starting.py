@@ -71,7 +71,7 @@ class Order(Struct, frozen=True):
 
     `stdout` and `stderr` are paths opened for appending (made with mode 0640), None discards;
     with `piped` they are named pipes. A program holds the reading end of its pipes too, so that
-    it gets no SIGPIPE whoever dies.
+    it gets no SIGPIPE whoever dies. `output`, a descriptor of ours, takes both in their place.
     `limits` are for who places the process; `spawn` itself knows nothing of them.
     `no_zygote` says of a handler's interpreter why it must be a fresh one; empty when the
     zygote may fork it, None when it is none.
@@ -83,6 +83,7 @@ class Order(Struct, frozen=True):
     stdout: str | None = None
     stderr: str | None = None
     piped: bool = False
+    output: int | None = None
     umask: int | None = None
     setup: Setup = NO_SETUP
     limits: Limits = NO_LIMITS
@@ -154,9 +155,7 @@ def spawn(order: Order) -> Child:
         SpawnError: The program cannot be started; nothing of it is left.
     """
     with contextlib.ExitStack() as opened:
-        stdout = _log(order.stdout, opened, piped=order.piped)
-        is_same = order.stderr == order.stdout
-        stderr = stdout if is_same else _log(order.stderr, opened, piped=order.piped)
+        stdout, stderr = _outputs(order, opened)
         argv, errors = order.argv, None
         if order.setup:
             errors, reported = _pipe(opened)
@@ -366,9 +365,7 @@ def fork_order(order: Order) -> tuple[bytes, dict[int, int]]:
         SpawnError: A log file cannot be opened, or there are no more descriptors.
     """
     with contextlib.ExitStack() as opened:
-        stdout = _log(order.stdout, opened, piped=order.piped)
-        is_same = order.stderr == order.stdout
-        stderr = stdout if is_same else _log(order.stderr, opened, piped=order.piped)
+        stdout, stderr = _outputs(order, opened)
         wanted = {1: stdout, 2: stderr, **order.setup.fds}
         fds: dict[int, int] = {}
         try:
@@ -389,6 +386,14 @@ def fork_order(order: Order) -> tuple[bytes, dict[int, int]]:
         "numbers": list(fds),
     }
     return json.dumps(plain).encode(), fds
+
+
+def _outputs(order: Order, opened: contextlib.ExitStack) -> tuple[int, int]:
+    if order.output is not None:
+        return order.output, order.output
+    stdout = _log(order.stdout, opened, piped=order.piped)
+    is_same = order.stderr == order.stdout
+    return stdout, stdout if is_same else _log(order.stderr, opened, piped=order.piped)
 
 
 def _log(path: str | None, opened: contextlib.ExitStack, *, piped: bool) -> int:

@@ -71,4 +71,9 @@ class Output:
         """Take the next piece; tell whether a line matches."""
         text = (self._line + self._decoder.decode(data)).replace("\r", "\n")
         self._line = text.rpartition("\n")[2][-KEPT:]
-        return self._pattern.search(_ANSI.sub("", text)) is not None
+        return self._pattern.search(plain(text)) is not None
+
+
+def plain(text: str) -> str:
+    """Return a text without the sequences that colour it."""
+    return _ANSI.sub("", text)

@@ -185,6 +185,43 @@ def test_a_slow_start_is_held_back_until_it_is_over(scenario: Scenario) -> None:
     assert len(list(scenario.root.glob("asked-*"))) == 2
 
 
+def test_the_last_words_of_a_failing_probe_are_shown(scenario: Scenario) -> None:
+    """While it is waited for, when it is late, when readiness is lost, and no secret."""
+    said = scenario.write("the index is not loaded yet\n", "said")
+    script = f"test -e {said} || exit 0; cat {said} >&2; exit 2"
+    scenario.write("KEY: s3cret-word\n", "settings.yaml")
+    scenario.services(
+        {
+            "web": {
+                "command": bad(),
+                "environment": {"KEY": "${settings.KEY}"},
+                "ready": {"exec": ["sh", "-c", script], "every": "50ms"},
+                "start_timeout": "2s",
+                "restart": "never",
+            }
+        },
+        settings={"KEY": {"required": True, "secret": True}},
+    )
+    up = scenario.start("up", "-d", "--wait")
+    scenario.until(
+        lambda: (scenario.ps().get("web.web", {}).get("why") or "").endswith(
+            "; exit 2: the index is not loaded yet"
+        )
+    )
+    outcome = up.wait()
+    exits(1)(scenario, outcome)
+    assert "exit 2: the index is not loaded yet" in outcome.text
+    told = scenario.step("so does explain", orch("explain", "web"), exits(0))
+    assert "exit 2: the index is not loaded yet" in told.out
+    said.unlink()
+    scenario.step("now it comes up", orch("start", "web"), exits(0))
+    said.write_text("the key is s3cret-word", encoding="utf-8")
+    lost = scenario.until_row("web.web", ready=False, phase="running")
+    assert lost["why"] == "not ready: exit 2: the key is ***"
+    log = (scenario.base / "logging" / "orch.log").read_text(encoding="utf-8")
+    assert "web.web is not ready any more: exit 2: the key is ***" in log
+
+
 def test_a_start_that_never_ends_is_bounded(scenario: Scenario) -> None:
     scenario.services(
         {

@@ -39,12 +39,14 @@ async def server() -> AsyncIterator[Server]:
     await made.stop()
 
 
-async def look(host: PosixHost, probe: Probe, code: str = "") -> str:
+async def look(
+    host: PosixHost, probe: Probe, code: str = "", secrets: tuple[str, ...] = ()
+) -> str:
     """Look once; no descriptor may be left by it, but for those that the first start opens."""
     if probe.exec:
         await looking.look(Probe(exec=("x",)), host, order(""))
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    answer = await looking.look(probe, host, order(code))
+    answer = await looking.look(probe, host, order(code), secrets)
     await eventually(lambda: len(os.listdir("/proc/self/fd")) <= before + 1)  # noqa: PTH208
     return answer
 
@@ -137,6 +139,53 @@ async def test_exec_is_well_when_its_program_exits_with_0(host: PosixHost) -> No
     assert await look(host, probe) == looking.GOOD
     assert await look(host, probe, "raise SystemExit(3)") == "exit 3"
     assert await look(host, probe, "import os; os.kill(os.getpid(), 9)") == "signal 9"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("print('no', flush=True); sys.exit('no route to host')", "exit 1: no route to host"),
+        ("print('\\x1b[31mred\\x1b[0m\\a\\n\\n  \\n'); sys.exit(3)", "exit 3: red"),
+        ("os.write(1, b'\\xff half'); sys.exit(3)", "exit 3: \ufffd half"),
+        ("print('key=s3cret, s3', end=''); sys.exit(3)", "exit 3: key=***, ***"),
+        ("sys.exit('x' * 300)", f"exit 1: {'x' * 199}…"),
+        ("print('a\\n' + 'x' * 70_000, end=''); sys.exit(3)", "exit 3"),
+        ("print('x' * 70_000 + '\\nb'); sys.exit(3)", "exit 3: b"),
+        ("sys.stdout.write('a line\\n' * 500_000); sys.exit('over')", "exit 1: over"),
+        ("print('all is well')", looking.GOOD),
+    ],
+)
+async def test_what_is_wrong_is_told_with_the_last_words_of_the_program(
+    host: PosixHost, code: str, said: str
+) -> None:
+    """Coloured or not, of any length, and no secret among them."""
+    probe = Probe(exec=("x",), timeout=60.0)
+    assert await look(host, probe, f"import os, sys; {code}", ("s3", "s3cret", "")) == said
+
+
+async def test_a_late_exec_probe_tells_how_far_it_has_come(host: PosixHost) -> None:
+    code = "import time; print('asking the index', flush=True); time.sleep(60)"
+    probe = Probe(exec=("x",), timeout=2.0)
+    assert await look(host, probe, code) == "no answer within 2s: asking the index"
+    await eventually(lambda: not marked())
+
+
+async def test_a_program_that_prints_without_end_is_bounded(host: PosixHost) -> None:
+    """It is read, so that it is late for its own reasons, and takes the loop no time."""
+    before = time.process_time()
+    code = "import os\nwhile True: os.write(1, b'y\\n' * 30_000)"
+    assert await look(host, Probe(exec=("x",), timeout=1.0), code) == "no answer within 1s: y"
+    assert time.process_time() - before < 0.5
+
+
+async def test_without_descriptors_to_spare_nothing_is_heard(
+    host: PosixHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_flags: int) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pipe2", fail)
+    assert await look(host, Probe(exec=("x",)), "raise SystemExit('words')") == "exit 1"
 
 
 async def test_an_exec_probe_that_cannot_be_started_is_ill(host: PosixHost) -> None:
