@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from orchestrator import client
 from orchestrator.cli import progress
@@ -19,16 +19,12 @@ from orchestrator.errors import DaemonUnreachable, ExitCode, UsageError, WaitTim
 from orchestrator.model import units
 from orchestrator.model.units import Seconds
 
+if TYPE_CHECKING:
+    from orchestrator.cli.reader import Pollable
+
 _BY_SIGNAL = 128
 _LEAVING: Seconds = 2.0
 """How long a daemon that was told to end, and broke off, is looked for."""
-
-
-class Pollable(Protocol):
-    """What a wait may be interrupted by."""
-
-    def fileno(self) -> int:
-        """Return the descriptor that becomes readable."""
 
 
 def start(

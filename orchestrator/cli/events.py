@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from orchestrator import client
 from orchestrator.cli import bars, progress, screen
+from orchestrator.cli.reader import Reader
 from orchestrator.cli.runs import among, selects
 from orchestrator.cli.session import Session
 from orchestrator.client import Client, Event, Row, RunRow, Watch, runs
@@ -24,18 +25,22 @@ def events(session: Session, *, names: tuple[str, ...]) -> int:
     daemon = session.connect()
     printer = _Json(session) if session.options.json else _Text(session)
     chosen = _Chosen(daemon, names)
-    while True:
-        watch = chosen.watch(daemon)
-        printer.snapshot(watch, chosen.begin(daemon))
-        is_over = False
-        for event in watch:
-            if event["kind"] == "run" and not chosen.concerns(event):
-                continue
-            printer.event(event)
-            session.screen.flush()
-            is_over |= event["kind"] == "system" and event["state"] == "stopped"
-        if is_over or not _is_back(daemon):
-            return ExitCode.DONE
+    with Reader() as reader:
+        while True:
+            watch = chosen.watch(daemon)
+            printer.snapshot(watch, chosen.begin(daemon))
+            is_over = False
+            while not watch.at_end:
+                if not watch.has_events:
+                    reader.await_news(daemon)
+                for event in watch.wait(0.0):
+                    if event["kind"] == "run" and not chosen.concerns(event):
+                        continue
+                    printer.event(event)
+                    is_over |= event["kind"] == "system" and event["state"] == "stopped"
+                session.screen.flush()
+            if is_over or not _is_back(daemon):
+                return ExitCode.DONE
 
 
 class _Chosen:

@@ -6,13 +6,13 @@ These ask the components themselves, on their control links; the daemon only tel
 from __future__ import annotations
 
 import json
-import select
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator import client
 from orchestrator.cli import screen
+from orchestrator.cli.reader import Reader
 from orchestrator.cli.session import Session
 from orchestrator.client import Client, Row, Watch
 from orchestrator.errors import ExitCode, RequestFailed, UsageError, WaitTimeout
@@ -39,7 +39,8 @@ def tap(session: Session, *, words: tuple[str, ...], rate: bool, count: int | No
         for row in _selected(name, rows)
     ]
     try:
-        _follow(session, taps, count)
+        with Reader() as reader:
+            _follow(session, reader, taps, count)
     finally:
         for _, one, _ in taps:
             one.close()
@@ -67,14 +68,17 @@ def _tapped(session: Session, row: Row, end: str) -> tuple[str, Client, Watch]:
 
 
 def _follow(
-    session: Session, taps: Sequence[tuple[str, Client, Watch]], count: int | None
+    session: Session,
+    reader: Reader,
+    taps: Sequence[tuple[str, Client, Watch]],
+    count: int | None,
 ) -> None:
     """Print what comes until all have ended, or so many messages were printed."""
     left = count
     open_taps = list(taps)
     while open_taps:
         if not any(watch.has_events for _, _, watch in open_taps):
-            select.select([one.fileno() for _, one, _ in open_taps], [], [])
+            reader.await_news(*(one for _, one, _ in open_taps))
         for entry in tuple(open_taps):
             name, _, watch = entry
             for event in watch.wait(0.0):

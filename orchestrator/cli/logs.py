@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import select
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from orchestrator.cli.follow import Follower
 from orchestrator.cli.history import Choice
 from orchestrator.cli.logfiles import LogFile
 from orchestrator.cli.loglines import Style
+from orchestrator.cli.reader import Reader
 from orchestrator.cli.runs import among
 from orchestrator.cli.session import Session
 from orchestrator.client import Client, Event, Row, RunRow, Watch, runs
@@ -59,15 +59,18 @@ def logs(
     def start(file: LogFile) -> tuple[int, int]:
         return history.choose(file, choice)
 
-    with Follower(styles, start=start, streams=streams, stays=follow) as follower:
+    with (
+        Follower(styles, start=start, streams=streams, stays=follow) as follower,
+        Reader() as reader,
+    ):
         chosen = _choose(session.try_connect(), names, follow=follow)
         if chosen is None:
             _offline(session, follower, names, streams)
             follower.show_history()
             while follow:
-                _wait(follower)
+                _wait(reader, follower)
         elif follow:
-            _live(chosen, follower)
+            _live(chosen, follower, reader)
         else:
             chosen.see(follower)
             follower.show_history()
@@ -181,14 +184,14 @@ def _see_run(follower: Follower, run: RunRow) -> None:
         follower.add(run["name"], "stdout", Path(run["output"]))
 
 
-def _live(chosen: _Chosen, follower: Follower) -> None:
+def _live(chosen: _Chosen, follower: Follower, reader: Reader) -> None:
     """Follow until nothing more comes; a daemon that dies is awaited, its logs go on."""
     chosen.see(follower)
     # Before the history is shown, which takes its time: what comes meanwhile is new.
     follower.from_now()
     follower.show_history()
     while not chosen.is_finished:
-        _wait(follower, chosen.daemon, chosen.watch)
+        _wait(reader, follower, chosen.daemon, chosen.watch)
         for event in chosen.watch.wait(0.0):
             chosen.take(follower, event)
         if chosen.watch.at_end:
@@ -200,11 +203,16 @@ def _live(chosen: _Chosen, follower: Follower) -> None:
     follower.drain()
 
 
-def _wait(follower: Follower, daemon: Client | None = None, watch: Watch | None = None) -> None:
+def _wait(
+    reader: Reader,
+    follower: Follower,
+    daemon: Client | None = None,
+    watch: Watch | None = None,
+) -> None:
     """Show what there is, then sleep until a file grows or the daemon speaks."""
     more = follower.pump() or (watch is not None and watch.has_events)
-    awaited = [follower.fileno()] if daemon is None else [follower.fileno(), daemon.fileno()]
-    select.select(awaited, [], [], 0.0 if more else None)
+    awaited = [follower] if daemon is None else [follower, daemon]
+    reader.await_news(*awaited, timeout=0.0 if more else None)
 
 
 def _offline(

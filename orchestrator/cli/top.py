@@ -18,6 +18,7 @@ from msgspec import Struct
 from orchestrator import client
 from orchestrator.cli import screen
 from orchestrator.cli.inside import end_of
+from orchestrator.cli.reader import Reader
 from orchestrator.cli.session import Session
 from orchestrator.client import Row
 from orchestrator.errors import ExitCode, RequestFailed
@@ -49,40 +50,42 @@ def top(session: Session, *, names: tuple[str, ...], once: bool, interval: Secon
     """Show a table anew each interval; with --json a line each; with `once` one and no more."""
     daemon = session.connect()
     before: Look | None = None
-    while True:
-        now = _look(session, daemon.ps(names))
-        shown = _shown(before, now)
-        if session.options.json:
-            session.screen.line(shown)
-        else:
-            is_live = session.screen.is_terminal and not once
-            session.screen.data((_CLEAR if is_live else "") + _text(shown))
-            session.screen.flush()
-        if once:
-            return ExitCode.DONE
-        before = now
-        _pause(interval)
+    with Reader() as reader:
+        while True:
+            now = _look(session, daemon.ps(names))
+            shown = _shown(before, now)
+            if session.options.json:
+                session.screen.line(shown)
+            else:
+                is_live = session.screen.is_terminal and not once
+                session.screen.data((_CLEAR if is_live else "") + _text(shown))
+                session.screen.flush()
+            if once:
+                return ExitCode.DONE
+            before = now
+            reader.await_news(timeout=interval)
 
 
 def rates(session: Session, wanted: Sequence[tuple[str, str]]) -> int:
     """Print each second how many messages and bytes went through connections and states."""
     daemon = session.connect()
     before: Look | None = None
-    while True:
-        now = _look(session, daemon.ps([name for name, _ in wanted]))
-        _check(now, wanted)
-        if before is not None:
-            for line in _rates(_shown(before, now), wanted):
-                if session.options.json:
-                    session.screen.line(line)
-                else:
-                    session.screen.data(
-                        f"{line['name']}.{end_of(line)}  "
-                        f"{line['rate']:.1f}/s  {_size(line['byte_rate'])}/s"
-                    )
-            session.screen.flush()
-        before = now
-        _pause(1.0)
+    with Reader() as reader:
+        while True:
+            now = _look(session, daemon.ps([name for name, _ in wanted]))
+            _check(now, wanted)
+            if before is not None:
+                for line in _rates(_shown(before, now), wanted):
+                    if session.options.json:
+                        session.screen.line(line)
+                    else:
+                        session.screen.data(
+                            f"{line['name']}.{end_of(line)}  "
+                            f"{line['rate']:.1f}/s  {_size(line['byte_rate'])}/s"
+                        )
+                session.screen.flush()
+            before = now
+            reader.await_news(timeout=1.0)
 
 
 def counters_of(session: Session, rows: Sequence[Row]) -> dict[str, Ends]:
@@ -234,9 +237,3 @@ def _size(value: float | None) -> str:
             return f"{value:.0f}{unit}" if unit == "B" else f"{value:.1f}{unit}"
         value /= 1000
     return f"{value:.1f}GB"
-
-
-def _pause(interval: Seconds) -> None:
-    import select  # noqa: PLC0415 - a pause that Ctrl-C ends
-
-    select.select([], [], [], interval)

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator import client
 from orchestrator.config import schema
-from tests.e2e.scenario import Scenario, bad, exits, orch
+from tests.e2e.scenario import ORCH, Scenario, bad, exits, orch
 
 OUTPUT: dict[str, Any] = json.loads(schema.text("output"))
 
@@ -29,6 +29,52 @@ def test_the_schema_names_every_property_of_a_row() -> None:
 def test_a_definition_refuses_what_is_something_else(definition: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
         fits(17, definition)
+
+
+REPLYER = """
+def on_go(args, to_send, states, config):
+    return {}
+
+connection_models = {"in": {"go": {
+    "connection_type": "replyer",
+    "required_creation_arguments": {"on_go": on_go},
+}}}
+"""
+
+
+def test_who_follows_ends_when_nobody_reads_any_more(scenario: Scenario) -> None:
+    """Though nothing happens that could be written; as SIGPIPE ends a program."""
+    scenario.write(REPLYER, "web.py")
+    web = {"handler": "web.py", "connections": {"in": {"go": "go"}}}
+    address = {"address": f"ipc://{scenario.root}/go.sock", "external": True}
+    scenario.services(
+        {"web": web, "talk": {"command": bad()}}, addresses={"go": address}, defaults={}
+    )
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    scenario.until_logged("talk.talk")
+
+    def left_by(reader: str, *argv: str) -> int:
+        script = f"{{ {ORCH} {' '.join(argv)}; echo $? >code; }} | {reader}"
+        exits(0)(scenario, scenario.start(command=["sh", "-c", script]).wait(15))
+        return int((scenario.root / "code").read_text())
+
+    sigpipe = 128 + 13
+    for argv in (
+        ["events"],
+        ["events", "talk"],
+        ["logs", "-f", "-n", "0"],
+        ["tap", "web.web.go"],
+        ["tap", "--rate", "web.web.go"],
+    ):
+        assert left_by("true", *argv) == sigpipe, argv
+    for argv in (
+        ["events", "--json"],
+        ["logs", "-f", "talk"],
+        ["top", "--interval", "1h"],
+    ):
+        assert left_by("head -1", *argv) == sigpipe, argv
+    scenario.step("it goes down", orch("down"), exits(0))
+    assert left_by("head -1", "logs", "-f", "talk") == sigpipe
 
 
 def test_every_snapshot_and_stream_has_its_shape(scenario: Scenario, tmp_path: Path) -> None:
