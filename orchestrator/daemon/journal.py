@@ -54,6 +54,17 @@ _GENERATION = 7
 _RECORDS = "SELECT component.plain, slot.* FROM component LEFT JOIN slot USING (slot)"
 
 
+_NO_ROOM = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+        sqlite3.SQLITE_IOERR_SHMMAP,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+    }
+)
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -99,6 +110,8 @@ class Journal:
     def __init__(self, connection: sqlite3.Connection, intents: Intents, boot: str) -> None:
         self._connection = connection
         self._intents = intents
+        self._untaken: dict[str, tuple[Any, ...]] = {}
+        """The rows of intents, by slot, that a full disk has kept us from writing."""
         self._boot = boot
         self.runs = RunJournal(connection)
         self._failing = False
@@ -110,6 +123,9 @@ class Journal:
         """Open the journal of this boot; what cannot be read is put aside and said.
 
         Pids and monotonic times of another boot mean nothing: such processes are gone.
+
+        Raises:
+            JournalError: It is as it should be, and there is no room to use it.
         """
         connection: sqlite3.Connection | None = None
         intents = Intents(path.with_suffix(".intents"))
@@ -120,6 +136,10 @@ class Journal:
         except (sqlite3.DatabaseError, json.JSONDecodeError, ValueError) as error:
             if connection is not None:
                 connection.close()
+            if _lacks_room(error):
+                raise JournalError(
+                    f"cannot use the journal {path}: {error}; free some space"
+                ) from error
             aside, saved = path.with_suffix(".damaged"), _salvaged(path)
             logger.warning(
                 "The journal %s cannot be used (%s): put aside as %s", path, error, aside
@@ -139,7 +159,8 @@ class Journal:
     def _take_intents(self) -> None:
         """Write down the starts that a daemon was killed in: what follows the row that is there.
 
-        A row of the same generation is newer: it was written when the process was there.
+        A row of the same generation is newer: it was written when the process was there. When
+        they cannot be written they count all the same, and the next write takes them along.
         """
         columns = "SELECT slot, generation FROM component LEFT JOIN slot USING (slot)"
         known = dict(self._connection.execute(columns))
@@ -151,8 +172,9 @@ class Journal:
             and row[_GENERATION] == (known[row[0]] or 0) + 1
         ]
         if rows:
-            with self._writing() as connection:
-                connection.executemany(_WRITE, rows)
+            self._untaken = {row[0]: row for row in rows}
+            self._intents.is_pending = True
+            self.write(())
             logger.info("Took note of starts begun: %s", ", ".join(row[0] for row in rows))
 
     def intend(self, rows: Sequence[tuple[Any, ...]]) -> bool:
@@ -190,8 +212,9 @@ class Journal:
                     "UPDATE slot SET pid=NULL, started=NULL, ready=0, spawned_at=0, due=0, "
                     "phase=CASE WHEN phase IN ('exited', 'failed') THEN phase ELSE 'stopped' END"
                 )
-            rows = [("format", FORMAT), ("boot", boot)]
-            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            rows = {"format": FORMAT, "boot": boot}
+            if not rows.items() <= known.items():  # What is so already must not need room.
+                connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows.items())
 
     def meta(self) -> dict[str, str]:
         """Return what was remembered with `remember`."""
@@ -232,6 +255,8 @@ class Journal:
             connection.executemany("DELETE FROM component WHERE slot=?", gone)
             connection.executemany("DELETE FROM slot WHERE slot=?", gone)
             connection.executemany("DELETE FROM stop WHERE slot=?", gone)
+        for (slot,) in gone:
+            self._untaken.pop(slot, None)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -249,7 +274,9 @@ class Journal:
         """
         try:
             with self._connection as connection:
-                connection.executemany(_WRITE, rows)
+                # In this order: what is written now is newer.
+                connection.executemany(_WRITE, (*self._untaken.values(), *rows))
+            self._untaken.clear()
             self._intents.forget()
         except sqlite3.OperationalError as error:
             if not self._failing:
@@ -296,7 +323,7 @@ class Journal:
         for text, *values in self._connection.execute(_RECORDS):
             try:
                 component = plain.decode(Component, json.loads(text))
-                yield _record(component, values)
+                yield _record(component, list(self._untaken.get(component.slot, values)))
             except ValueError as error:
                 logger.warning("The journal's row %s cannot be used: %s", values[0], error)
 
@@ -409,6 +436,11 @@ def _salvaged(path: Path) -> dict[str, list[tuple[Any, ...]]]:
                 for values in damaged.execute(f"SELECT * FROM {table}"):  # noqa: S608
                     found.setdefault(table, []).append(values)
     return found
+
+
+def _lacks_room(error: Exception) -> bool:
+    """Tell whether it is the disk that is full, or a file that may not grow, and no damage."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode in _NO_ROOM
 
 
 def _text(data: bytes) -> str:

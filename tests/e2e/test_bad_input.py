@@ -1,5 +1,6 @@
 """What is wrong is told clearly, with the right exit code; nothing is left half started."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -256,6 +257,53 @@ def test_a_full_disk_from_the_start_is_told(scenario: Scenario, small_disk: Path
     )
     no_traceback(scenario, outcome)
     nothing_runs(scenario, outcome)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on a disk; return the file whose removal makes some."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    assert os.statvfs(disk).f_bavail == 0
+    return filler
+
+
+def test_a_daemon_that_dies_on_a_full_disk_is_followed_by_another(
+    scenario: Scenario, small_disk: Path
+) -> None:
+    """It knows what the journal has, and writes the rest when there is room."""
+    again = {"restart": "always", "backoff": {"initial": "50ms"}}
+    scenario.services({"web": {"command": bad(), **again}}, base_dir="disk")
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    before, daemon = scenario.row("web.web"), scenario.daemon()["pid"]
+    filler = fill(small_disk)
+    os.kill(daemon, signal.SIGKILL)
+    scenario.until(lambda: scenario.ps() and scenario.daemon()["pid"] != daemon)
+    assert scenario.row("web.web")["pid"] == before["pid"]
+    os.kill(before["pid"], signal.SIGKILL)
+    scenario.until_row("web.web", phase="running", generation=2)
+    assert not (small_disk / "journal.damaged").exists()
+    filler.unlink()
+    scenario.step("with room again", orch("up", "-d", "--wait"), exits(0))
+    daemon = scenario.daemon()["pid"]
+    os.kill(daemon, signal.SIGKILL)
+    scenario.until(lambda: scenario.ps() and scenario.daemon()["pid"] != daemon)
+    assert scenario.row("web.web")["generation"] == 2
+
+
+def test_an_up_on_a_full_disk_costs_no_journal(scenario: Scenario, small_disk: Path) -> None:
+    scenario.services({"web": {"command": bad()}}, base_dir="disk")
+    scenario.step("it comes up", orch("up", "-d", "--wait"), exits(0))
+    scenario.step("it goes down", orch("down"), exits(0))
+    filler = fill(small_disk)
+    outcome = scenario.step("it cannot come up", orch("up", "-d", "--wait"), says("cannot"))
+    assert outcome.code in (1, 69)
+    no_traceback(scenario, outcome)
+    assert not (small_disk / "journal.damaged").exists()
+    filler.unlink()
+    scenario.step("with room it can", orch("up", "-d", "--wait"), exits(0))
+    assert scenario.row("web.web")["generation"] == 2
 
 
 def test_an_unreadable_place_is_named(scenario: Scenario) -> None:

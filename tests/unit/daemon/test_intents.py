@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from msgspec import structs
 
 from orchestrator.daemon import journal as journals
 from orchestrator.daemon.journal import Journal
+from orchestrator.errors import JournalError
 from orchestrator.model.phase import Phase, Process
 from orchestrator.supervision import lifecycle
 from orchestrator.supervision.lifecycle import Instance
@@ -122,3 +126,81 @@ def test_without_the_file_one_writes_the_journal(place: Path) -> None:
     assert journal.write([row(NEXT)])
     journal.close()
     assert only(place).generation == 4
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file grow, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def killed(place: Path) -> Iterator[Path]:
+    """A directory whose daemon was killed in a start; SQLite has the rest in its log."""
+    dead = opened(place)
+    assert dead.intend([row(NEXT)])
+    yield place
+    dead.close()
+
+
+def test_a_full_disk_costs_no_intent_and_stops_no_start(
+    killed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts although it cannot be taken over, and is kept until it can."""
+    path = killed / "journal.intents"
+    before = path.read_bytes()
+    with full_disk():
+        journal = opened(killed)
+        (record,) = journal.records()
+        assert (record.generation, record.phase, record.process) == (4, Phase.STARTING, None)
+        assert not journal.intend([row(WEB)])
+        assert not journal.write([])
+    assert "Cannot write the journal" in caplog.text
+    assert "free some space" in caplog.text
+    assert not (killed / "journal.damaged").exists()
+    assert path.read_bytes() == before
+    assert journal.write([])
+    assert path.read_bytes() != before
+    journal.close()
+    assert only(killed).generation == 4
+
+
+def test_what_follows_an_intent_that_could_not_be_taken_over_is_newer(killed: Path) -> None:
+    with full_disk():
+        journal = opened(killed)
+    running = structs.replace(NEXT, state=lifecycle.Running(Process(4712, 100)))
+    assert journal.write([row(running)])
+    (record,) = journal.records()
+    assert record.process == Process(4712, 100)
+    journal.close()
+    assert only(killed).process == Process(4712, 100)
+
+
+def test_an_intent_that_could_not_be_taken_over_goes_with_its_component(killed: Path) -> None:
+    with full_disk():
+        journal = opened(killed)
+    journal.components([], ["shop.web@1"])
+    journal.components([WEB.component])
+    (record,) = journal.records()
+    assert record.generation == 0
+    journal.close()
+
+
+def test_a_full_disk_puts_no_journal_aside(place: Path) -> None:
+    """Of another boot it has to be written; that fails, and nothing is lost."""
+    dead = opened(place)
+    before = (place / "journal.db-wal").read_bytes()
+    with (
+        full_disk(),
+        pytest.raises(JournalError, match=r"cannot use the journal .*free some space"),
+    ):
+        opened(place, "b2")
+    assert not (place / "journal.damaged").exists()
+    assert (place / "journal.db-wal").read_bytes() == before
+    dead.close()
+    assert only(place).generation == 3
