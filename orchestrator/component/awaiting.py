@@ -177,7 +177,10 @@ class _Requests:
                 if payload is None:
                     # Waiting for a replyer to be connected is no attempt.
                     if not await self._sent(frame, exchange, until if sent else began + within):
-                        break
+                        if not sent:
+                            break
+                        # Whoever had the request is gone; the next attempt may find another.
+                        continue
                     sent = True
                     payload = await self._replied(exchange, until)
                 if payload is not None:

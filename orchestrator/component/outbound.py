@@ -217,7 +217,10 @@ class Requester:
                 return self.opened(payload)
             if not self._transmitted(frame, until if sent else began + timeout):
                 self._connect_again()
-                break
+                if not sent:
+                    break
+                # Whoever had the request is gone; the next attempt may find another.
+                continue
             sent = True
             if (payload := self._received(until)) is not None:
                 return self.opened(payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -73,6 +74,24 @@ def test_an_idempotent_request_is_sent_again(bench: Bench, *, asynchronous: bool
         answer(peer, second, "second")
         assert main.wait() == 0, main.stderr
     assert main.stdout == "second\n"
+
+
+@BOTH_WAYS
+def test_a_replyer_that_is_away_for_longer_than_an_attempt_is_awaited(
+    bench: Bench, *, asynchronous: bool
+) -> None:
+    """The deadline is that of all attempts, also of those in which nobody is connected."""
+    options = '{"idempotent": True, "timeout": 20, "attempts": 40, "backoff": 0.01}'
+    with router(bench) as peer:
+        main = bench.start("asks", asks(options, asynchronous=asynchronous), main=True)
+        peer.recv_multipart()
+    with pytest.raises(subprocess.TimeoutExpired):
+        main.process.wait(1.2)  # Longer than two attempts may take.
+    assert main.stdout == ""
+    with router(bench) as peer:
+        answer(peer, peer.recv_multipart(), "the next")
+        assert main.wait() == 0, main.stderr
+    assert main.stdout == "the next\n"
 
 
 @BOTH_WAYS
