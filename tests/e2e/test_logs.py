@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -276,6 +277,20 @@ def test_logs_flow_while_the_foreground_stops_one_after_the_other(scenario: Scen
     first = next(number for number, line in enumerate(lines) if "stopping now" in line)
     last = next(number for number, line in enumerate(lines) if "stopped now" in line)
     assert any("steady" in line for line in lines[first:last])
+
+
+def test_what_a_stop_command_says_is_shown_while_the_foreground_stops(scenario: Scenario) -> None:
+    bye = ["/bin/sh", "-c", "echo the command says bye; echo and complains >&2"]
+    scenario.services(
+        {"web": {"command": bad(), "stop": {"command": bye}}, "other": {"command": bad()}}
+    )
+    up = scenario.start("up")
+    scenario.until(lambda: up.out.count("ready") == 2, saying="both are shown")
+    up.interrupt()
+    outcome = up.wait(20)
+    exits(130)(scenario, outcome)
+    assert re.search(r"web\.web .*the command says bye\n", outcome.out), outcome
+    assert re.search(r"web\.web .*and complains\n", outcome.err), outcome
 
 
 def test_a_stalled_reader_slows_nobody_and_misses_nothing(scenario: Scenario) -> None:

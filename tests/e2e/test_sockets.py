@@ -178,3 +178,60 @@ def test_a_program_has_its_sockets_and_nothing_else(scenario: Scenario) -> None:
 def test_a_socket_for_other_machines_is_refused_unless_meant(scenario: Scenario) -> None:
     scenario.services({"web": {"command": bad(), "sockets": {"http": "tcp://*:8099"}}})
     scenario.step("it is refused", orch("validate"), exits(1), says("ORC251", "insecure: true"))
+
+
+REPLYER = """
+def on_ask(args, to_send, states, config):
+    return {}
+
+connection_models = {"in": {"ask": {
+    "connection_type": "replyer",
+    "required_creation_arguments": {"on_new_request": on_ask},
+}}}
+"""
+
+ASKER = """
+import time
+
+def main(to_send, config):
+    while True:
+        to_send("connection", "ask", {})
+        print("answered", flush=True)
+        time.sleep(0.01)
+
+connection_models = {"out": {"ask": {
+    "connection_type": "requester",
+    "optional_creation_arguments": {"idempotent": True, "attempts": 100, "timeout": 60},
+}}}
+"""
+
+
+def test_an_address_that_clients_are_connected_to_is_bound_again_at_each_restart(
+    scenario: Scenario,
+) -> None:
+    """What the last process left of its connections is in nobody's way."""
+    scenario.write(REPLYER, "web.py")
+    scenario.write(ASKER, "asker.py")
+    scenario.services(
+        {
+            "web": {"handler": "web.py", "connections": {"in": {"ask": "asks"}}},
+            "asker": {
+                "handler": "asker.py",
+                "mode": "main",
+                "connections": {"out": {"ask": "asks"}},
+            },
+        },
+        addresses={"asks": f"tcp://127.0.0.1:{free_port()}"},
+    )
+    scenario.step("they come up", orch("up", "-d", "--wait"), exits(0))
+    for life in (2, 3, 4):
+        scenario.until_logged("asker.asker", "answered")
+        answered = scenario.log("asker.asker").count(b"answered")
+        if life == 4:
+            os.kill(scenario.row("web.web")["pid"], signal.SIGKILL)
+        else:
+            scenario.step("a restart works", orch("restart", "web"), exits(0))
+        scenario.until_row("web.web", phase="running", ready=True, generation=life)
+        scenario.until_logged("asker.asker", "answered", times=answered + 10)
+    assert b"in use" not in scenario.log("web.web", "err")
+    assert scenario.row("asker.asker")["restarts"] == 0

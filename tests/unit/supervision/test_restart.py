@@ -160,6 +160,12 @@ def test_a_healthy_life_begins_the_count_anew() -> None:
     assert life.phase == Phase.RUNNING
 
 
+def test_a_crash_loop_after_a_long_healthy_life_is_limited_too() -> None:
+    life = Life(limit=Limit(3)).running().advance(3600).exited(7).respawned()
+    life.exited(7).advance(60).respawned().exited(7)
+    assert (life.phase, life.result) == (Phase.FAILED, Result.START_LIMIT)
+
+
 def test_limit_0_is_no_limit() -> None:
     life = Life(limit=Limit(0)).running()
     for _ in range(50):
