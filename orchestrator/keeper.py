@@ -495,7 +495,8 @@ def children() -> list[int]:
 def log(message: str) -> None:
     """Write a line to the system's log, which is our stderr."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    os.write(2, f"{stamp} keeper[{os.getpid()}] {message}\n".encode())
+    with contextlib.suppress(OSError):  # A full disk must not end what looks after everybody.
+        os.write(2, f"{stamp} keeper[{os.getpid()}] {message}\n".encode())
 
 
 def tell(channel: socket.socket, answer: dict[str, Any]) -> None:

@@ -365,7 +365,8 @@ def _apply_first(started: _Started, request: _Request) -> list[Step]:
         if not is_ours:
             raise _Gone(str(problem)) from problem
         log = topology.base_dir_of(request.wanted.locked.lock) / "logging" / "orch.log"
-        lines = client.last_lines(log, 1)
+        # What the keeper makes of it, that it gives up, says nothing of the reason.
+        lines = [line for line in client.last_lines(log, 5) if " keeper[" not in line]
         if not lines:
             raise
         raise DaemonUnreachable(f"cannot start the daemon: {lines[-1]} (see {log})") from problem

@@ -440,7 +440,7 @@ def _salvaged(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 def _lacks_room(error: Exception) -> bool:
     """Tell whether it is the disk that is full, or a file that may not grow, and no damage."""
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode in _NO_ROOM
+    return getattr(error, "sqlite_errorcode", None) in _NO_ROOM
 
 
 def _text(data: bytes) -> str:

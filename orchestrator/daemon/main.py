@@ -528,7 +528,11 @@ def _serve(link: socket.socket, given: dict[str, Any], before: Handover) -> int:
     def serve() -> None:
         signals.accept()
         with asyncio.Runner() as runner:
-            daemon = Daemon(runner.get_loop(), link, given, before, signals)
+            try:
+                daemon = Daemon(runner.get_loop(), link, given, before, signals)
+            except JournalError as error:
+                logger.error("%s", error)  # noqa: TRY400 - where it was found helps nobody
+                return
             runner.run(_run(daemon))
             codes.append(daemon.supervisor.exit_code)
 
