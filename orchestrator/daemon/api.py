@@ -220,8 +220,7 @@ class Api:
                     and any(path[0] in changes.TOLD for path in one.changed)
                 ]
             )
-        digest = topology.digest(topology.declared(params["lock"]))
-        return {"plan": [_operation(o) for o in plan], "digest": digest}
+        return {"plan": [_operation(o) for o in plan]}
 
     def start(self, params: Params) -> dict[str, Any]:
         """Run the named instances and what they depend on."""
