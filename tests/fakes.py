@@ -459,28 +459,33 @@ class FakeProbes:
 class FusedJournal(journals.Journal):
     """A journal within which the daemon may be killed: before or after it is written."""
 
-    host: FakeHost
+    host: FakeHost | None = None
+    """None while it is being opened: whoever is killed then is so before the first event."""
+
+    def _burn(self) -> None:
+        if self.host is not None:
+            self.host.burn()
 
     def write(self, rows: Iterable[tuple[Any, ...]]) -> bool:
         rows = list(rows)
-        self.host.burn()
+        self._burn()
         written = super().write(rows)
-        self.host.burn()
+        self._burn()
         return written
 
     def intend(self, rows: Sequence[tuple[Any, ...]]) -> bool:
-        self.host.burn()
+        self._burn()
         written = super().intend(rows)
-        self.host.burn()
+        self._burn()
         return written
 
     def components(
         self, components: Iterable[Component], removed: Iterable[str] = (), **received: Any
     ) -> None:
         components = list(components)
-        self.host.burn()
+        self._burn()
         super().components(components, removed, **received)
-        self.host.burn()
+        self._burn()
 
 
 def component(name: str = "shop.web", **fields: Any) -> Component:

@@ -326,8 +326,8 @@ class Api:
 
     def _remember(self, lock: Lock, secrets: Mapping[str, str]) -> None:
         self.use_secrets(secrets)
-        self.supervisor.start_concurrency = lock.start_concurrency
-        self.supervisor.turnstile.set_rate(lock.restart_rate)
+        self.supervisor.admission.concurrency = lock.start_concurrency
+        self.supervisor.admission.turnstile.set_rate(lock.restart_rate)
         self.supervisor.groups.declared = lock.groups
         self.supervisor.journal.remember(
             start_concurrency=str(lock.start_concurrency),

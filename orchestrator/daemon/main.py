@@ -141,8 +141,8 @@ class Daemon:
             self.link.exits[told["seq"]] = dict(told)
             self._take_exit(told)
         self.on_link()
-        self.supervisor.start_concurrency = int(remembered.get("start_concurrency", "64"))
-        self.supervisor.turnstile.set_rate(float(remembered.get("restart_rate", "20")))
+        self.supervisor.admission.concurrency = int(remembered.get("start_concurrency", "64"))
+        self.supervisor.admission.turnstile.set_rate(float(remembered.get("restart_rate", "20")))
         self.supervisor.schedules.restore(remembered.get("schedules", "{}"))
         self.supervisor.groups.restore(
             remembered.get("groups", "{}"), remembered.get("standings", "{}")

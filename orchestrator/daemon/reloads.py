@@ -14,7 +14,8 @@ from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.daemon import asking
-from orchestrator.daemon.supervisor import Supervisor, reason
+from orchestrator.daemon.reasons import reason
+from orchestrator.daemon.supervisor import Supervisor
 from orchestrator.errors import RequestFailed
 from orchestrator.model import units
 from orchestrator.model.phase import Phase

@@ -7,7 +7,8 @@ from typing import Any
 
 from orchestrator.daemon import programs
 from orchestrator.daemon.health import Health
-from orchestrator.daemon.supervisor import Facts, Supervisor, reason
+from orchestrator.daemon.reasons import reason
+from orchestrator.daemon.supervisor import Facts, Supervisor
 from orchestrator.model import units
 from orchestrator.model.phase import Phase, Result
 from orchestrator.model.topology import Component
@@ -69,7 +70,7 @@ def _why(supervisor: Supervisor, slot: str, now: float) -> str | None:
             if supervisor.schedules.holds(slot):
                 return supervisor.schedules.says(slot)
             waited = units.format_duration(now - facts.since)
-            if turn := supervisor.turnstile.says(slot):
+            if turn := supervisor.admission.turnstile.says(slot):
                 return _joined(f"{turn} {waited}", reason(instance))
             return f"{facts.waits or 'waiting for room to start'} {waited}"
         case Phase.BACKOFF:

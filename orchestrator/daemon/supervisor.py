@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
-from orchestrator.daemon import health as healths
 from orchestrator.daemon import journal as journals
-from orchestrator.daemon import recovery
+from orchestrator.daemon import reasons, recovery
+from orchestrator.daemon.admission import Admission
 from orchestrator.daemon.executor import Executor
 from orchestrator.daemon.grouping import Grouping
 from orchestrator.daemon.health import Health
@@ -29,7 +29,6 @@ from orchestrator.daemon.host import Host
 from orchestrator.daemon.programs import Place
 from orchestrator.daemon.schedules import Schedules
 from orchestrator.daemon.stops import Stops
-from orchestrator.daemon.turnstile import Turnstile
 from orchestrator.errors import ExitCode, JournalError
 from orchestrator.model.phase import Exit, Phase, Process, Result
 from orchestrator.model.topology import AtEnd, Component, OnSignal
@@ -40,9 +39,6 @@ from orchestrator.supervision.reconcile import Slot
 from orchestrator.supervision.relations import Relations
 
 logger = logging.getLogger(__name__)
-
-STARTS_A_TURN = 200
-"""After so many starts clients get their turn: about a tenth of a second of them."""
 
 TELL_WITHIN: Seconds = 0.5
 """How long clients may wait for the news of many starts while there are more to make."""
@@ -93,8 +89,7 @@ class Supervisor:
         self.executor.commanded = self.stops.changed
         self.groups = Grouping(self.slots, self._enqueue, self._touch, self._shutdown_after)
         self.schedules = Schedules(host, self.slots, self._on_schedule)
-        self.turnstile = Turnstile(host, self._let_through)
-        self.start_concurrency = 64
+        self.admission = Admission(host, self._let_through)
         self.strays: dict[str, tuple[int, Process]] = {}
         self.stopping = False
         self.exit_code = 0
@@ -108,15 +103,12 @@ class Supervisor:
         self._effects: list[tuple[str, lifecycle.Effect]] = []
         self._dirty: dict[str, None] = {}
         self._changed: dict[str, None] = {}
-        self._crowd: dict[str, None] = {}
-        self._runnable: dict[str, None] = {}
         self._leaving: dict[str, None] = {}
         self._leaving_written = ""
         self._transitions: list[tuple[Phase, Instance, type[lifecycle.Event]]] = []
         self._reported: dict[str, None] = {}
         self._tell_at = 0.0
         self._turning = False
-        self._admitted = 0
         self._scheduled = False
         self._over = False
 
@@ -343,9 +335,9 @@ class Supervisor:
         if self._turning:
             return
         self._turning = True
-        self._admitted = 0
+        self.admission.begin_turn()
         try:
-            while self._queue or self._changed or (self._has_room() and not self._admitted):
+            while self._queue or self._changed or self.admission.is_due:
                 while self._queue:
                     slot, event = self._queue.popleft()
                     self._step(slot, event)
@@ -366,7 +358,7 @@ class Supervisor:
         self.executor.release()
         if self._transitions:
             # One record for the turn: a thousand components start in one.
-            logger.info("%s", "\n".join(_told(*each) for each in self._transitions))
+            logger.info("%s", "\n".join(reasons.told(*each) for each in self._transitions))
             self._transitions.clear()
         if self.stopping and not self._over and self._is_down():
             self._over = True
@@ -375,7 +367,7 @@ class Supervisor:
 
     def _tell(self) -> None:
         """Report the slots whose rows may have changed; not yet while there are starts to make."""
-        if self._has_room():
+        if self.admission.has_room:
             self._soon()
             # What can still be started goes first; who watches is told of all of them together.
             now = self.host.now()
@@ -409,9 +401,9 @@ class Supervisor:
         if after is before and not effects:
             return
         if isinstance(before.state, lifecycle.Starting) and isinstance(event, lifecycle.Fired):
-            after = _explained(after, self.facts[slot].health)
+            after = reasons.explained(after, self.facts[slot].health)
         if isinstance(event, (lifecycle.Exited, lifecycle.Emptied)):
-            after = _with_last_words(after, self.facts[slot].last_words)
+            after = reasons.with_last_words(after, self.facts[slot].last_words)
         self.slots[slot] = Slot(after, there.up, there.alone)
         self._effects.extend((slot, effect) for effect in effects)
         self._touch(slot)
@@ -431,12 +423,11 @@ class Supervisor:
         if after.phase is not before.phase:
             facts.since = self.host.now()
         facts.due = after.state.due if isinstance(after.state, lifecycle.Backoff) else 0.0
-        if isinstance(after.state, lifecycle.Starting) and self._is_loading(after):
-            self._crowd[slot] = None
-        elif not isinstance(after.state, lifecycle.Spawning):
-            self._crowd.pop(slot, None)
+        if not isinstance(after.state, lifecycle.Spawning):
+            loading = isinstance(after.state, lifecycle.Starting) and _is_loading(after)
+            self.admission.load(slot, loading=loading)
         if not isinstance(after.state, lifecycle.Waiting):
-            self._hold(slot)
+            self.admission.hold(slot)
             facts.waits = ""
         if before.process is None and after.process is not None:
             facts.code, facts.reload_error, facts.last_words = 1, "", ""
@@ -449,7 +440,7 @@ class Supervisor:
         if isinstance(after.state, lifecycle.Spawning) and after.generation > 1:
             self._restart_dependents(slot, after.component)
         if not self.stopping and self.groups.has(slot):
-            self.groups.stepped(slot, before, after, self.host.now(), reason(after))
+            self.groups.stepped(slot, before, after, self.host.now(), reasons.reason(after))
         if isinstance(after.state, lifecycle.Down) and not self.stopping:
             self._final(after)
 
@@ -468,11 +459,13 @@ class Supervisor:
         if instance.phase is Phase.FAILED and component.on_failure is AtEnd.SHUTDOWN:
             unhealthy = end is not None and end.result in (Result.LIVENESS, Result.WATCHDOG)
             code = ExitCode.LIVENESS_FAILURE if unhealthy else ExitCode.COMPONENT_FAILURE
-            self._shutdown_after(code, f"{component.name} failed ({reason(instance)})")
+            self._shutdown_after(code, f"{component.name} failed ({reasons.reason(instance)})")
         elif instance.phase is Phase.EXITED and component.on_exit is AtEnd.SHUTDOWN:
-            self._shutdown_after(ExitCode.DONE, f"{component.name} has ended ({reason(instance)})")
+            self._shutdown_after(
+                ExitCode.DONE, f"{component.name} has ended ({reasons.reason(instance)})"
+            )
         elif instance.phase is Phase.FAILED and component.on_exit is AtEnd.SHUTDOWN:
-            why = f"{component.name} failed ({reason(instance)})"
+            why = f"{component.name} failed ({reasons.reason(instance)})"
             self._shutdown_after(ExitCode.COMPONENT_FAILURE, why)
 
     def _shutdown_after(self, code: int, why: str) -> None:
@@ -544,24 +537,15 @@ class Supervisor:
                 if warning and warning != facts.warning:
                     logger.warning("%s: %s", there.instance.component.name, warning)
                 facts.warning = warning
-                if slot not in self._runnable and pace.needs_token(there.instance):
-                    self.turnstile.enter(slot)
-                else:
-                    self.turnstile.leave(slot)
-                    self._runnable[slot] = None
+                self.admission.allow(slot, paced=pace.needs_token(there.instance))
             case reconcile.Wait(message):
-                self._hold(slot)
+                self.admission.hold(slot)
                 if facts.waits != message:
                     facts.waits = message
                     self._reported[slot] = None
             case reconcile.Never(message):
-                self._hold(slot)
+                self.admission.hold(slot)
                 self._queue.append((slot, lifecycle.DependencyFailed(message)))
-
-    def _hold(self, slot: str) -> None:
-        """It is not to start now."""
-        self._runnable.pop(slot, None)
-        self.turnstile.leave(slot)
 
     def _on_schedule(self, slot: str) -> None:
         """A slot's time has come; what still runs, or waits to be tried again, is left alone."""
@@ -577,31 +561,15 @@ class Supervisor:
 
     def _let_through(self) -> None:
         """Somebody's turn has come."""
-        self._runnable.update(dict.fromkeys(self.turnstile.passing()))
+        self.admission.let_through()
         self._turn()
 
     def _admit(self) -> None:
-        """Let runnable slots go while there is room."""
-        self._runnable.update(dict.fromkeys(self.turnstile.passing()))
-        while self._has_room() and self._admitted < STARTS_A_TURN:
-            self._admitted += 1
-            slot = next(iter(self._runnable))
-            del self._runnable[slot]
-            if self._is_loading(self.slots[slot].instance):
-                self._crowd[slot] = None
+        """Let slots go that may start, while there is room."""
+        for slot in self.admission.admitted():
+            if _is_loading(self.slots[slot].instance):
+                self.admission.load(slot, loading=True)
             self._queue.append((slot, lifecycle.Go()))
-
-    def _has_room(self) -> bool:
-        return bool(self._runnable) and len(self._crowd) < self.start_concurrency
-
-    @staticmethod
-    def _is_loading(instance: Instance) -> bool:
-        """Whether its start is work that should not all be done at once.
-
-        A command without readiness is up with its exec; there is nothing to spread.
-        """
-        component = instance.component
-        return component.is_awaited
 
     # ------------------------------------------------------------- effects
 
@@ -839,13 +807,12 @@ class Supervisor:
         return self.relations.users(names, self.slots)
 
 
-def _told(before: Phase, after: Instance, event: type[lifecycle.Event]) -> str:
-    """Return a change of phase in words."""
-    why = f": {reason(after)}" if after.phase in (Phase.FAILED, Phase.BACKOFF) else ""
-    return (
-        f"{after.component.name}#{after.generation} {before.value} → "
-        f"{after.phase.value} ({event.__name__}){why}"
-    )
+def _is_loading(instance: Instance) -> bool:
+    """Whether its start is work that should not all be done at once.
+
+    A command without readiness is up with its exec; there is nothing to spread.
+    """
+    return instance.component.is_awaited
 
 
 def _is_spawning(instance: Instance) -> bool:
@@ -854,32 +821,3 @@ def _is_spawning(instance: Instance) -> bool:
 
 def _may_give_up(instance: Instance) -> bool:
     return instance.phase in (Phase.STOPPED, Phase.WAITING, Phase.BACKOFF)
-
-
-def _explained(instance: Instance, health: Health) -> Instance:
-    """The instance whose start took too long, with what the last look at it found."""
-    end = instance.end
-    if end is None or end.result is not Result.TIMEOUT_START or instance.ready:
-        return instance
-    found = healths.last_look(instance.component, health)
-    if not found:
-        return instance
-    end = structs.replace(end, message=f"{end.message}: {found}")
-    return structs.replace(instance, end=end)
-
-
-def _with_last_words(instance: Instance, words: str) -> Instance:
-    """The instance whose process has ended, with what that said of its end."""
-    end = instance.end
-    if not words or end is None or instance.process or end.result is Result.REQUESTED:
-        return instance
-    end = structs.replace(end, message=f"{end.message or end.exit}: {words}")
-    return structs.replace(instance, end=end)
-
-
-def reason(instance: Instance) -> str:
-    """Return in words why the last process ended."""
-    end = instance.end
-    if end is None:
-        return ""
-    return end.message or str(end.exit or end.result)

@@ -27,7 +27,7 @@ from orchestrator.process.identity import MARKER, start_time, ticks
 from orchestrator.wire import forking
 
 _TRANSIENT = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-_CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _PIPE_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _LAUNCH = str(Path(__file__).parents[1] / "launch.py")
@@ -254,7 +254,8 @@ def _posix_spawn(argv: tuple[str, ...], order: Order, streams: tuple[int, ...]) 
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
             setsid=True,
             setsigmask=(),
-            setsigdef=_ignored(),
+            # The interpreter ignores some, and so may have whoever started us (nohup, `&`).
+            setsigdef=_SIGNALS,
         )
     except OSError as error:
         raise spawn_error(error, order) from error
@@ -289,17 +290,6 @@ def _is_in_path(program: str, order: Order) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-@functools.cache
-def _ignored() -> tuple[int, ...]:
-    """The signals that a program would inherit as ignored; the exec resets all others itself.
-
-    The interpreter ignores some, and so may have whoever started us (nohup, `&`); nothing of
-    ours does.
-    """
-    ignored = {number for number in _CATCHABLE if signal.getsignal(number) is signal.SIG_IGN}
-    return tuple(ignored | {signal.SIGPIPE, signal.SIGXFSZ})
 
 
 @functools.cache

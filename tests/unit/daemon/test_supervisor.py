@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from orchestrator.daemon import rows, supervisor
-from orchestrator.daemon.supervisor import STARTS_A_TURN
+from orchestrator.daemon.admission import STARTS_A_TURN
 from orchestrator.errors import ExitCode, JournalError, SpawnError
 from orchestrator.model import topology
 from orchestrator.model.phase import Exit
@@ -93,7 +93,7 @@ def test_independent_ones_start_together(system: System) -> None:
 
 
 def test_what_loads_starts_at_most_so_many_at_once(system: System) -> None:
-    system.supervisor.start_concurrency = 2
+    system.supervisor.admission.concurrency = 2
     system.apply(*(fakes.component(f"shop.n{n}", ready=TCP) for n in range(5)))
     assert len(system.started()) == 2
     system.ready("shop.n0@1")
@@ -734,7 +734,7 @@ def hopeless(number: int) -> list[Component]:
 
 
 def test_crash_loops_have_so_many_restarts_a_second_together(system: System) -> None:
-    system.supervisor.turnstile.set_rate(10.0)
+    system.supervisor.admission.turnstile.set_rate(10.0)
     many = hopeless(30)
     system.apply(*many, program=Program(0.01, Exit(code=1)))
     system.host.advance(20)
@@ -752,7 +752,7 @@ def test_a_thousand_crash_loops_have_no_more_starts_than_their_rate_allows(
     system: System,
 ) -> None:
     """After each has failed once, the bucket and the rate are all there is."""
-    system.supervisor.turnstile.set_rate(20.0)
+    system.supervisor.admission.turnstile.set_rate(20.0)
     many = hopeless(1000)
     system.apply(*many, program=Program(0.01, Exit(code=1)))
     system.host.advance(2)
@@ -764,7 +764,7 @@ def test_a_thousand_crash_loops_have_no_more_starts_than_their_rate_allows(
 
 
 def test_a_crash_loop_of_others_delays_no_first_restart_and_no_start(system: System) -> None:
-    system.supervisor.turnstile.set_rate(1.0)
+    system.supervisor.admission.turnstile.set_rate(1.0)
     well = fakes.component("shop.well", settle=0.0)
     system.apply(*hopeless(30), well, program=Program(0.01, Exit(code=1)))
     system.host.programs[well.command] = Program()
@@ -778,7 +778,7 @@ def test_a_crash_loop_of_others_delays_no_first_restart_and_no_start(system: Sys
 
 
 def test_one_that_waits_for_its_turn_can_be_stopped_and_started(system: System) -> None:
-    system.supervisor.turnstile.set_rate(0.01)
+    system.supervisor.admission.turnstile.set_rate(0.01)
     (one,) = hopeless(1)
     system.apply(one, program=Program(0.01, Exit(code=1)))
     system.host.advance(5)
