@@ -47,7 +47,7 @@ def row(supervisor: Supervisor, slot: str) -> Row:
         "started_at": timestamp(facts.started_wall) if process else None,
         "wanted": "up" if there.up else "down",
         "why": _why(supervisor, slot, now),
-        "failures": instance.failures,
+        "failures": instance.failures_at(now),
         "next_start_in": _next_start_in(supervisor, slot, now),
         "stop_in": _rounded(supervisor.stops.ends_in(slot)),
         "stdout": stdout,

@@ -135,6 +135,13 @@ class Instance(Struct, frozen=True):
             return state.process
         return state.leader if isinstance(state, Stopping) else None
 
+    def failures_at(self, now: Instant) -> int:
+        """How many failures in a row count at `now`: none after a life of `reset_after`."""
+        well = isinstance(self.state, Running)
+        if well and now - self.spawned_at >= self.component.backoff.reset_after:
+            return 0
+        return self.failures
+
     @property
     def ready(self) -> bool:
         """Whether it is ready now."""

@@ -82,6 +82,19 @@ def test_one_in_backoff_says_how_often_and_when(system: System) -> None:
     assert found["wanted"] == "up"
 
 
+def test_failures_are_forgotten_when_it_has_lived_well_for_long_enough(system: System) -> None:
+    backoff = topology.Backoff(initial=0.001, jitter=0.0, reset_after=5.0)
+    system.apply(fakes.component("shop.web", settle=0.0, backoff=backoff))
+    for count in (1, 2):
+        system.crash(SLOT, 7)
+        system.host.advance(0.1)
+        assert (row(system)["phase"], row(system)["failures"]) == ("running", count)
+    system.host.advance(4.8)
+    assert row(system)["failures"] == 2
+    system.host.advance(0.2)
+    assert row(system)["failures"] == 0
+
+
 def test_one_that_was_killed(system: System) -> None:
     system.apply(fakes.component("shop.web", settle=0.0, restart=Restart.NEVER))
     system.host.end(system.process(SLOT), Exit(signal=signal.SIGKILL))
