@@ -128,7 +128,10 @@ def test_a_foreground_up_tells_of_runs_and_stays_for_them(scenario: Scenario) ->
     jobs = {"say": {"command": ["/bin/sh", "-c", "echo hello; exit 3"]}}
     scenario.services({"lab": {"jobs": jobs}})
     up = scenario.start("up")
-    eventually(lambda: scenario.run("submit", "lab.say", "--id", "a", "--wait").code == 1)
+    # Before it has applied, there is no such job yet.
+    eventually(
+        lambda: "exit code 3" in scenario.run("submit", "lab.say", "--id", "a", "--wait").err
+    )
     eventually(lambda: "lab.say/a  failed  exit code 3" in up.err, within=LONG)
     up.interrupt()
     assert up.wait(LONG).code == 130
