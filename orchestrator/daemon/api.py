@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import gc
 import json
 import logging
 import os
@@ -197,6 +198,8 @@ class Api:
             secrets = _secrets(params.get("secrets") or {})
             self.mirroring.use(lock.job_mirror, secrets)
             self._remember(lock, secrets)
+            # A large lock stays, and to walk it for garbage amid its starts takes as long as many.
+            gc.freeze()
         plan = self.supervisor.apply(
             components,
             slots,

@@ -40,7 +40,7 @@ from orchestrator.supervision.relations import Relations
 
 logger = logging.getLogger(__name__)
 
-TELL_WITHIN: Seconds = 0.5
+TELL_WITHIN: Seconds = 1.0
 """How long clients may wait for the news of many starts while there are more to make."""
 
 
