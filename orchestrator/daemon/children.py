@@ -69,9 +69,9 @@ class Children:
             return
         try:
             if first in self._watched and not has_told:
-                self._has_told = True
-                self._look_soon()
                 self._look_at(first)
+                self._has_told = True
+                self._look_soon()  # Behind the turn in which it is reaped.
                 return
             for pid in tuple(self._watched):
                 self._look_at(pid)

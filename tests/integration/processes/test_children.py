@@ -152,3 +152,29 @@ async def test_one_that_somebody_has_reaped_is_lost(family: Family) -> None:
         while not family.lost:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert family.lost == [process]
+
+
+async def test_one_end_that_is_reaped_at_once_costs_no_look_at_the_others(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    others = [family.follow() for _ in range(5)]
+    peeked: list[int] = []
+    peek = processes.peek_child
+
+    def peek_child(pid: int) -> Exit | None:
+        peeked.append(pid)
+        return peek(pid)
+
+    def release() -> None:
+        loop.call_soon(family.children.release, process)  # As a turn does that was asked for.
+
+    process = family.follow(release)
+    await asyncio.sleep(0)
+    monkeypatch.setattr(processes, "peek_child", peek_child)
+    family.kill(process)
+    await family.until(process)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert peeked == [process.pid]
+    assert all(other in family.children for other in others)
