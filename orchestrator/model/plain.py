@@ -79,12 +79,11 @@ def _struct_encoder(cls: type[Struct]) -> Convert:
     parts = [(name, _encoder(hint), default) for name, hint, default in _fields(cls)]
 
     def convert(value: Any) -> dict[str, Any]:
-        plain = {}
-        for name, inner, default in parts:
-            item = getattr(value, name)
-            if item is not default and item != default:
-                plain[name] = inner(item)
-        return plain
+        return {
+            name: inner(item)
+            for (name, inner, default), item in zip(parts, structs.astuple(value), strict=True)
+            if item is not default and item != default
+        }
 
     return convert
 
