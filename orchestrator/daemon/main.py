@@ -62,7 +62,7 @@ KILLINGS, KILL_TIMEOUT = 5, 1.0
 """How often what has escaped is killed, since it may be forking, and how long that may take."""
 
 DESCRIPTORS_BESIDE = 128
-"""File descriptors that the daemon needs beside one pidfd for each instance."""
+"""File descriptors that the daemon needs beside the pidfds of those that another has started."""
 
 
 class Daemon:

@@ -385,7 +385,7 @@ class Component(Struct, frozen=True):
 
     @property
     def descriptors(self) -> int:
-        """How many descriptors the daemon needs for it: a pidfd, and the ends of its pipes."""
+        """How many descriptors a daemon may need for it: a pidfd, and the ends of its pipes."""
         return 3 if self.is_piped else 1
 
     @property
