@@ -62,6 +62,8 @@ def test_one_restart_too_many_stops_the_whole_group(scenario: Scenario) -> None:
     )
     scenario.step("a reset forgets", orch("reset", "core"), exits(0), row("core.a", why=None))
     scenario.step("they start again", orch("up", "-d", "--wait"), exits(0))
+    for name in ("core.a", "core.b", "core.c"):
+        scenario.until_logged(name, times=5)
     crash(scenario, "core.b", then=6)
     scenario.until_row("core.b", phase="running")
 
