@@ -1,11 +1,11 @@
 """The resolved topology: what the daemon is given, and nothing it has to look up.
 
 A `Lock` holds one `Component` per instance with every default, setting, address and
-variable resolved. Its plain form (`to_plain`, `from_plain`) is canonical: equal locks give
-equal JSON, and values that equal their default are left out.
+variable resolved. Its plain form (see `plain`) is canonical: equal locks give equal JSON, and
+values that equal their default are left out.
 
-Each field says by `apply` what its change needs on a running instance; the topology schema
-carries the same word as `x-apply`, and a test compares the two.
+A field's annotation says what its change needs on a running instance (`Live`, `AtStart`); the
+topology schema carries the same word as `x-apply`, and a test compares the two.
 """
 
 from __future__ import annotations

@@ -242,7 +242,6 @@ def test_another_sqlite_file_is_no_journal(tmp_path: Path) -> None:
         "UPDATE component SET plain='{' WHERE slot='shop.web@1'",
         "UPDATE component SET plain='[]' WHERE slot='shop.web@1'",
         "UPDATE component SET plain='{}' WHERE slot='shop.web@1'",
-        "UPDATE component SET plain=NULL WHERE slot='shop.web@1'",
         "UPDATE slot SET phase='levitating' WHERE slot='shop.web@1'",
         "UPDATE slot SET phase=NULL WHERE slot='shop.web@1'",
         "UPDATE slot SET result='bored' WHERE slot='shop.web@1'",
@@ -257,10 +256,7 @@ def test_a_row_that_cannot_be_used_costs_only_itself(
     write(journal, Instance(fakes.component("shop.db"), STATES["running"]))
     journal.close()
     with sqlite3.connect(path) as other:
-        try:
-            other.execute(statement)
-        except sqlite3.IntegrityError:
-            pytest.skip("the schema does not allow it")
+        other.execute(statement)
     other.close()
     journal = Journal.open(path, "b1")
     assert "shop.db@1" in {record.slot for record in journal.records()}
