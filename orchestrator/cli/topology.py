@@ -27,7 +27,7 @@ from orchestrator.errors import (
     TopologyError,
     UsageError,
 )
-from orchestrator.model import plain, units
+from orchestrator.model import units
 from orchestrator.model.topology import Lock
 from orchestrator.model.units import Seconds
 
@@ -44,10 +44,9 @@ _INSPECT = (sys.executable, "-m", "orchestrator.component.inspect")
 
 
 class Wanted(Struct, frozen=True):
-    """A lock that is good, its plain form for the daemon, and what the code of components told."""
+    """A lock that is good, and what the code of components told."""
 
     locked: config.Locked
-    plain: dict[str, Any]
     models: Mapping[str, Any]
 
 
@@ -89,7 +88,7 @@ def read(
         found = layouts.check(draft.lowered, models)
         draft = structs.replace(draft, found=(*draft.found, *found))
     locked = config.lock(draft, models)
-    return Wanted(locked, plain.encode(locked.lock), models or {})
+    return Wanted(locked, models or {})
 
 
 def write_first(lock: Lock) -> None:

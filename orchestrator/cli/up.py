@@ -32,7 +32,7 @@ from orchestrator.errors import (
     WaitTimeout,
 )
 from orchestrator.model import names as naming
-from orchestrator.model import units
+from orchestrator.model import plain, units
 from orchestrator.model.units import Seconds
 
 if TYPE_CHECKING:
@@ -343,7 +343,7 @@ def _finish(session: Session, start: keeping.KeeperStart) -> bool:
 
 def _apply(daemon: Client, request: _Request, *, plan: bool = False) -> list[Step]:
     return daemon.apply(
-        request.wanted.plain,
+        plain.dumps(request.wanted.locked.lock),
         request.wanted.locked.secrets,
         plan=plan,
         names=request.names,

@@ -19,6 +19,7 @@ from orchestrator.client.rows import Condition, Event, Outcome, Row, Step, Waiti
 from orchestrator.errors import DaemonUnreachable, ProtocolError, RequestFailed, WaitTimeout
 from orchestrator.model import units
 from orchestrator.model.units import Instant, Seconds
+from orchestrator.wire import control
 
 REQUEST_TIMEOUT: Seconds = 60.0
 SILENCE: Seconds = 3.0
@@ -172,9 +173,10 @@ class Client:
         timeout: Seconds,
         *,
         is_stream: bool = False,
+        texts: Mapping[str, bytes] = control.NO_TEXTS,
     ) -> tuple[int, dict[str, Any]]:
         deadline = time.monotonic() + timeout
-        number, line = self._talk.request(method, params, is_stream=is_stream)
+        number, line = self._talk.request(method, params, is_stream=is_stream, texts=texts)
         self._send(line, method, timeout)
         silent_at = math.inf if method in _SLOW else time.monotonic() + SILENCE
         while not self._talk.is_answered(number):
@@ -283,7 +285,7 @@ class Client:
 
     def apply(
         self,
-        lock: Mapping[str, Any],
+        lock: bytes,
         secrets: Mapping[str, str],
         *,
         plan: bool = False,
@@ -291,16 +293,18 @@ class Client:
         no_deps: bool = False,
         remove_orphans: bool = False,
     ) -> list[Step]:
-        """Make the system what `lock` says, or with `plan` tell only what that would do."""
+        """Make the system what `lock` says, or with `plan` tell only what that would do.
+
+        `lock` is the JSON text of a lock, on one line.
+        """
         params = {
-            "lock": lock,
             "secrets": dict(secrets),
             "plan": plan,
             "no_deps": no_deps,
             "remove_orphans": remove_orphans,
             "names": list(names),
         }
-        _, result = self._request("apply", params, REQUEST_TIMEOUT)
+        _, result = self._request("apply", params, REQUEST_TIMEOUT, texts={"lock": lock})
         return cast("list[Step]", result["plan"])
 
     def explain(self, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -37,13 +37,18 @@ class Conversation:
         self._begin()
 
     def request(
-        self, method: str, params: Mapping[str, Any], *, is_stream: bool = False
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        is_stream: bool = False,
+        texts: Mapping[str, bytes] = control.NO_TEXTS,
     ) -> tuple[int, bytes]:
-        """Return the number of a request, and the line to send."""
+        """Return the number of a request, and the line to send; `texts` as in `control`."""
         self._number += 1
         if is_stream:
             self._streams[self._number] = collections.deque()
-        return self._number, control.request(self._number, method, params)
+        return self._number, control.request(self._number, method, params, texts)
 
     def stream(self, number: int) -> Events:
         """Return the items of the stream that request `number` asked for."""

@@ -20,6 +20,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 from orchestrator.daemon import explain as causes
 from orchestrator.daemon import grouping, rows, runrows
 from orchestrator.daemon.mirroring import Mirroring
@@ -169,7 +172,9 @@ class Api:
         """Make the system be what a lock says."""
         self.is_new = False
         try:
-            lock = plain.decode(Lock, params["lock"])
+            lock = params["lock"]
+            if not isinstance(lock, Lock):
+                lock = plain.decode(Lock, lock)
         except (KeyError, ValueError) as error:
             raise RequestFailed("bad-lock", f"cannot read the lock: {error}") from error
         place = self.supervisor.place
@@ -206,10 +211,6 @@ class Api:
             alone=alone,
             remove_orphans=bool(params.get("remove_orphans")),
             dry=dry,
-            received={
-                lock.components[name].slot: one
-                for name, one in params["lock"]["components"].items()
-            },
         )
         plan += changes.plan_jobs(self.runner.jobs, lock.jobs)
         if not dry:
@@ -403,7 +404,7 @@ class Session(asyncio.Protocol):
         self.runs: tuple[str, ...] | None = None
         """The runs that its stream is about, all when empty; None when it is about none."""
         self._answering = 0
-        self._decoder = control.Decoder()
+        self._decoder = control.Decoder(read=_read)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -568,6 +569,40 @@ class Session(asyncio.Protocol):
     def _close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+class _Head(Struct):
+    """What a request asks for."""
+
+    method: str
+
+
+class _Apply(Struct):
+    """A request of a method that is given a lock."""
+
+    id: int
+    params: dict[str, msgspec.Raw]
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    """Return a request; of one that has a lock, that as the structure.
+
+    Raises:
+        ProtocolError: It is no JSON object.
+    """
+    try:
+        if msgspec.json.decode(line, type=_Head).method == "apply":
+            asked = msgspec.json.decode(line, type=_Apply)
+            params = {
+                name: msgspec.json.decode(text)
+                for name, text in asked.params.items()
+                if name != "lock"
+            }
+            params["lock"] = plain.loads(Lock, bytes(asked.params["lock"]))
+            return {"id": asked.id, "method": "apply", "params": params}
+    except (KeyError, ValueError, RecursionError):
+        pass  # What is wrong with it is told by whom it is for.
+    return control.message(line)
 
 
 _NOBODY = ("",)

@@ -65,7 +65,6 @@ _NO_ROOM = frozenset(
         sqlite3.SQLITE_IOERR_SHMSIZE,
     }
 )
-_NOTHING: Mapping[str, Any] = {}
 
 
 class Begun(Struct, frozen=True):
@@ -229,16 +228,8 @@ class Journal:
         with self._writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
-    def components(
-        self,
-        components: Iterable[Component],
-        removed: Iterable[str] = (),
-        *,
-        received: Mapping[str, Any] = _NOTHING,
-    ) -> None:
+    def components(self, components: Iterable[Component], removed: Iterable[str] = ()) -> None:
         """Write the components as applied, and forget removed slots.
-
-        `received` are plain forms by slot that are at hand already.
 
         Raises:
             JournalError: They cannot be written; the journal is as it was.
@@ -246,10 +237,7 @@ class Journal:
         with self._writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO component VALUES (?, ?)",
-                (
-                    (c.slot, json.dumps(received.get(c.slot) or plain.encode(c)))
-                    for c in components
-                ),
+                ((c.slot, plain.dumps(c).decode()) for c in components),
             )
             gone = [(slot,) for slot in removed]
             connection.executemany("DELETE FROM component WHERE slot=?", gone)
@@ -322,7 +310,7 @@ class Journal:
         """Yield every slot that has a component; damaged rows are reported and left out."""
         for text, *values in self._connection.execute(_RECORDS):
             try:
-                component = plain.decode(Component, json.loads(text))
+                component = plain.loads(Component, text)
                 yield _record(component, list(self._untaken.get(component.slot, values)))
             except ValueError as error:
                 logger.warning("The journal's row %s cannot be used: %s", values[0], error)
@@ -346,7 +334,7 @@ def readable(path: Path) -> None:
         if known.get("format") != FORMAT:
             raise ValueError(f"the journal has format {known.get('format')}, not {FORMAT}")
         for text, *values in connection.execute(_RECORDS):
-            _record(plain.decode(Component, json.loads(text)), values)
+            _record(plain.loads(Component, text), values)
 
 
 def row(

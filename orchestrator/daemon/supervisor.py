@@ -122,12 +122,10 @@ class Supervisor:
         alone: bool = False,
         remove_orphans: bool = False,
         dry: bool = False,
-        received: Mapping[str, Any] | None = None,
     ) -> tuple[changes.Operation, ...]:
         """Make the slots be `components`, run the chosen ones; return the plan.
 
-        Both are keyed by slot, and so are the plain forms in which they were `received`. With
-        `dry` nothing is changed.
+        Both are keyed by slot. With `dry` nothing is changed.
 
         Raises:
             JournalError: The journal cannot take it; nothing is changed.
@@ -147,7 +145,7 @@ class Supervisor:
             return plan
         # First, so that a full disk refuses the whole of it.
         taken = [c for slot, c in components.items() if slot in chosen or slot not in self.slots]
-        self.journal.components(taken, received=received or {})
+        self.journal.components(taken)
         for slot, component in components.items():
             self._leaving.pop(slot, None)
             if slot in chosen or slot not in self.slots:

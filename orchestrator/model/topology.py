@@ -141,7 +141,7 @@ AtStart = Annotated[T, Apply.RESTART]
 """A field whose change needs another process."""
 
 
-class Dependency(Struct, frozen=True):
+class Dependency(Struct, frozen=True, omit_defaults=True):
     """What an instance waits for before it starts."""
 
     condition: Condition = Condition.READY
@@ -149,7 +149,7 @@ class Dependency(Struct, frozen=True):
     restart: bool = False
 
 
-class Backoff(Struct, frozen=True):
+class Backoff(Struct, frozen=True, omit_defaults=True):
     """The delays between restarts: `initial * factor^n`, at most `max`, give or take `jitter`."""
 
     initial: Seconds = 0.5
@@ -159,13 +159,13 @@ class Backoff(Struct, frozen=True):
     reset_after: Seconds = 30.0
 
 
-class Limit(Struct, frozen=True):
+class Limit(Struct, frozen=True, omit_defaults=True):
     """How many failures in a row, none after `reset_after`, end the trying; 0: no limit."""
 
     failures: int = 10
 
 
-class Surroundings(Struct, frozen=True):
+class Surroundings(Struct, frozen=True, omit_defaults=True):
     """What service classes and packages find in their process.
 
     `store` is where configuration is kept: `sqlite` or a URL. `contexts` are `{"class", "args",
@@ -177,20 +177,20 @@ class Surroundings(Struct, frozen=True):
     services: Mapping[str, Json] = {}
 
 
-class KeepAlive(Struct, frozen=True):
+class KeepAlive(Struct, frozen=True, omit_defaults=True):
     """How a service class is looked after: every `interval`."""
 
     interval: Seconds = 10.0
 
 
-class Rung(Struct, frozen=True):
+class Rung(Struct, frozen=True, omit_defaults=True):
     """One step of a stop ladder: send `signal`, wait up to `wait`."""
 
     signal: str
     wait: Seconds
 
 
-class Stop(Struct, frozen=True):
+class Stop(Struct, frozen=True, omit_defaults=True):
     """How an instance is stopped. After the last rung comes KILL to the whole tree."""
 
     ladder: tuple[Rung, ...] = (Rung("TERM", 10.0),)
@@ -198,7 +198,7 @@ class Stop(Struct, frozen=True):
     command: tuple[str, ...] = ()
 
 
-class Probe(Struct, frozen=True):
+class Probe(Struct, frozen=True, omit_defaults=True):
     """Looks repeated from outside; exactly one of the first three is set."""
 
     http: str | None = None
@@ -236,7 +236,7 @@ PROBES = frozenset({"http", "tcp", "exec"})
 """Those that look from outside, again and again."""
 
 
-class Logs(Struct, frozen=True):
+class Logs(Struct, frozen=True, omit_defaults=True):
     """Where output goes: into files (`capture`), rotated at `size`, with `keep` old segments.
 
     With `compress` the segments are compressed.
@@ -249,7 +249,7 @@ class Logs(Struct, frozen=True):
     compress: bool = False
 
 
-class Listen(Struct, frozen=True):
+class Listen(Struct, frozen=True, omit_defaults=True):
     """A socket that is opened for a component: `tcp://HOST:PORT` or `unix:///PATH`.
 
     `mode` is that of a unix socket's file.
@@ -260,7 +260,7 @@ class Listen(Struct, frozen=True):
     mode: int = 0o600
 
 
-class Wiring(Struct, frozen=True):
+class Wiring(Struct, frozen=True, omit_defaults=True):
     """The named ends of a component's edges, each with the endpoints that wire it.
 
     A value is an endpoint, a list of endpoints (the replicas of a binder), or a mapping of
@@ -271,7 +271,7 @@ class Wiring(Struct, frozen=True):
     outward: Mapping[str, Json] = {}
 
 
-class Curve(Struct, frozen=True):
+class Curve(Struct, frozen=True, omit_defaults=True):
     """The key files of an address, absolute paths: the own pair, the binder's, the guests'."""
 
     key: str
@@ -279,7 +279,7 @@ class Curve(Struct, frozen=True):
     allow: tuple[str, ...] = ()
 
 
-class Endpoint(Struct, frozen=True):
+class Endpoint(Struct, frozen=True, omit_defaults=True):
     """What an address asks of the sockets at its endpoints.
 
     `high_water_mark` counts the messages that wait per peer; `when_full` says what a publisher
@@ -293,7 +293,7 @@ class Endpoint(Struct, frozen=True):
     curve: Curve | None = None
 
 
-class Component(Struct, frozen=True):
+class Component(Struct, frozen=True, omit_defaults=True):
     """A component as resolved for one of its instances.
 
     Exactly one of `handler` (absolute path of a file or package, or a dotted module), `package`
@@ -409,13 +409,13 @@ class Component(Struct, frozen=True):
         return f"{self.service}.{self.component}@{self.instance}"
 
 
-class After(Struct, frozen=True):
+class After(Struct, frozen=True, omit_defaults=True):
     """What a run waits for: how the run before it must have ended."""
 
     condition: RunCondition = RunCondition.SUCCEEDED
 
 
-class Keep(Struct, frozen=True):
+class Keep(Struct, frozen=True, omit_defaults=True):
     """What is kept of runs that are over: the younger than `age`, the last `count`, `size` bytes.
 
     None sets no limit. What any limit excludes is removed, the oldest first.
@@ -426,21 +426,21 @@ class Keep(Struct, frozen=True):
     size: Bytes | None = None
 
 
-class Retries(Struct, frozen=True):
+class Retries(Struct, frozen=True, omit_defaults=True):
     """How often a run that failed is tried again, and the delays before."""
 
     limit: int = 0
     backoff: Backoff = Backoff()
 
 
-class JobWatcher(Struct, frozen=True):
+class JobWatcher(Struct, frozen=True, omit_defaults=True):
     """Whether the callbacks of a run's watcher follow its directory, and how often at least."""
 
     enabled: bool = True
     interval: Seconds = 3.0
 
 
-class Job(Struct, frozen=True):
+class Job(Struct, frozen=True, omit_defaults=True):
     """A job as resolved: what each of its runs is.
 
     Exactly one of `program` (the absolute path of a file that each run gets a copy of) and
@@ -490,7 +490,7 @@ class Job(Struct, frozen=True):
         return f"{self.parent}.{self.job}"
 
 
-class Group(Struct, frozen=True):
+class Group(Struct, frozen=True, omit_defaults=True):
     """Components that are restarted together, as the children of an OTP supervisor.
 
     `components` are bases (`service.component`) in the order in which they are started again.
@@ -504,7 +504,7 @@ class Group(Struct, frozen=True):
     then: Then = Then.STOP
 
 
-class Lock(Struct, frozen=True):
+class Lock(Struct, frozen=True, omit_defaults=True):
     """The fully resolved topology of one system: the daemon's only input.
 
     `components` maps instance names to components, `jobs` the names of jobs to jobs, in the

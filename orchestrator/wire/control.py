@@ -14,7 +14,7 @@ without bound: `LONGEST` protects both ends from a peer that never ends its line
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.errors import ProtocolError
@@ -26,15 +26,26 @@ LONGEST = 256 * 1024 * 1024
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 
+NO_TEXTS: Mapping[str, bytes] = {}
+
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """Return the line for a message, its newline included."""
     return _encode(message).encode() + b"\n"
 
 
-def request(number: int, method: str, params: Mapping[str, Any]) -> bytes:
-    """Return the line of a request."""
-    return encode({"id": number, "method": method, "params": params})
+def request(
+    number: int,
+    method: str,
+    params: Mapping[str, Any],
+    texts: Mapping[str, bytes] = NO_TEXTS,
+) -> bytes:
+    """Return the line of a request; `texts` are parameters too, as JSON texts of one line."""
+    line = encode({"id": number, "method": method, "params": params})
+    if not texts:
+        return line
+    more = b",".join(b'"%b":%b' % (name.encode(), text) for name, text in texts.items())
+    return line.removesuffix(b"}}\n") + (b"," if params else b"") + more + b"}}\n"
 
 
 def result(number: int, value: Mapping[str, Any]) -> bytes:
@@ -56,11 +67,18 @@ class Decoder:
     """Turns the bytes of one direction into messages.
 
     After an error the stream is useless: where the next message starts is unknown.
+
+    Args:
+        longest: The longest line that is accepted, in bytes.
+        read: Makes a message of a line, as `message` does.
     """
 
-    __slots__ = ("_longest", "_parts", "_size")
+    __slots__ = ("_longest", "_parts", "_read", "_size")
 
-    def __init__(self, longest: int = LONGEST) -> None:
+    def __init__(
+        self, longest: int = LONGEST, read: Callable[[bytes], dict[str, Any]] | None = None
+    ) -> None:
+        self._read = read or message
         self._parts: list[bytes] = []
         self._size = 0
         self._longest = longest
@@ -81,7 +99,7 @@ class Decoder:
             if len(line) > self._longest:
                 raise self._too_long()
             if line.strip():
-                messages.append(_message(line))
+                messages.append(self._read(line))
         if rest:
             self._parts.append(rest)
             self._size += len(rest)
@@ -107,11 +125,16 @@ class Decoder:
             raise ProtocolError(f"cannot read a message cut off after {self._size} bytes")
 
 
-def _message(line: bytes) -> dict[str, Any]:
+def message(line: bytes) -> dict[str, Any]:
+    """Return the message that a line is.
+
+    Raises:
+        ProtocolError: It is no JSON object.
+    """
     try:
-        message = _decode(line.decode())
+        found = _decode(line.decode())
     except (ValueError, RecursionError) as problem:
         raise ProtocolError(f"cannot read a message: {problem}") from problem
-    if not isinstance(message, dict):
-        raise ProtocolError(f"cannot read a message: a {type(message).__name__}, not an object")
-    return message
+    if not isinstance(found, dict):
+        raise ProtocolError(f"cannot read a message: a {type(found).__name__}, not an object")
+    return found

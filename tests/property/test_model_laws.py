@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from orchestrator.model import graph, names, plain, topology, units
 from orchestrator.model.topology import (
@@ -233,6 +234,32 @@ def test_a_plain_form_holds_no_defaults(component: Component) -> None:
             assert getattr(component, name) != getattr(defaults, name)
 
 
+awkward_words = st.text(st.characters(exclude_categories=()), max_size=4)
+awkward = st.recursive(
+    st.none() | st.floats() | st.integers() | awkward_words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(awkward_words, inner, max_size=3),
+    max_leaves=5,
+)
+"""With halves of surrogate pairs, numbers that are none, and others that few read."""
+
+
+@given(components, st.dictionaries(awkward_words, awkward, max_size=2))
+def test_a_component_survives_its_text(component: Component, config: dict[str, object]) -> None:
+    component = structs.replace(component, config={**component.config, **config})
+    text = plain.dumps(component)
+    assert b"\n" not in text
+    again = plain.loads(Component, text)
+    # In words, because a number that is none does not equal itself.
+    assert topology.canonical(plain.encode(again)) == topology.canonical(plain.encode(component))
+
+
+@given(st.lists(components, max_size=3))
+def test_a_lock_survives_its_text(members: list[Component]) -> None:
+    lock = Lock("shop", "k", "/t.yaml", "/b", "/r", {c.slot: c for c in members})
+    assert plain.loads(Lock, plain.dumps(lock)) == lock
+    assert plain.loads(Lock, json.dumps(plain.encode(lock))) == lock
+
+
 @given(st.lists(components, max_size=3))
 def test_a_lock_survives_its_plain_form(members: list[Component]) -> None:
     lock = Lock("shop", "k", "/t.yaml", "/b", "/r", {c.slot: c for c in members})
@@ -264,6 +291,14 @@ def test_keys_of_a_newer_version_are_left_out(component: Component) -> None:
 def test_what_does_not_fit_is_a_value_error(value: object) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the type is the promise
         plain.decode(Component, value)
+    with pytest.raises(ValueError):  # noqa: PT011
+        plain.loads(Component, json.dumps(value))
+
+
+@pytest.mark.parametrize("text", ["", "{", "nothing", '{"service": "a", "component": NaN}'])
+def test_what_is_no_text_of_it_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        plain.loads(Component, text)
 
 
 @given(st.dictionaries(words, json_values, max_size=5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import resource
 import socket
@@ -158,6 +159,13 @@ def test_apply_says_what_it_does_and_it_is_done_when_it_answers(
     ]
     (row,) = client.result("ps")["instances"]
     assert (row["name"], row["phase"]) == ("shop.web", "running")
+
+
+def test_what_only_the_library_reads_of_a_lock_arrives_too(client: Client, system: System) -> None:
+    odd = fakes.with_fields(WEB, environment={"PATH_OF": "/tmp/\udc80"}, config={"x": math.inf})
+    apply(client, system, odd)
+    (there,) = system.supervisor.slots.values()
+    assert there.instance.component == odd
 
 
 def test_a_plan_changes_nothing(client: Client, system: System) -> None:

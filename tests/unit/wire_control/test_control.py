@@ -27,6 +27,17 @@ def test_requests_replies_refusals_and_events_have_their_shapes() -> None:
     assert json.loads(control.event(1, {"seq": 7})) == {"id": 1, "event": {"seq": 7}}
 
 
+@pytest.mark.parametrize("params", [{}, {"plan": True}])
+def test_a_parameter_may_be_a_text_already(params: dict[str, object]) -> None:
+    line = control.request(1, "apply", params, {"lock": b'{"a":[1]}', "other": b"2"})
+    assert json.loads(line) == {
+        "id": 1,
+        "method": "apply",
+        "params": {**params, "lock": {"a": [1]}, "other": 2},
+    }
+    assert line.index(b"\n") == len(line) - 1
+
+
 def test_a_newline_in_a_text_does_not_end_the_line() -> None:
     (message,) = control.Decoder().feed(control.encode({"a": "x\ny\u2028z\r"}))
     assert message == {"a": "x\ny\u2028z\r"}
