@@ -3,12 +3,17 @@
 Run as `python -I -S keeper.py CHANNEL PID LINK RUNTIME_DIR DAEMON…`, standard library only, small
 enough to be read in one sitting and to need no release of its own: its protocol is frozen.
 
+Its life begins in a copy of whoever starts the system, by `begin`: an interpreter of its own would
+take time from the daemon's, for which everybody waits. The copy takes the system, gives it to the
+daemon, and once that is at rest, or somebody needs us, it becomes what is run as above.
+
 PID is our child, the daemon's process, which loads while whoever started us still reads the
 topology, and LINK our end of a socket pair with it; both are 0 to replace a dead keeper of a
 living daemon. DAEMON is the command line for the next daemon, but for its own end of such a
 pair and RUNTIME_DIR, which are appended. One JSON object comes over CHANNEL, a socket, with
-descriptors: the system's log and, to replace, what the dead keeper held. The answer is one JSON
-object too. When CHANNEL ends before, nothing has been touched, and both processes end.
+descriptors: the system's log, and what `begin` has made or the dead keeper held. The answer is one
+JSON object too. When the channel of `begin` ends before, nothing has been touched, and both
+processes end.
 
 What it holds for the daemon, so that the daemon's death loses nothing:
 - the lock of the base directory (one daemon per system),
@@ -50,10 +55,16 @@ import time
 
 TYPE_CHECKING = False  # typing itself takes as long to import as half of the others
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 STARTS_WITHOUT_READY = 3
 """How often a daemon may end before it was ever ready, with nothing to look after."""
+
+CALM = 1.0
+"""How long in seconds after the start of a system its keeper takes no processor's time."""
+
+TAKEN = (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+"""The signals that we act upon, or bear; until we can, they are blocked."""
 
 STORE_TIMEOUT = 1.0
 """How long in seconds somebody who asks for descriptors is waited for."""
@@ -76,101 +87,67 @@ class Refused(Exception):
 class Keeper:
     """One system's keeper. `serve` returns when the daemon has said goodbye or cannot start."""
 
-    def __init__(self, arguments: dict[str, Any], argv: list[str], held: list[int]) -> None:
+    def __init__(
+        self,
+        arguments: dict[str, Any],
+        argv: list[str],
+        held: list[int],
+        begun: tuple[int, int] | None,
+    ) -> None:
         self.arguments = arguments
         self.argv = argv
         self.runtime_dir = arguments["runtime_dir"]
-        self.daemon = 0
-        self.link: socket.socket | None = None
+        control, notify, self.lock, last = held
+        self.control = socket.socket(fileno=control)
+        self.notify = socket.socket(fileno=notify)
+        self.daemon: int
+        self.daemon, link = begun or (arguments["daemon"], last)
+        self.link: socket.socket | None = socket.socket(fileno=link)
+        self.link.setblocking(False)
         self.received = b""
         self.unsent = b""
         self.ready = False
         self.ever_ready = False
         self.farewell = False
-        self.starts = 0
+        self.starts = 1 if begun else 0
         self.exits: dict[int, dict[str, Any]] = {}
         self.sequence = 0
         self.restart_at: float | None = None
-        self.started_at = 0.0
+        self.started_at = time.monotonic()
         self.quick_deaths = 0
         self.pidfd = -1
-        if held:
-            self.take_over(*held)
-        else:
-            make_runtime_dir(self.runtime_dir)
-            self.lock = take_lock(os.path.join(arguments["base_dir"], "orch.lock"))
-            self.claim()
-            self.control = bind_stream(self.path("control.sock"))
-            self.notify = bind_datagram(self.path("notify.sock"))
-            self.introduce()
         self.stored: dict[str, int] = {}
-        self.store = bind(self.path("store.sock"), socket.SOCK_SEQPACKET)
-        self.store.listen(16)
+        self.store = socket.socket(fileno=last) if begun else bind_store(arguments)
         self.wakeup, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for number in (
-            signal.SIGCHLD,
-            signal.SIGTERM,
-            signal.SIGHUP,
-            signal.SIGINT,
-            signal.SIGQUIT,
-        ):
+        for number in TAKEN:
             signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         become_subreaper()
+        if not begun:
+            self.take_over()
 
-    def introduce(self) -> None:
-        """Write down whose system it is, for whoever finds us and the daemon both killed."""
-        known = {word: self.arguments[word] for word in ("base_dir", "name", "topology")}
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        fd = os.open(self.path("system.json"), flags, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            json.dump(known, file)
-
-    def claim(self) -> None:
-        """Say in the lock whose it is, and where we are to be found from there.
-
-        Who looks with another runtime directory, or after the folder was moved, reads it.
-        """
-        try:
-            write_note(self.lock, self.runtime_dir, self.arguments["topology"])
-        except OSError as error:
-            where = os.path.join(self.arguments["base_dir"], "orch.lock")
-            why = str(error.strerror).lower()
-            raise Refused("directory", f"cannot write the lock {where!r}: {why}") from error
-
-    def take_over(self, control: int, notify: int, lock: int, link: int) -> None:
-        """Hold what a keeper before us held for a daemon that lives."""
-        self.control = socket.socket(fileno=control)
-        self.notify = socket.socket(fileno=notify)
-        self.link = socket.socket(fileno=link)
-        self.link.setblocking(False)
-        self.daemon = self.arguments["daemon"]
+    def take_over(self) -> None:
+        """Stand in for a keeper before us."""
         self.pidfd = os.pidfd_open(self.daemon)
-        self.lock = lock
-        self.claim()
+        write_note(self.lock, self.arguments)
         self.ready = self.ever_ready = True
-        self.started_at = time.monotonic()
         self.send({"hello": {"pid": os.getpid()}})
 
     def path(self, name: str) -> str:
         """Return the path of a file in the runtime directory."""
         return os.path.join(self.runtime_dir, name)
 
-    def start_daemon(self, begun: tuple[int, int] | None = None) -> None:
-        """Give the system to the daemon that was begun, or to a new one."""
-        self.daemon, fd = begun or begin_daemon(self.argv, self.runtime_dir)
+    def start_daemon(self) -> None:
+        """Start another daemon, and give it the system."""
+        self.daemon, fd = begin_daemon(self.argv, self.runtime_dir)
         link = socket.socket(fileno=fd)
-        words = ("runtime_dir", "base_dir", "name", "topology", "code")
-        given = {word: self.arguments[word] for word in words} | {"keeper": os.getpid()}
-        fds = [self.control.fileno(), self.notify.fileno(), self.lock, 2]
-        with contextlib.suppress(OSError):  # It is dead already, and `reap` sees how.
-            socket.send_fds(link, [json.dumps(given).encode() + b"\n"], fds)
+        give(link, self.arguments, [self.control.fileno(), self.notify.fileno(), self.lock])
         link.setblocking(False)
         self.link, self.received, self.unsent = link, b"", b""
         self.ready, self.restart_at = False, None
         self.starts += 1
         self.started_at = time.monotonic()
-        self.send({"hello": {"pid": os.getpid()}})
         for end in self.exits.values():
             self.send({"exit": end})
 
@@ -362,11 +339,20 @@ def begin_daemon(argv: list[str], runtime_dir: str) -> tuple[int, int]:
         return os.posix_spawn(argv[0], given, os.environ, setsid=True), ours.detach()
 
 
-def end_unused(begun: tuple[int, int] | None) -> None:
+def end_unused(daemon: int) -> None:
     """End a daemon that was begun for nothing; it has touched nothing."""
-    if begun:
-        os.kill(begun[0], signal.SIGKILL)
-        os.waitpid(begun[0], 0)
+    os.kill(daemon, signal.SIGKILL)
+    os.waitpid(daemon, 0)
+
+
+def give(link: socket.socket, arguments: dict[str, Any], fds: list[int]) -> None:
+    """Give a daemon its system, and greet it."""
+    words = ("runtime_dir", "base_dir", "name", "topology", "code")
+    given = {word: arguments[word] for word in words} | {"keeper": os.getpid()}
+    hello = {"hello": {"pid": os.getpid()}}
+    lines = b"".join(json.dumps(one).encode() + b"\n" for one in (given, hello))
+    with contextlib.suppress(OSError):  # It is dead already, and `reap` sees how.
+        socket.send_fds(link, [lines], [*fds, 2])
 
 
 def receive_arguments(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
@@ -380,6 +366,37 @@ def receive_arguments(channel: socket.socket) -> tuple[dict[str, Any] | None, li
     for fd in fds:
         os.set_inheritable(fd, False)
     return json.loads(line), fds
+
+
+def claim(arguments: dict[str, Any]) -> list[int]:
+    """Make what a system has; return the control and notify sockets, the lock and the store.
+
+    Raises:
+        Refused: It cannot be made, or another keeper has it.
+    """
+    runtime_dir = arguments["runtime_dir"]
+    make_runtime_dir(runtime_dir)
+    lock = take_lock(os.path.join(arguments["base_dir"], "orch.lock"))
+    try:
+        write_note(lock, arguments)
+    except OSError as error:
+        where = os.path.join(arguments["base_dir"], "orch.lock")
+        why = str(error.strerror).lower()
+        raise Refused("directory", f"cannot write the lock {where!r}: {why}") from error
+    control = bind_stream(os.path.join(runtime_dir, "control.sock"))
+    notify = bind_datagram(os.path.join(runtime_dir, "notify.sock"))
+    introduce(arguments)
+    store = bind_store(arguments)
+    return [control.detach(), notify.detach(), lock, store.detach()]
+
+
+def introduce(arguments: dict[str, Any]) -> None:
+    """Write down whose system it is, for whoever finds us and the daemon both killed."""
+    known = {word: arguments[word] for word in ("base_dir", "name", "topology")}
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    fd = os.open(os.path.join(arguments["runtime_dir"], "system.json"), flags, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        json.dump(known, file)
 
 
 def make_runtime_dir(path: str) -> None:
@@ -424,10 +441,14 @@ def take_lock(path: str) -> int:
     return fd
 
 
-def write_note(lock: int, runtime_dir: str, topology: str) -> None:
-    """Write into a lock: our pid, our directory, the topology, and which file this is."""
+def write_note(lock: int, arguments: dict[str, Any]) -> None:
+    """Write into a lock: our pid, our directory, the topology, and which file this is.
+
+    Who looks with another runtime directory, or after the folder was moved, finds us by it.
+    """
     os.ftruncate(lock, 0)
-    lines = (str(os.getpid()), runtime_dir, topology, str(os.fstat(lock).st_ino), "")
+    own = str(os.fstat(lock).st_ino)
+    lines = (str(os.getpid()), arguments["runtime_dir"], arguments["topology"], own, "")
     os.pwrite(lock, os.fsencode("\n".join(lines)), 0)
 
 
@@ -443,6 +464,13 @@ def bind_datagram(path: str) -> socket.socket:
     bound = bind(path, socket.SOCK_DGRAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    return bound
+
+
+def bind_store(arguments: dict[str, Any]) -> socket.socket:
+    """Listen on the socket of the store."""
+    bound = bind(os.path.join(arguments["runtime_dir"], "store.sock"), socket.SOCK_SEQPACKET)
+    bound.listen(16)
     return bound
 
 
@@ -505,9 +533,73 @@ def tell(channel: socket.socket, answer: dict[str, Any]) -> None:
         channel.sendall(json.dumps(answer).encode() + b"\n")
 
 
+def use_log(fd: int) -> None:
+    """Let what we say go to the system's log."""
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def begin(channel: socket.socket, daemon: tuple[int, int], argv: list[str]) -> int:
+    """Take a system for a daemon that was begun, then become its keeper.
+
+    It must be in a process of its own, the daemon's parent. Returns an exit code when there
+    is no system to keep.
+    """
+    pid, link = daemon
+    signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
+    become_subreaper()
+    arguments, fds = receive_arguments(channel)
+    if arguments is None:
+        end_unused(pid)
+        return 0
+    use_log(*fds)
+    try:
+        held = claim(arguments)
+    except (Refused, OSError) as problem:
+        end_unused(pid)
+        with contextlib.suppress(OSError):
+            os.rmdir(arguments["runtime_dir"])  # Unless somebody else's sockets lie there.
+        message = f"cannot start the keeper: {problem}"
+        failed = {"error": "failed", "message": message}
+        tell(channel, problem.answer if isinstance(problem, Refused) else failed)
+        return 1
+    with socket.socket(fileno=link) as ours:
+        give(ours, arguments, held[:3])
+        ours.detach()
+    tell(channel, {"pid": os.getpid()})
+    channel.close()
+    await_calm(pid, held[3])
+    return become_keeper(arguments, daemon, argv, held)
+
+
+def become_keeper(
+    arguments: dict[str, Any], daemon: tuple[int, int], argv: list[str], held: list[int]
+) -> NoReturn:
+    """Become an interpreter of our own, which finds all of it on a channel."""
+    near, far = socket.socketpair()
+    socket.send_fds(near, [json.dumps(arguments).encode() + b"\n"], [2, *held])
+    pid, link = daemon
+    for fd in (far.fileno(), link):
+        os.set_inheritable(fd, True)
+    numbers = (str(far.fileno()), str(pid), str(link))
+    ours = [sys.executable, "-I", "-S", __file__, *numbers, arguments["runtime_dir"], *argv]
+    os.execv(ours[0], ours)  # noqa: S606
+
+
+def await_calm(daemon: int, store: int) -> None:
+    """Wait until everything has started, or the daemon has died or wants something stored."""
+    pidfd = os.pidfd_open(daemon)
+    poll = select.poll()
+    for fd in (pidfd, store):
+        poll.register(fd, select.POLLIN)
+    poll.poll(CALM * 1000)
+    os.close(pidfd)
+
+
 def main() -> int:
-    """Take the system, keep it."""
-    channel_fd, pid, link, runtime_dir, *argv = sys.argv[1:]
+    """Keep a system."""
+    channel_fd, pid, link, _runtime_dir, *argv = sys.argv[1:]
     begun = (int(pid), int(link)) if int(pid) else None
     if begun is None and os.fork():
         os._exit(0)  # Whoever started us waits for this one only.
@@ -516,25 +608,13 @@ def main() -> int:
         os.set_inheritable(fd, False)
     arguments, fds = receive_arguments(channel)
     if arguments is None:
-        end_unused(begun)
         return 0
     log, *held = fds
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    use_log(log)
     try:
-        keeper = Keeper(arguments, argv, held)
-        if begun:
-            keeper.start_daemon(begun)
-    except Refused as refusal:
-        end_unused(begun)
-        with contextlib.suppress(OSError):
-            os.rmdir(runtime_dir)  # Unless somebody else's sockets lie there.
-        tell(channel, refusal.answer)
-        return 1
-    except OSError as error:
-        end_unused(begun)
-        tell(channel, {"error": "failed", "message": f"cannot start the keeper: {error}"})
+        keeper = Keeper(arguments, argv, held, begun)
+    except (Refused, OSError) as problem:
+        tell(channel, {"error": "failed", "message": f"cannot start the keeper: {problem}"})
         return 1
     tell(channel, {"pid": os.getpid()})
     channel.close()

@@ -24,9 +24,6 @@ _DAEMON = (sys.executable, "-P", "-m", "orchestrator.daemon")
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What the interpreter ignores, and those that it starts must not."""
 
-AHEAD: Seconds = 0.06
-"""How long the daemon loads before the keeper does, unless that is needed sooner."""
-
 KEEPER_TIMEOUT: Seconds = 10.0
 """How long a keeper may take to take the lock and open its sockets; it takes 30 ms."""
 
@@ -264,14 +261,9 @@ def _become_keeper(channel: int, runtime_dir: str) -> NoReturn:
     daemon = (*_DAEMON, str(theirs), runtime_dir)
     pid = os.posix_spawn(daemon[0], daemon, os.environ, setsid=True)
     os.close(theirs)
-    # Two processors are busy with what everybody waits for, so the keeper does not load yet.
-    poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    poll.poll(AHEAD * 1000)
-    for fd in (channel, ours):
-        os.set_inheritable(fd, True)
-    argv = _argv(channel, pid, ours, runtime_dir)
-    os.execv(argv[0], argv)  # noqa: S606
+    from orchestrator import keeper  # noqa: PLC0415 - nobody else needs it
+
+    os._exit(keeper.begin(socket.socket(fileno=channel), (pid, ours), list(_DAEMON)))
 
 
 def _argv(channel: int, pid: int, link: int, runtime_dir: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orchestrator import keeping
+from orchestrator import files, keeping
 from orchestrator import process as processes
 from orchestrator.model import plain
 from orchestrator.model.topology import Component, Lock, Stop
@@ -154,8 +154,12 @@ class RealSystem:
     # ------------------------------------------------------------- what is there
 
     def ours(self) -> dict[int, str]:
-        """Return the living processes of this system: marked ones, keeper, daemon."""
+        """Return the living processes of this system: marked ones, keeper, daemon.
+
+        In its first moments a keeper is a copy of whoever started it; the lock names it.
+        """
         found = {}
+        keeper = files.read_note(self.base_dir / "orch.lock").partition("\n")[0]
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal():
                 continue
@@ -167,7 +171,7 @@ class RealSystem:
                 continue
             marked = f"{processes.MARKER}={self.key}/".encode() in environment
             ours = str(self.runtime_dir).encode() in command
-            if (marked or ours) and state not in b"ZX":
+            if (marked or ours or entry.name == keeper) and state not in b"ZX":
                 found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")[
                     :200
                 ]
