@@ -7,6 +7,7 @@ a stream are cut off rather than kept in memory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import gc
 import json
@@ -29,7 +30,7 @@ from orchestrator.daemon.mirroring import Mirroring
 from orchestrator.daemon.reloads import Reloads
 from orchestrator.daemon.runcalls import RunCalls
 from orchestrator.daemon.runner import Runner
-from orchestrator.daemon.supervisor import Supervisor
+from orchestrator.daemon.supervisor import TELL_WITHIN, Supervisor
 from orchestrator.daemon.upgrade import Handed
 from orchestrator.errors import OrchestratorError, ProtocolError, RequestFailed, UnknownName
 from orchestrator.model import graph, names, plain, topology
@@ -72,6 +73,8 @@ class Api:
         self.retention: Callable[[Iterable[str]], None] = lambda _jobs: None
         self.mirroring = Mirroring(runner)
         self.upgrade: Callable[[Session, int], None] = lambda _session, _number: None
+        self.told = asyncio.Event()
+        """Set for a moment, when the streams have been told the news of a turn."""
         self._names: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -98,6 +101,8 @@ class Api:
                 name = self._names.pop(slot, slot)
                 value = {"kind": "removed", "name": name}
             self._send(watching, value, slot)
+        self.told.set()
+        self.told.clear()
 
     def publish_runs(self, runs: Iterable[Run]) -> None:
         """Send the rows of changed runs to the streams that asked for them, and to the mirror."""
@@ -451,14 +456,17 @@ class Session(asyncio.Protocol):
             self._close()
             return
         try:
-            if method == "watch":
-                self._watch(number, params)
-                return
             if method == "upgrade":
                 self.api.refuse_when_stopping()
                 self.api.upgrade(self, number)  # It answers later.
                 return
-            answer = _method(method)(self.api, params)
+            answer: Answer
+            if method != "watch":
+                answer = _method(method)(self.api, params)
+            elif self.api.supervisor.admission.has_room:
+                answer = self._watch_later(number, params)
+            else:
+                answer = self._watch(number, params)
         except Exception as error:  # noqa: BLE001 - see `_refuse`
             self._refuse(number, method, error)
             return
@@ -492,7 +500,14 @@ class Session(asyncio.Protocol):
                 logger.error("Internal error in %s", method, exc_info=error)
                 self._write(control.error(number, "internal", f"internal error: {error!r}"))
 
-    def _watch(self, number: int, params: Params) -> None:
+    async def _watch_later(self, number: int, params: Params) -> dict[str, Any]:
+        """Begin a stream amid many starts: with the news of all, or of `TELL_WITHIN`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TELL_WITHIN):
+                await self.api.told.wait()
+        return self._watch(number, params)
+
+    def _watch(self, number: int, params: Params) -> dict[str, Any]:
         slots: tuple[str, ...] = ()
         wanted = params.get("runs")
         if wanted and params.get("instances") is False:
@@ -505,7 +520,7 @@ class Session(asyncio.Protocol):
             self.runs = tuple(str(word).rpartition("/")[2] for word in ids)
         self.stream = number
         instances = [rows.row(self.api.supervisor, slot) for slot in slots]
-        self._write(control.result(number, {"instances": instances, "seq": self.api.sequence}))
+        return {"instances": instances, "seq": self.api.sequence}
 
     @property
     def wants_runs(self) -> bool:
