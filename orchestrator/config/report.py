@@ -14,6 +14,7 @@ from msgspec import Struct, field, structs
 
 from orchestrator.config.source import Container, Source, Span
 from orchestrator.errors import Diagnostic, Related, Severity, TopologyError
+from orchestrator.model.names import did_you_mean as did_you_mean  # noqa: PLC0414 - ours too
 
 
 class Place(Struct, frozen=True):
@@ -119,14 +120,6 @@ class Report(Struct):
         if self.has_errors():
             raise TopologyError(ordered)
         return ordered
-
-
-def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """Return `did you mean 'x'?` for the nearest of `names`, or nothing when none is near."""
-    import difflib  # noqa: PLC0415 - only mistakes need it
-
-    near = difflib.get_close_matches(word, [str(name) for name in names], n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def known(word: str, names: Iterable[str], *, most: int = 8) -> str:

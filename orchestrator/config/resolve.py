@@ -10,7 +10,6 @@ from msgspec import Struct, field, structs
 
 from orchestrator.config import (
     addresses,
-    agreement,
     bus,
     checks,
     configurations,
@@ -30,6 +29,8 @@ from orchestrator.config.wiring import Model, Wired
 from orchestrator.errors import Diagnostic, Position
 from orchestrator.model import names
 from orchestrator.model.topology import (
+    BARE,
+    UNWIRED,
     Component,
     Dependency,
     Endpoint,
@@ -91,7 +92,10 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         by_models = Report(whole=not found.has_errors())
         wiring.check_models(draft.lowered, models, by_models)
         wired = wiring.connect(draft.ends, models, draft.table, draft.mentioned, by_models)
-        agreement.check(wired, models, by_models)
+        if models:
+            from orchestrator.config import agreement  # noqa: PLC0415 - loads as long as ten others
+
+            agreement.check(wired, models, by_models)
         surroundings.check(draft.document, models, by_models)
         found.add(by_models)
     configured = configurations.resolve(
@@ -229,7 +233,7 @@ class _Resolver(Struct):
                     "persist": self.store(context.text(end.persist)),
                 }
         if not sides["in"] and not sides["out"]:
-            return _UNWIRED
+            return UNWIRED
         return Wiring(sides["in"], sides["out"])
 
     def store(self, persist: str) -> str:
@@ -290,7 +294,7 @@ class _Resolver(Struct):
     def surroundings(self, component: Lowered, context: _Context) -> Surroundings:
         """Return what a service class, or a package, finds in its process."""
         if component.service_class is None and component.package is None:
-            return _BARE
+            return BARE
         loaded = self.draft.document
         return Surroundings(
             context.text(self.draft.store),
@@ -336,9 +340,7 @@ class _Resolver(Struct):
         )
 
 
-_UNWIRED = Wiring()
 _USUAL = Endpoint()
-_BARE = Surroundings()
 
 
 class _Context:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import gc
 import json
 import logging
@@ -627,9 +626,8 @@ _NOBODY = ("",)
 def _method(name: str) -> Callable[[Api, Params], Answer]:
     method = METHODS.get(name)
     if method is None:
-        near = difflib.get_close_matches(name, METHODS)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise RequestFailed("unknown-method", f"unknown method {name!r}{hint}")
+        near = names.did_you_mean(name, METHODS)
+        raise RequestFailed("unknown-method", f"unknown method {name!r}; {near}".rstrip("; "))
     return method
 
 

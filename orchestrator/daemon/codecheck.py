@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -209,6 +208,8 @@ class CodeChecks:
 
 
 def _remove(paths: list[Path]) -> None:
+    import shutil  # noqa: PLC0415 - a daemon without jobs starts sooner
+
     for path in paths:
         shutil.rmtree(path, ignore_errors=True)
 

@@ -16,7 +16,6 @@ import contextlib
 import logging
 import os
 import pwd
-import shutil
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -123,6 +122,8 @@ class Guests:
             self._store.drop(f"{PREFIX}{uid}")
         self._open.clear()
         with contextlib.suppress(OSError):
+            import shutil  # noqa: PLC0415 - few systems have other users
+
             shutil.rmtree(self.root)
 
     def _bind(self, path: Path, uid: int) -> None:

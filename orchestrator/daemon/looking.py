@@ -7,8 +7,8 @@ import contextlib
 import functools
 import os
 import signal
-import ssl
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib import parse
 
 from msgspec import structs
@@ -20,6 +20,9 @@ from orchestrator.model import units
 from orchestrator.model.phase import Exit, Process
 from orchestrator.model.topology import Probe
 from orchestrator.process import MARKER, Order
+
+if TYPE_CHECKING:
+    from orchestrator.daemon.secured import Secured
 
 GOOD = ""
 """The answer of a look that found nothing wrong; any other says what was."""
@@ -77,21 +80,28 @@ async def http(url: str, status: tuple[int, int]) -> str:
     parts = parse.urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
-    reader, writer = await _connect(parts.hostname or "", port, _unverified() if secure else None)
+    reader, writer = await _connect(parts.hostname or "", port)
+    answer: asyncio.StreamReader | Secured = reader
+    channel: asyncio.StreamWriter | Secured = writer
     try:
+        if secure:
+            from orchestrator.daemon.secured import Secured  # noqa: PLC0415 - few probes need it
+
+            answer = channel = Secured(reader, writer)
+            await channel.begin()
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         name = parts.netloc.rpartition("@")[2]
         head = (
             f"GET {target} HTTP/1.0\r\nHost: {name}\r\nUser-Agent: orch\r\n"
             "Accept: */*\r\nConnection: close\r\n\r\n"
         )
-        writer.write(head.encode())
-        words = (await reader.readline()).split()
+        channel.write(head.encode())
+        words = (await answer.readline()).split()
         if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
             return "no HTTP answer"
         with contextlib.suppress(OSError, EOFError):
             async with asyncio.timeout(PATIENCE):
-                await reader.readexactly(BODY)
+                await answer.readexactly(BODY)
     finally:
         await _close(writer)
     number = int(words[1])
@@ -159,28 +169,17 @@ class _Run:
             self.over.set_result(trouble)
 
 
-async def _connect(
-    host: str, port: int, secure: ssl.SSLContext | None = None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if host != "localhost":
-        return await asyncio.open_connection(host, port, ssl=secure)
+        return await asyncio.open_connection(host, port)
     # Asking the resolver would take a thread each time, for an answer that is known.
     try:
-        return await asyncio.open_connection("127.0.0.1", port, ssl=secure)
+        return await asyncio.open_connection("127.0.0.1", port)
     except ConnectionRefusedError:
-        return await asyncio.open_connection("::1", port, ssl=secure)
+        return await asyncio.open_connection("::1", port)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
-    # Not `close`: over TLS that waits for the other side's goodbye.
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
-
-
-def _unverified() -> ssl.SSLContext:
-    """Who probes is told the address by the topology, as kubelets are: nothing is verified."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

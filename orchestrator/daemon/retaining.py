@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -144,6 +143,8 @@ class Retention:
 
 def _remove_all(directories: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Remove directories by run; return what went wrong, by run."""
+    import shutil  # noqa: PLC0415 - a daemon without jobs starts sooner
+
     errors: dict[str, str] = {}
     for run_id, paths in directories.items():
         for path in paths:

@@ -18,9 +18,7 @@ moment between that and the removal, the plain one counts.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
-import shutil
 from pathlib import Path
 
 from orchestrator import files
@@ -84,6 +82,9 @@ def compress(segment: Path) -> Path | None:
     Raises:
         OSError: The compressed one cannot be written; the segment is as it was.
     """
+    import gzip  # noqa: PLC0415 - the daemon starts sooner without
+    import shutil  # noqa: PLC0415
+
     parts = loglayout.split_segment(segment.name)
     assert parts is not None, "internal error: no segment"
     for left in segment.parent.glob(f"{parts.log}.*{_PART}"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -13,6 +12,7 @@ from orchestrator.daemon.codecheck import NO_CODE, Code, CodeChecks
 from orchestrator.daemon.runjournal import Record
 from orchestrator.daemon.runner import Runner
 from orchestrator.errors import JournalError, RequestFailed
+from orchestrator.model import names
 from orchestrator.model.jobs import RunState
 from orchestrator.model.topology import Job
 from orchestrator.supervision.runs import Run
@@ -210,9 +210,10 @@ class RunCalls:
         for word in words:
             meant = [name for name in known if word in (name, *name.split("."))]
             if not meant:
-                near = difflib.get_close_matches(word, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise RequestFailed("unknown-job", f"there is no job {word!r}{hint}")
+                near = names.did_you_mean(word, known)
+                raise RequestFailed(
+                    "unknown-job", f"there is no job {word!r}; {near}".rstrip("; ")
+                )
             found += meant
         return found
 
@@ -241,9 +242,9 @@ class RunCalls:
     def _unknown(self, ids: Sequence[str]) -> RequestFailed:
         said = ", ".join(map(repr, ids))
         newest = itertools.islice(reversed(self._runner.runs.unfinished), _LOOKED_AT)
-        near = difflib.get_close_matches(ids[0], [*self._runner.newest.values(), *newest], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "; orch runs shows them"
-        return RequestFailed("unknown-run", f"there is no run {said}{hint}")
+        near = names.did_you_mean(ids[0], [*self._runner.newest.values(), *newest])
+        hint = near or "orch runs shows them"
+        return RequestFailed("unknown-run", f"there is no run {said}; {hint}")
 
 
 _LOOKED_AT = 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from orchestrator.daemon.codecheck import Code
 from orchestrator.daemon.runner import Runner
 from orchestrator.errors import RequestFailed
 from orchestrator.model import jobs as attributes
+from orchestrator.model import names
 from orchestrator.model.jobs import RunCondition, RunState
 from orchestrator.model.topology import Job
 from orchestrator.supervision.runs import Run
@@ -37,12 +37,10 @@ def job_of(runner: Runner, params: Params) -> Job:
         job = meant[0] if len(meant) == 1 else None
     if job is None:
         words = [*runner.jobs, *(one.job for one in runner.jobs.values())]
-        near = difflib.get_close_matches(str(name), words, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        if not hint:
-            known = ", ".join(list(runner.jobs)[:8])
-            hint = f"; known: {known}" if known else "; the topology has no jobs"
-        raise RequestFailed("unknown-job", f"there is no job {name!r}{hint}")
+        known = ", ".join(list(runner.jobs)[:8])
+        others = f"known: {known}" if known else "the topology has no jobs"
+        hint = names.did_you_mean(str(name), words) or others
+        raise RequestFailed("unknown-job", f"there is no job {name!r}; {hint}")
     return job
 
 

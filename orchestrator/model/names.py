@@ -122,9 +122,19 @@ def near(word: str, names: Iterable[str]) -> tuple[str, ...]:
         candidates[name] = None
         candidates[name.partition("@")[0]] = None
         candidates[name.partition(".")[0]] = None
+    return _alike(word, candidates, 3)
+
+
+def did_you_mean(word: str, names: Iterable[object]) -> str:
+    """Return `did you mean 'x'?` for the nearest of `names`, or nothing when none is near."""
+    found = _alike(word, map(str, names), 1)
+    return f"did you mean {found[0]!r}?" if found else ""
+
+
+def _alike(word: str, names: Iterable[str], most: int) -> tuple[str, ...]:
     import difflib  # noqa: PLC0415 - dear for a short command, and only mistakes need it
 
-    return tuple(difflib.get_close_matches(word, candidates, n=3, cutoff=0.6))
+    return tuple(difflib.get_close_matches(word, list(names), n=most, cutoff=0.6))
 
 
 def _matches(word: str, name: str) -> bool:

@@ -177,6 +177,10 @@ class Surroundings(Struct, frozen=True, omit_defaults=True):
     services: Mapping[str, Json] = {}
 
 
+BARE = Surroundings()
+"""Those of what is neither."""
+
+
 class KeepAlive(Struct, frozen=True, omit_defaults=True):
     """How a service class is looked after: every `interval`."""
 
@@ -271,6 +275,10 @@ class Wiring(Struct, frozen=True, omit_defaults=True):
     outward: Mapping[str, Json] = {}
 
 
+UNWIRED = Wiring()
+"""The wiring of what has no ends; a default by identity, so that texts leave it out."""
+
+
 class Curve(Struct, frozen=True, omit_defaults=True):
     """The key files of an address, absolute paths: the own pair, the binder's, the guests'."""
 
@@ -320,8 +328,8 @@ class Component(Struct, frozen=True, omit_defaults=True):
     concurrency: AtStart[int] = 1
     enabled: Live[bool] = True
     depends_on: Live[Mapping[str, Dependency]] = {}
-    connections: AtStart[Wiring] = Wiring()
-    states: AtStart[Wiring] = Wiring()
+    connections: AtStart[Wiring] = UNWIRED
+    states: AtStart[Wiring] = UNWIRED
     endpoints: AtStart[Mapping[str, Endpoint]] = {}
     expect_subscribers: AtStart[Mapping[str, int]] = {}
     config: AtStart[Mapping[str, Json]] = {}
@@ -355,7 +363,7 @@ class Component(Struct, frozen=True, omit_defaults=True):
     live: AtStart[Probe | None] = None
     startup: AtStart[Probe | None] = None
     manifests: AtStart[Mapping[str, Json]] = {}
-    surroundings: AtStart[Surroundings] = Surroundings()
+    surroundings: AtStart[Surroundings] = BARE
     keep_alive: AtStart[KeepAlive | None] = None
     watchdog: AtStart[Seconds] = 0.0
     stop: Live[Stop] = Stop()
