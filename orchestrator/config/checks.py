@@ -203,10 +203,6 @@ def effects(loaded: Document, lowered: Mapping[str, Lowered], found: Report) -> 
                 if name in own:
                     message = f"`{name}` has no effect with `restart: never`"
                     found.warn("ORC109", message, declared.at(name))
-        logs = own.get("logs")
-        if isinstance(logs, dict) and logs.get("capture") is False and len(logs) > 1:
-            message = "the rest of `logs` has no effect with `capture: false`"
-            found.warn("ORC109", message, declared.at("logs"))
         ready, kept = component.options.get("ready"), component.options.get("logs")
         if ready is not None and ready.log is not None and kept and not kept.capture:
             message = "`ready.log` can never match: `capture: false` keeps no output"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 
@@ -41,7 +40,7 @@ def outputs(component: Component, place: Place) -> tuple[str | None, str | None]
     """Return the paths of the files that take stdout and stderr; None where nothing is kept."""
     if not component.logs.capture:
         return None, None
-    stem = os.path.join(place.base_dir, "logging", component.stem)  # noqa: PTH118 - hot path
+    stem = f"{place.base_dir}/logging/{component.stem}"
     return f"{stem}.out", f"{stem}.err"
 
 
@@ -49,8 +48,7 @@ def pipes(component: Component, place: Place) -> tuple[str | None, str | None]:
     """Return the paths of the pipes whose reader writes the files; None where there are none."""
     if not component.is_piped:
         return None, None
-    directory = os.path.join(place.runtime_dir, loglayout.PIPES)  # noqa: PTH118 - hot path
-    stem = os.path.join(directory, component.stem)  # noqa: PTH118
+    stem = f"{place.runtime_dir}/{loglayout.PIPES}/{component.stem}"
     return f"{stem}.out", f"{stem}.err"
 
 
@@ -74,7 +72,7 @@ def order(
     speaks = component.ready is not None and component.ready.notify
     if speaks or component.has_runtime or component.watchdog:
         reachable = reachable or Reachable(
-            os.path.join(place.runtime_dir, "notify.sock"),  # noqa: PTH118 - hot path
+            f"{place.runtime_dir}/notify.sock",
             names.link_path(place.runtime_dir, component.stem),
         )
         environment["NOTIFY_SOCKET"] = reachable.notify
@@ -168,7 +166,7 @@ def probe_order(
 def _argv(component: Component, place: Place) -> tuple[str, ...]:
     if not component.has_runtime:
         return component.command
-    conf = os.path.join(place.base_dir, "conf", component.stem)  # noqa: PTH118
+    conf = f"{place.base_dir}/conf/{component.stem}"
     # -P: a handler file called statistics.py must not shadow the standard library's.
     return (sys.executable, "-P", "-m", "orchestrator.component", conf)
 

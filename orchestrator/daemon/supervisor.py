@@ -417,29 +417,30 @@ class Supervisor:
 
     def _left(self, slot: str, before: Instance, after: Instance) -> None:
         """What follows a change of state, besides the effects."""
-        facts = self.facts[slot]
+        facts, state = self.facts[slot], after.state
         if after.phase is not before.phase:
             facts.since = self.host.now()
-        facts.due = after.state.due if isinstance(after.state, lifecycle.Backoff) else 0.0
-        if not isinstance(after.state, lifecycle.Spawning):
-            loading = isinstance(after.state, lifecycle.Starting) and _is_loading(after)
-            self.admission.load(slot, loading=loading)
-        if not isinstance(after.state, lifecycle.Waiting):
+        facts.due = state.due if isinstance(state, lifecycle.Backoff) else 0.0
+        if not isinstance(state, lifecycle.Waiting):
             self.admission.hold(slot)
             facts.waits = ""
-        if before.process is None and after.process is not None:
+        if isinstance(state, lifecycle.Spawning):
+            self.schedules.started(slot)
+            if after.generation > 1:
+                self._restart_dependents(slot, after.component)
+        else:
+            loading = isinstance(state, lifecycle.Starting) and _is_loading(after)
+            self.admission.load(slot, loading=loading)
+        had, has = before.process is not None, state.process is not None
+        if has and not had:
             facts.code, facts.reload_error, facts.last_words = 1, "", ""
-        if before.process is not None and after.process is None:
+        if had and not has:
             facts.health = Health()
             if self.executor.probes:
                 self.executor.probes.forget(slot)
-        if isinstance(after.state, lifecycle.Spawning):
-            self.schedules.started(slot)
-        if isinstance(after.state, lifecycle.Spawning) and after.generation > 1:
-            self._restart_dependents(slot, after.component)
         if not self.stopping and self.groups.has(slot):
             self.groups.stepped(slot, before, after, self.host.now(), reasons.reason(after))
-        if isinstance(after.state, lifecycle.Down) and not self.stopping:
+        if isinstance(state, lifecycle.Down) and not self.stopping:
             self._final(after)
 
     def _restart_dependents(self, slot: str, component: Component) -> None:

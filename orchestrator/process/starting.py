@@ -154,27 +154,42 @@ def spawn(order: Order) -> Child:
     Raises:
         SpawnError: The program cannot be started; nothing of it is left.
     """
-    with contextlib.ExitStack() as opened:
+    opened: list[int] = []
+    try:
         stdout, stderr = _outputs(order, opened)
-        argv, errors = order.argv, None
         if order.setup:
-            errors, reported = _pipe(opened)
-            argv = (*_launcher(order.setup, reported), *argv)
-            for fd in (reported, *order.setup.fds.values()):
-                os.set_inheritable(fd, True)
-                # What stays open here must not reach the next child.
-                opened.callback(os.set_inheritable, fd, False)
+            return _launched(order, (_null(), stdout, stderr))
+        before = ticks()
+        pid = _posix_spawn(order.argv, order, (_null(), stdout, stderr))
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return Child(_process(pid, before))
+
+
+def _launched(order: Order, streams: tuple[int, int, int]) -> Child:
+    """Start a program by way of the launcher, which sets up its process."""
+    with contextlib.ExitStack() as opened:
+        errors, reported = _pipe(opened)
+        for fd in (reported, *order.setup.fds.values()):
+            os.set_inheritable(fd, True)
+            # What stays open here must not reach the next child.
+            opened.callback(os.set_inheritable, fd, False)
         before = ticks()
         try:
-            pid = _posix_spawn(argv, order, (_null(), stdout, stderr))
+            pid = _posix_spawn((*_launcher(order.setup, reported), *order.argv), order, streams)
         except SpawnError:
-            if errors is not None:
-                os.close(errors)
+            os.close(errors)
             raise
+    return Child(_process(pid, before), errors)
+
+
+def _process(pid: int, before: int) -> Process:
+    """Return a child that was started since the clock had counted `before` ticks."""
     # Within one tick the start time is known; reading it costs a quarter of a spawn. The
     # child is not reaped by anybody else, so its entry in /proc is there, zombie or not.
     started = before if before == ticks() else start_time(pid)
-    return Child(Process(pid, started or 0), errors)
+    return Process(pid, started or 0)
 
 
 def replace(order: Order) -> NoReturn:
@@ -364,18 +379,20 @@ def fork_order(order: Order) -> tuple[bytes, dict[int, int]]:
     Raises:
         SpawnError: A log file cannot be opened, or there are no more descriptors.
     """
-    with contextlib.ExitStack() as opened:
+    opened: list[int] = []
+    fds: dict[int, int] = {}
+    try:
         stdout, stderr = _outputs(order, opened)
-        wanted = {1: stdout, 2: stderr, **order.setup.fds}
-        fds: dict[int, int] = {}
-        try:
-            for number, fd in wanted.items():
-                fds[number] = os.dup(fd)
-        except OSError as error:
-            for fd in fds.values():
-                os.close(fd)
-            stage, reason = "duplicate a descriptor", error.strerror or str(error)
-            raise SpawnError(stage, error.errno or 0, reason, transient=True) from error
+        for number, fd in {1: stdout, 2: stderr, **order.setup.fds}.items():
+            fds[number] = os.dup(fd)
+    except OSError as error:
+        for fd in fds.values():
+            os.close(fd)
+        stage, reason = "duplicate a descriptor", error.strerror or str(error)
+        raise SpawnError(stage, error.errno or 0, reason, transient=True) from error
+    finally:
+        for fd in opened:
+            os.close(fd)
     plain = {
         "argv": order.argv,
         "name": order.environment.get(MARKER, "//").split("/")[1],
@@ -388,7 +405,7 @@ def fork_order(order: Order) -> tuple[bytes, dict[int, int]]:
     return json.dumps(plain).encode(), fds
 
 
-def _outputs(order: Order, opened: contextlib.ExitStack) -> tuple[int, int]:
+def _outputs(order: Order, opened: list[int]) -> tuple[int, int]:
     if order.output is not None:
         return order.output, order.output
     stdout = _log(order.stdout, opened, piped=order.piped)
@@ -396,7 +413,8 @@ def _outputs(order: Order, opened: contextlib.ExitStack) -> tuple[int, int]:
     return stdout, stdout if is_same else _log(order.stderr, opened, piped=order.piped)
 
 
-def _log(path: str | None, opened: contextlib.ExitStack, *, piped: bool) -> int:
+def _log(path: str | None, opened: list[int], *, piped: bool) -> int:
+    """Open a log, and take note of it in `opened`."""
     if path is None:
         return _null()
     try:
@@ -411,7 +429,7 @@ def _log(path: str | None, opened: contextlib.ExitStack, *, piped: bool) -> int:
         transient = error.errno in _TRANSIENT or error.errno == errno.ENOSPC
         reason = error.strerror or str(error)
         raise SpawnError(stage, error.errno or 0, reason, transient=transient) from error
-    opened.callback(os.close, fd)
+    opened.append(fd)
     return fd
 
 

@@ -14,6 +14,7 @@ from orchestrator.model.units import Instant, Seconds
 class Down(Struct, frozen=True):
     """No process, and nothing happens by itself."""
 
+    process: ClassVar = None
     phase: Phase = Phase.STOPPED
 
 
@@ -21,6 +22,7 @@ class Waiting(Struct, frozen=True):
     """To be started as soon as its dependencies allow."""
 
     phase: ClassVar = Phase.WAITING
+    process: ClassVar = None
 
 
 class Spawning(Struct, frozen=True):
@@ -30,6 +32,7 @@ class Spawning(Struct, frozen=True):
     """
 
     phase: ClassVar = Phase.STARTING
+    process: ClassVar = None
     unwanted: bool = False
     kill: bool = False
 
@@ -69,6 +72,11 @@ class Stopping(Struct, frozen=True):
     killed: bool = False
 
     @property
+    def process(self) -> Process | None:
+        """The first process, while it lives."""
+        return self.leader
+
+    @property
     def is_requested(self) -> bool:
         """Whether somebody wants it down, whatever it was stopped for at first."""
         return self.result in (Result.REQUESTED, Result.TIMEOUT_STOP)
@@ -78,6 +86,7 @@ class Clearing(Struct, frozen=True):
     """The leader ended by itself; what it left behind is being killed."""
 
     phase: ClassVar = Phase.STOPPING
+    process: ClassVar = None
     exit: Exit
     timer: int
     chance: float
@@ -87,6 +96,7 @@ class Backoff(Struct, frozen=True):
     """The process died; the next start is due when `timer` fires at `due`."""
 
     phase: ClassVar = Phase.BACKOFF
+    process: ClassVar = None
     timer: int
     due: Instant
 
@@ -130,10 +140,7 @@ class Instance(Struct, frozen=True):
     @property
     def process(self) -> Process | None:
         """The living first process, if there is one."""
-        state = self.state
-        if isinstance(state, (Running, Starting)):
-            return state.process
-        return state.leader if isinstance(state, Stopping) else None
+        return self.state.process
 
     def failures_at(self, now: Instant) -> int:
         """How many failures in a row count at `now`: none after a life of `reset_after`."""

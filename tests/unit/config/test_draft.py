@@ -195,7 +195,6 @@ def test_waiting_for_what_never_comes_is_a_warning(workshop: Workshop) -> None:
         ("command: sh, umask: 1777", "ORC240", "1777"),
         ("command: sh, environment: {NOTIFY_SOCKET: x}", "ORC231", "NOTIFY_SOCKET"),
         ("command: sh, restart: never, backoff: {max: 1s}", "ORC109", "{"),
-        ("command: sh, logs: {capture: false, keep: 1}", "ORC109", "{"),
         ("command: sh, ready: {delay: 1s, every: 1s}", "ORC109", "1s"),
         ("command: sh, ready: {log: x}, logs: {capture: false}", "ORC241", "x"),
         ("command: sh, sockets: {web: auto}", "ORC250", "auto"),
@@ -234,6 +233,10 @@ def test_components_are_checked_against_the_machine_and_themselves(
     workshop.write("bad.env", "A=1\n2 = x\n")
     one = workshop.only(f"services: {{a: {{{fields}}}}}\n")
     assert (one.code, marked(one)) == (code, underlined)
+
+
+def test_what_a_switch_turns_off_may_stay_written(workshop: Workshop) -> None:
+    assert workshop.codes("services: {a: {command: sh, logs: {capture: false, keep: 1}}}") == []
 
 
 def test_a_topology_without_services_has_nothing_to_run(workshop: Workshop) -> None:
