@@ -82,7 +82,10 @@ def warn_of_shell(split: tuple[str, ...], place: Place, found: Report) -> None:
 def located(split: tuple[str, ...], directory: Path) -> tuple[str, ...]:
     """Return the words with the program's path made absolute, when it has a slash."""
     if split and "/" in split[0] and not isinstance(split[0], Template):
-        return (os.path.normpath(os.path.join(directory, split[0])), *split[1:])  # noqa: PTH118 - of each command
+        # Of each command, and most paths are absolute.
+        is_absolute = split[0].startswith("/")
+        path = split[0] if is_absolute else os.path.join(directory, split[0])  # noqa: PTH118
+        return (os.path.normpath(path), *split[1:])
     return split
 
 

@@ -122,7 +122,7 @@ class Lowering:
             word = entry.value.get("path") if isinstance(entry.value, dict) else None
             if not isinstance(word, str):
                 continue
-            path = Path(os.path.normpath(entry.source.path.parent / word))
+            path = Path(os.path.normpath(entry.source.directory / word))
             if path.is_dir():
                 yield str(path)
             else:
@@ -229,7 +229,7 @@ class Lowering:
         word: str = layer.fields["working_dir"]
         if isinstance(word, Template):
             return word
-        path = Path(os.path.normpath(layer.source.path.parent / word))
+        path = Path(os.path.normpath(layer.source.directory / word))
         if not path.is_dir():
             said = "is no directory" if path.exists() else "does not exist"
             message = f"the working directory {word!r} {said}"
@@ -248,7 +248,7 @@ class Lowering:
             for key, word in items:
                 container = named if isinstance(named, list) else layer.fields
                 place = Place(layer.source, container, key)
-                variables.update(self.env_file(layer.source.path.parent / word, word, place))
+                variables.update(self.env_file(layer.source.directory / word, word, place))
         for below in reversed(declared.environments):
             for name, value in below.fields.items():
                 if name in environment.RESERVED:

@@ -29,7 +29,7 @@ def read(
             container = named if isinstance(named, list) else layer.fields
             if not isinstance(word, str) or "${" in word:
                 continue  # A reference that cannot stand here, which has been said.
-            path = (layer.source.path.parent / word).absolute()
+            path = (layer.source.directory / word).absolute()
             if path not in known:
                 place = Place(layer.source, container, key)
                 source = valuesfile.read(path, word, place, modules, found)

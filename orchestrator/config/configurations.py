@@ -244,6 +244,11 @@ def resolve(
     shared: dict[tuple[int, str], _Shared] = {}
     for base, component in lowered.items():
         answer = models.get(base) or {}
+        declared = component.declared
+        is_given = declared.configs or component.config_files or ours or base in given.targets
+        if not answer and not is_given:
+            made[base] = Configured(component, [], [], answer, None, None)
+            continue
         known = _known(component, answer)
         types = {**_of_objects(answer), **(_of_model(answer) or {})}
         files = list(_files(component, document, answer))

@@ -60,7 +60,7 @@ def of_address(
 
 def _read(source: Source, holder: Any, key: str | int, found: Report) -> str:
     """Return the absolute path of a key file; report one that cannot be used."""
-    path = Path(os.path.normpath(source.path.parent / holder[key]))
+    path = Path(os.path.normpath(source.directory / holder[key]))
     try:
         keys.read(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

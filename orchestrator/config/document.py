@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from orchestrator.config.report import Place
 from orchestrator.config.source import Source
@@ -73,11 +73,11 @@ class Declared(Struct, frozen=True):
     configs: tuple[Layer, ...]
     environments: tuple[Layer, ...]
     config_files: tuple[Layer, ...] = ()
+    base: str = ""
+    """The name of the component, `service.component`."""
 
-    @property
-    def base(self) -> str:
-        """The name of the component, `service.component`."""
-        return f"{self.service}.{self.component}"
+    def __post_init__(self) -> None:
+        structs.force_setattr(self, "base", f"{self.service}.{self.component}")
 
     @property
     def own(self) -> Fields:
@@ -92,7 +92,7 @@ class Declared(Struct, frozen=True):
     @property
     def directory(self) -> Path:
         """The directory of the declaring file, from which its relative paths count."""
-        return self.owner.source.path.parent
+        return self.owner.source.directory
 
     def layer(self, name: str) -> Layer | None:
         """Return the nearest layer that has a field."""
@@ -223,7 +223,7 @@ class Document(Struct):
         declared = self.top.get("name")
         if isinstance(declared, str):
             return declared
-        return _as_name(self.root.path.parent.name)
+        return _as_name(self.root.directory.name)
 
     def secrets(self) -> dict[str, str]:
         """Return the values of the secret settings."""

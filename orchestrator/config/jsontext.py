@@ -19,6 +19,13 @@ _OTHERWISE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|\\\\u[dD][89a
 """Characters that YAML folds or refuses, and halves of surrogate pairs."""
 
 
+def _is_plain(text: str) -> bool:
+    """Tell whether nothing in a text means something else in YAML; the quick answers first."""
+    if text.isascii() and "\x7f" not in text and "\\u" not in text:
+        return True
+    return not _OTHERWISE.search(text)
+
+
 def fill(source: Source, *, most_values: int, deepest: int) -> bool:
     """Fill a source from its text when that is plain JSON; tell whether it was.
 
@@ -29,7 +36,7 @@ def fill(source: Source, *, most_values: int, deepest: int) -> bool:
     """
     text = source.text
     # Each value takes two characters at least.
-    if not _BEGINS.match(text) or len(text) > 2 * most_values or _OTHERWISE.search(text):
+    if not _BEGINS.match(text) or len(text) > 2 * most_values or not _is_plain(text):
         return False
     order: list[Container] = []
     try:
@@ -73,13 +80,14 @@ def _walk(
     if room <= 0:
         raise ValueError("nested too deep")
     order.append(container)
-    items = container.items() if isinstance(container, dict) else enumerate(container)
-    for key, item in items:
-        kind = item.__class__
-        if kind is dict or kind is list:
+    if has_dollars:
+        items = container.items() if isinstance(container, dict) else enumerate(container)
+        source.dollars += [
+            (container, key) for key, item in items if item.__class__ is str and "$" in item
+        ]
+    for item in container.values() if isinstance(container, dict) else container:
+        if item.__class__ is dict or item.__class__ is list:
             _walk(item, order, source, room - 1, has_dollars=has_dollars)
-        elif has_dollars and kind is str and "$" in item:
-            source.dollars.append((container, key))
 
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[^][{}:,"\s]+')

@@ -92,7 +92,7 @@ class _Loader(Struct):
 
     def include(self, place: Place, chain: tuple[Path, ...]) -> None:
         name = place.value
-        path = place.source.path.parent / name
+        path = place.source.directory / name
         real = Path(os.path.realpath(path))
         file = os.path.normpath(Path(place.source.file).parent / name)
         if real in chain:
@@ -273,14 +273,9 @@ class _Loader(Struct):
 
     @staticmethod
     def components(loaded: Document) -> None:
-        root = loaded.root
+        shared = {id(one): _shared(one, loaded.root) for one in loaded.sources}
         for service, entry in loaded.services.items():
-            origins = [entry.source] if entry.source is root else [entry.source, root]
-            tops = [one for one in origins if isinstance(one.value, dict)]
-            defaults = [
-                Layer(one, one.value["defaults"]) for one in tops if "defaults" in one.value
-            ]
-            configs = [Layer(one, one.value["config"]) for one in tops if "config" in one.value]
+            tops, defaults, configs = shared[id(entry.source)]
             for name, owner in document.components_of(entry):
                 own = Layer(owner.source, owner.value if isinstance(owner.value, dict) else {})
                 group = () if owner is entry else (Layer(entry.source, entry.value),)
@@ -292,9 +287,7 @@ class _Loader(Struct):
                     (*_inner((own, *group), "config"), *configs),
                     _inner((own, *group, *defaults), "environment"),
                     tuple(
-                        layer
-                        for layer in (own, *group, *(Layer(one, one.value) for one in tops))
-                        if "config_file" in layer.fields
+                        layer for layer in (own, *group, *tops) if "config_file" in layer.fields
                     ),
                 )
             for name, owner in document.jobs_of(entry):
@@ -382,6 +375,18 @@ def _mark(value: Any, name: str, allowed: dict[int, str]) -> None:
         if isinstance(container, (dict, list)) and id(container) not in allowed:
             allowed[id(container)] = name
             todo.extend(container.values() if isinstance(container, dict) else container)
+
+
+def _shared(
+    one: Source, root: Source
+) -> tuple[tuple[Layer, ...], tuple[Layer, ...], tuple[Layer, ...]]:
+    """Return what all components of a file have below their own fields.
+
+    These are the fields of the file itself and of the root, and their `defaults` and `config`.
+    """
+    files = [one] if one is root else [one, root]
+    tops = tuple(Layer(file, file.value) for file in files if isinstance(file.value, dict))
+    return tops, _inner(tops, "defaults"), _inner(tops, "config")
 
 
 def _inner(layers: tuple[Layer, ...], name: str) -> tuple[Layer, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from orchestrator.config import addresses, commands, listening, report, surroundings
@@ -44,20 +44,20 @@ def options(declared: Declared, *, is_server: bool, found: Report) -> dict[str, 
 
     `is_server` components (handlers that serve) are always restarted unless they say otherwise.
     """
-    made = some(_ALL, declared, found)
+    made = some(_EVERY, declared, found)
     made.setdefault("restart", Restart.ALWAYS if is_server else Restart.ON_FAILURE)
     return made
 
 
-def some(wanted: Iterable[str], declared: Declared, found: Report) -> dict[str, Any]:
+def some(wanted: Collection[str], declared: Declared, found: Report) -> dict[str, Any]:
     """Return those of the wanted fields that are given, by name, as the model has them."""
     made: dict[str, Any] = {}
-    given = {name for layer in declared.layers for name in layer.fields}
-    for name in wanted:
-        if name not in given or (value := declared.get(name)) is None:
-            continue
-        convert = _CONVERTED.get(name)
-        made[name] = convert(value) if convert else _LOWERED[name](declared, value, found)
+    for layer in declared.layers:
+        for name in layer.fields:
+            if name not in wanted or name in made or (value := declared.get(name)) is None:
+                continue
+            convert = _CONVERTED.get(name)
+            made[name] = convert(value) if convert else _LOWERED[name](declared, value, found)
     return made
 
 
@@ -342,4 +342,4 @@ _LOWERED: dict[str, Callable[[Declared, Any, Report], Any]] = {
     "reload_signal": _named_signal,
 }
 
-_ALL = (*_CONVERTED, *_LOWERED)
+_EVERY = frozenset((*_CONVERTED, *_LOWERED))

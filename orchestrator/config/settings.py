@@ -105,15 +105,15 @@ def _files(loaded: Document, given: Given, found: Report) -> Iterator[Source]:
     root, fields = loaded.root, loaded.top
     places: list[tuple[str, Path, Place | None]] = []
     if isinstance(named, str):
-        places = [(named, root.path.parent / named, Place(root, fields, "settings_file"))]
+        places = [(named, root.directory / named, Place(root, fields, "settings_file"))]
     elif isinstance(named, list):
         places = [
-            (word, root.path.parent / word, Place(root, named, number))
+            (word, root.directory / word, Place(root, named, number))
             for number, word in enumerate(named)
             if isinstance(word, str)
         ]
     elif loaded.settings:
-        beside = (root.path.parent / name for name in BESIDE)
+        beside = (root.directory / name for name in BESIDE)
         places += [(one.name, one, None) for one in beside if one.is_file()][:1]
     places += [(str(path), path, None) for path in given.files]
     for word, path, place in places:

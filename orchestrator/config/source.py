@@ -84,6 +84,11 @@ class Source(Struct):
     later: Callable[[], None] | None = None
     lines: list[int] | None = None
     shown: dict[int, str] = field(default_factory=dict)
+    directory: Path = Path()
+    """The file's directory: each component has it, and a path is dear to take apart."""
+
+    def __post_init__(self) -> None:
+        self.directory = self.path.parent
 
     def key_span(self, container: Container, key: str | int) -> Span:
         """Return where a key of a map stands; for an item of a list, where the item does."""

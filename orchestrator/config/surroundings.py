@@ -57,7 +57,7 @@ def requests(loaded: Document) -> Iterator[dict[str, Any]]:
                 "name": f"{section}.{name}",
                 "class": entry["class"],
                 "service": section == "default_services",
-                "python_path": [str(loaded.root.path.parent)],
+                "python_path": [str(loaded.root.directory)],
             }
 
 
@@ -99,7 +99,7 @@ def manifests(declared: Declared, words: Iterable[str], found: Report) -> dict[s
     grouped: dict[str, list[Any]] = {}
     for number, word in enumerate(words):
         place = declared.at("manifests", number)
-        path = place.source.path.parent / word
+        path = place.source.directory / word
         try:
             text = path.read_bytes().decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
