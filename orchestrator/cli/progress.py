@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from orchestrator import client
 from orchestrator.cli import screen
 from orchestrator.cli.screen import Screen
-from orchestrator.client import Row
 from orchestrator.model import units
 from orchestrator.model.units import Instant, Seconds
+
+if TYPE_CHECKING:
+    from orchestrator.client import Row
 
 _EVERY: Seconds = 1.0
 _NAMED = 10

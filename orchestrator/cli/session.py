@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from orchestrator import client
 from orchestrator.cli.invocation import Options
 from orchestrator.cli.screen import Screen
-from orchestrator.client import Client, place
+from orchestrator.client import place
 from orchestrator.client.place import Place
 from orchestrator.config import paths
 from orchestrator.errors import DaemonUnreachable
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client
 
 
 class Session:
@@ -24,6 +27,7 @@ class Session:
         self.screen = Screen(options.color, environment, quiet=options.quiet)
         self._file = options.file
         self._client: Client | None = None
+        self._place: Place | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -34,6 +38,7 @@ class Session:
     def choose(self, file: str) -> None:
         """Work on `file`, as if the user had named it with -f."""
         self._file = file
+        self._place = None
 
     @property
     def topology(self) -> Path:
@@ -47,7 +52,9 @@ class Session:
     @property
     def place(self) -> Place:
         """Where the system is."""
-        return place.find(self._file, self.options.project, self.environment)
+        if self._place is None:
+            self._place = place.find(self._file, self.options.project, self.environment)
+        return self._place
 
     @property
     def runtime_dir(self) -> Path:
@@ -79,6 +86,7 @@ class Session:
             DaemonUnreachable: It does not run.
         """
         if self._client is None:
+            self._place = None  # It may be another since we looked.
             self._client = client.connect(self.runtime_dir, starter=self.starter)
             self._client.silent = self._tell_silence
         return self._client
@@ -91,9 +99,14 @@ class Session:
         if self._client is not None:
             self._client.close()
         self._client = None
+        self._place = None
 
     def try_connect(self) -> Client | None:
         """Return the client, or None when no daemon runs."""
+        if self._client is None:
+            self._place = None
+            if not self.place.has_socket:
+                return None
         try:
             return self.connect()
         except DaemonUnreachable:

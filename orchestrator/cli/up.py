@@ -20,7 +20,6 @@ from orchestrator import client, files, keeping
 from orchestrator.cli import commands, progress, topology
 from orchestrator.cli.session import Session
 from orchestrator.cli.topology import Wanted
-from orchestrator.client import Client, Condition, Step
 from orchestrator.config import Locked
 from orchestrator.errors import (
     DaemonRunning,
@@ -37,6 +36,7 @@ from orchestrator.model.units import Seconds
 
 if TYPE_CHECKING:
     from orchestrator.cli import foreground
+    from orchestrator.client import Client, Step
 
 _GIVE_UP: Seconds = 60.0
 _PLACES = 5
@@ -118,8 +118,7 @@ def up(
     default = commands.WAIT_TIMEOUT if wait else commands.UP_TIMEOUT
     timeout = units.parse_duration(default) if wait_timeout is None else wait_timeout
     if detach or wait:
-        condition = client.ready if wait else client.settled
-        way = functools.partial(_detached, session, condition=condition, stays=detach)
+        way = functools.partial(_detached, session, is_readied=wait, stays=detach)
         return _behind_a_down(session, request, timeout, way)
     from orchestrator.cli import foreground  # noqa: PLC0415 - `up -d` starts sooner without
 
@@ -152,7 +151,7 @@ def scale(
     )
     topology.warn(session, wanted.locked.warnings)
     request = _Request(wanted, tuple(counts), no_deps=False, remove_orphans=False)
-    return _detached(session, request, wait_timeout, condition=client.ready, stays=True)
+    return _detached(session, request, wait_timeout, is_readied=True, stays=True)
 
 
 def _plan(session: Session, request: _Request) -> int:
@@ -232,9 +231,9 @@ def _behind_a_down(
 
 
 def _detached(
-    session: Session, request: _Request, timeout: Seconds, *, condition: Condition, stays: bool
+    session: Session, request: _Request, timeout: Seconds, *, is_readied: bool, stays: bool
 ) -> int:
-    """Apply, wait until the condition holds, and leave the system to its daemon.
+    """Apply, wait until all has started, or is ready, and leave the system to its daemon.
 
     Unless it `stays`, a system that was started here and does not come up is brought down.
     """
@@ -246,13 +245,14 @@ def _detached(
         # Nobody asked for those that the file no longer has, so nobody waits for them.
         has_orphans = any(step["action"] == "orphan" for step in steps)
         transitions = progress.Transitions(session.screen)
+        condition, what = (client.ready, "ready") if is_readied else (client.settled, "started")
         try:
             outcome = daemon.wait_until(
                 condition,
                 timeout,
-                what="ready" if condition is client.ready else "started",
+                what=what,
                 names=request.names or (tuple(lock.components) if has_orphans else ()),
-                at_first_failure=condition is client.ready,
+                at_first_failure=is_readied,
                 seen=transitions.see,
                 meanwhile=started.write,
             )

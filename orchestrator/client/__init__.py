@@ -1,7 +1,7 @@
 """The typed client of a system's daemon.
 
 `Client` asks and changes what runs. `Jobs` and `AsyncJobs` submit runs of jobs and wait for
-their results; both are loaded when they are first named.
+their results; what nobody names is not loaded.
 
 It speaks the control protocol over the unix socket in the system's runtime directory and
 knows nothing of the daemon's inside. It never polls: every wait follows the watch stream
@@ -11,51 +11,66 @@ keeper repairs the daemon and no component notices.
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.client.components import ask_components, connect_component
-from orchestrator.client.connection import (
-    REPAIR_TIMEOUT,
-    REQUEST_TIMEOUT,
-    Change,
-    Client,
-    Watch,
-    connect,
-)
-from orchestrator.client.endpoint import CONNECT_TIMEOUT, SOCKET_NAME
-from orchestrator.client.rows import (
-    LAST_LINES,
-    Condition,
-    Event,
-    Outcome,
-    Row,
-    RunRow,
-    Step,
-    Verdict,
-    describe,
-    ended,
-    failure,
-    is_scheduled,
-    is_terminal,
-    last_lines,
-    ready,
-    reason,
-    regenerated,
-    serving,
-    settled,
-    stopped,
-)
-
 if TYPE_CHECKING:
     from orchestrator.client.aio import AsyncJobs, AsyncRun
+    from orchestrator.client.components import ask_components, connect_component
+    from orchestrator.client.connection import (
+        REPAIR_TIMEOUT,
+        REQUEST_TIMEOUT,
+        Change,
+        Client,
+        Watch,
+        connect,
+    )
+    from orchestrator.client.endpoint import CONNECT_TIMEOUT
     from orchestrator.client.jobs import Jobs, Run
+    from orchestrator.client.place import SOCKET_NAME
+    from orchestrator.client.rows import (
+        LAST_LINES,
+        Condition,
+        Event,
+        Outcome,
+        Row,
+        RunRow,
+        Step,
+        Verdict,
+        describe,
+        ended,
+        failure,
+        is_scheduled,
+        is_terminal,
+        last_lines,
+        ready,
+        reason,
+        regenerated,
+        serving,
+        settled,
+        stopped,
+    )
+
+_NAMES = {
+    "aio": "AsyncJobs AsyncRun",
+    "components": "ask_components connect_component",
+    "connection": "REPAIR_TIMEOUT REQUEST_TIMEOUT Change Client Watch connect",
+    "endpoint": "CONNECT_TIMEOUT",
+    "place": "SOCKET_NAME",
+    "jobs": "Jobs Run",
+    "rows": "LAST_LINES Condition Event Outcome Row RunRow Step Verdict describe ended failure "
+    "is_scheduled is_terminal last_lines ready reason regenerated serving settled stopped",
+}
+"""What each module of ours has for others."""
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    module = {"AsyncJobs": "aio", "AsyncRun": "aio", "Jobs": "jobs", "Run": "jobs"}.get(name)
-    if module is None:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib  # noqa: PLC0415 - most commands have no use for it
+    import importlib  # noqa: PLC0415 - it is loaded with the first command that asks a daemon
 
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
 
 
 __all__ = [

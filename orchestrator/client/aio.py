@@ -22,8 +22,8 @@ from typing import Any, Self, cast
 from orchestrator.client import endpoint, jobs, place, runs
 from orchestrator.client.connection import REPAIR_TIMEOUT, REQUEST_TIMEOUT
 from orchestrator.client.conversation import Conversation, Events
-from orchestrator.client.endpoint import CONNECT_TIMEOUT, SOCKET_NAME
-from orchestrator.client.place import Place
+from orchestrator.client.endpoint import CONNECT_TIMEOUT
+from orchestrator.client.place import SOCKET_NAME, Place
 from orchestrator.client.rows import Event, RunRow
 from orchestrator.client.runs import After, Following, JobRow, RunView, Template
 from orchestrator.errors import DaemonUnreachable, OrchestratorError, WaitTimeout

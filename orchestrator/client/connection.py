@@ -14,7 +14,8 @@ from typing import Any, NoReturn, Self, cast
 
 from orchestrator.client import endpoint
 from orchestrator.client.conversation import Conversation, Events
-from orchestrator.client.endpoint import CONNECT_TIMEOUT, SOCKET_NAME
+from orchestrator.client.endpoint import CONNECT_TIMEOUT
+from orchestrator.client.place import SOCKET_NAME
 from orchestrator.client.rows import Condition, Event, Outcome, Row, Step, Waiting, describe
 from orchestrator.errors import DaemonUnreachable, ProtocolError, RequestFailed, WaitTimeout
 from orchestrator.model import units

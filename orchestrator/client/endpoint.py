@@ -10,7 +10,6 @@ from pathlib import Path
 from orchestrator.errors import DaemonUnreachable
 from orchestrator.model.units import Seconds
 
-SOCKET_NAME = "control.sock"
 CONNECT_TIMEOUT: Seconds = 5.0
 
 

@@ -8,9 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.client.endpoint import SOCKET_NAME
 from orchestrator.config import paths
 from orchestrator.errors import UsageError
+
+SOCKET_NAME = "control.sock"
+"""Where a daemon listens, in its runtime directory."""
 
 LOCK_NAME = "orch.lock"
 """The lock of a system's directory, in which its keeper says where it is."""
@@ -26,6 +28,11 @@ class Place(NamedTuple):
     """Whether the directory is the one that the environment names."""
     moved_from: str = ""
     """The topology file of the system that runs, if its folder has been moved since."""
+
+    @property
+    def has_socket(self) -> bool:
+        """Whether there is a socket, which a daemon that was killed may have left."""
+        return os.path.exists(self.runtime_dir / SOCKET_NAME)  # noqa: PTH110
 
 
 def find(
