@@ -14,6 +14,9 @@ from orchestrator.process.identity import MARKER, signal_verified, start_time, s
 _UNDECIDED = 2.0
 """How many seconds a forked child may take from the daemon's go to its own code."""
 
+_UNDECIDED_MARKER = "?" + MARKER[1:]
+"""The variable that a child of a zygote has until then."""
+
 _LEAST_PAGE = 4000
 """The kernel gives a page of pids at a time; less than this many bytes are the last ones."""
 
@@ -132,16 +135,24 @@ def marker_of(pid: int) -> str | None:
 
 def variable_of(pid: int, variable: str) -> str | None:
     """Return a variable of the environment that a process was started with; None without it."""
+    return _variables_of(pid, variable)[0]
+
+
+def _variables_of(pid: int, *variables: str) -> list[str | None]:
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
             data = file.read()
     except OSError:
-        return None
-    prefix = variable.encode() + b"="
-    for entry in data.split(b"\0"):
-        if entry.startswith(prefix):
-            return entry[len(prefix) :].decode(errors="replace")
-    return None
+        return [None] * len(variables)
+    entries = data.split(b"\0")
+    prefixes = (variable.encode() + b"=" for variable in variables)
+    return [
+        next(
+            (e[len(prefix) :].decode(errors="replace") for e in entries if e.startswith(prefix)),
+            None,
+        )
+        for prefix in prefixes
+    ]
 
 
 def marked_leaders(prefix: str) -> dict[str, Process]:
@@ -155,17 +166,18 @@ def marked_leaders(prefix: str) -> dict[str, Process]:
     """
     deadline = time.monotonic() + _UNDECIDED
     while True:
-        undecided = _leaders(prefix, "?" + MARKER[1:])
+        decided, undecided = _leaders(prefix)
         if not undecided:
-            return _leaders(prefix, MARKER)
+            return decided
         if time.monotonic() > deadline:
             for process in undecided.values():
                 signal_verified(process, signal.SIGKILL)
         time.sleep(0.002)
 
 
-def _leaders(prefix: str, variable: str) -> dict[str, Process]:
-    found = {}
+def _leaders(prefix: str) -> tuple[dict[str, Process], dict[str, Process]]:
+    """Return the decided leaders and the undecided ones, in one look at all processes."""
+    found: tuple[dict[str, Process], dict[str, Process]] = {}, {}
     for entry in os.listdir("/proc"):  # noqa: PTH208
         if not entry.isdecimal():
             continue
@@ -174,9 +186,11 @@ def _leaders(prefix: str, variable: str) -> dict[str, Process]:
         # A leader is alone in having its own pid as its session; its children share its marker.
         if fields is None or int(fields[3]) != pid or fields[0] in b"ZX":
             continue
-        marker = variable_of(pid, variable)
-        if marker is not None and marker.startswith(prefix):
-            found[marker] = Process(pid, int(fields[19]))
+        for marker, leaders in zip(
+            _variables_of(pid, MARKER, _UNDECIDED_MARKER), found, strict=True
+        ):
+            if marker is not None and marker.startswith(prefix):
+                leaders[marker] = Process(pid, int(fields[19]))
     return found
 
 
