@@ -570,21 +570,31 @@ def begin(channel: socket.socket, daemon: tuple[int, int], argv: list[str]) -> i
     tell(channel, {"pid": os.getpid()})
     channel.close()
     await_calm(pid, held[3])
-    return become_keeper(arguments, daemon, argv, held)
+    try:
+        become_interpreter(arguments, daemon, argv, held)
+    except OSError as problem:
+        log(f"staying what it was copied from: {problem}")
+        os.set_inheritable(link, False)
+    return keep(Keeper(arguments, argv, held, daemon))
 
 
-def become_keeper(
+def become_interpreter(
     arguments: dict[str, Any], daemon: tuple[int, int], argv: list[str], held: list[int]
 ) -> NoReturn:
-    """Become an interpreter of our own, which finds all of it on a channel."""
-    near, far = socket.socketpair()
-    socket.send_fds(near, [json.dumps(arguments).encode() + b"\n"], [2, *held])
+    """Become an interpreter of our own, which finds all of it on a channel.
+
+    Raises:
+        OSError: There is none to become.
+    """
     pid, link = daemon
-    for fd in (far.fileno(), link):
-        os.set_inheritable(fd, True)
-    numbers = (str(far.fileno()), str(pid), str(link))
-    ours = [sys.executable, "-I", "-S", __file__, *numbers, arguments["runtime_dir"], *argv]
-    os.execv(ours[0], ours)  # noqa: S606
+    near, far = socket.socketpair()
+    with near, far:
+        socket.send_fds(near, [json.dumps(arguments).encode() + b"\n"], [2, *held])
+        for fd in (far.fileno(), link):
+            os.set_inheritable(fd, True)
+        numbers = (str(far.fileno()), str(pid), str(link))
+        ours = [sys.executable, "-I", "-S", __file__, *numbers, arguments["runtime_dir"], *argv]
+        os.execv(ours[0], ours)  # noqa: S606
 
 
 def await_calm(daemon: int, store: int) -> None:
@@ -618,6 +628,11 @@ def main() -> int:
         return 1
     tell(channel, {"pid": os.getpid()})
     channel.close()
+    return keep(keeper)
+
+
+def keep(keeper: Keeper) -> int:
+    """Keep a system until its end; return our exit code."""
     try:
         return keeper.serve()
     finally:

@@ -255,8 +255,6 @@ def _become_keeper(channel: int, runtime_dir: str) -> NoReturn:
     os.dup2(2, 1)
     os.set_inheritable(2, True)  # Whoever had closed it got one that is not.
     os.chdir("/")
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_DFL)
     os.set_inheritable(theirs, True)
     daemon = (*_DAEMON, str(theirs), runtime_dir)
     pid = os.posix_spawn(daemon[0], daemon, os.environ, setsid=True)

@@ -134,6 +134,33 @@ async def test_https_is_asked_without_trusting_anybody(
     await server.stop()
 
 
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-x\r\n", b"\x15\x03\x01\x00\x02\x02\x28"])
+async def test_what_speaks_no_tls_is_ill(host: PosixHost, answer: bytes) -> None:
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    found = await look(host, Probe(http=f"https://127.0.0.1:{port}/"))
+    assert found.startswith("no TLS: ") or found == "Connection reset by peer"
+    server.close()
+    await server.wait_closed()
+
+
+async def test_https_takes_a_large_answer_in_parts(
+    host: PosixHost, secure: ssl.SSLContext
+) -> None:
+    server = await Server(OK + b"x" * 200_000).start(secure)
+    url = f"https://127.0.0.1:{server.port}/"
+    assert await look(host, Probe(http=url)) == looking.GOOD
+    server.answer = b"x" * 200_000
+    assert await look(host, Probe(http=url)) == "no HTTP answer"
+    server.answer = b""
+    assert await look(host, Probe(http=url)) == "no HTTP answer"
+    await server.stop()
+
+
 async def test_exec_is_well_when_its_program_exits_with_0(host: PosixHost) -> None:
     probe = Probe(exec=("x",))
     assert await look(host, probe) == looking.GOOD

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import keeping
+from orchestrator import keeper, keeping
 from orchestrator import process as processes
 from orchestrator.errors import DaemonRunning, OrchestratorError
 from orchestrator.model.phase import Process
-from orchestrator.model.topology import Dependency, Restart, Rung, Stop
+from orchestrator.model.topology import Component, Dependency, Listen, Restart, Rung, Stop
 from tests.integration.processes.system import RealSystem, eventually, python
 
 SLEEPS = "import time; time.sleep(600)"
@@ -173,6 +173,129 @@ def test_a_restart_counter_survives_the_daemon(system: RealSystem) -> None:
     os.kill(daemon, signal.SIGKILL)
     system.new_daemon(daemon)
     assert system.until("shop.a", phase="running")["restarts"] == 1
+    system.ask("down")
+    system.gone()
+
+
+# ------------------------------------------------------------------ the keeper's first moments
+
+
+def is_keeper(pid: int) -> bool:
+    """Whether a process is a keeper by its command line, no copy of whoever started it."""
+    return b"/orchestrator/keeper.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a keeper stay a copy of ours until somebody needs it."""
+    monkeypatch.setattr(keeper, "CALM", 600.0)
+
+
+def test_a_keeper_becomes_an_interpreter_of_its_own(system: RealSystem) -> None:
+    system.up(python("a", SLEEPS))
+    about = system.daemon()
+    eventually(lambda: is_keeper(about["keeper_pid"]))
+    resident = Path(f"/proc/{about['keeper_pid']}/statm").read_text().split()[1]
+    assert int(resident) * os.sysconf("SC_PAGE_SIZE") < 24 << 20
+    assert system.daemon() == about
+    system.ask("down")
+    system.gone()
+
+
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize("moment", ["before it is given the system", "before it has begun"])
+def test_a_daemon_that_dies_while_its_keeper_is_a_copy_is_put_back(
+    system: RealSystem, moment: str
+) -> None:
+    with keeping.KeeperStart(system.runtime_dir) as start:
+        (daemon,) = eventually(system.ours)
+        if moment.endswith("system"):
+            os.kill(daemon, signal.SIGKILL)
+        start.give(base_dir=system.base_dir, name="shop", topology=system.topology)
+        if moment.endswith("begun"):
+            os.kill(daemon, signal.SIGKILL)
+        start.finish()
+    system.apply(python("a", SLEEPS))
+    about = system.daemon()
+    assert about["pid"] != daemon
+    assert is_keeper(about["keeper_pid"])
+    system.ask("down")
+    system.gone()
+
+
+@pytest.mark.usefixtures("copied")
+def test_the_orphans_of_a_daemon_that_dies_early_are_the_keepers(system: RealSystem) -> None:
+    """No matter that the keeper is a copy still: the exit codes of its children are exact."""
+    system.up(python("a", EXITS_7_ON_USR1, restart=Restart.NEVER))
+    about, row = system.daemon(), system.row("shop.a")
+    assert not is_keeper(about["keeper_pid"])
+    eventually(lambda: system.output("a"))
+    os.kill(about["pid"], signal.SIGSTOP)
+    os.kill(row["pid"], signal.SIGUSR1)
+    os.kill(about["pid"], signal.SIGKILL)
+    system.new_daemon(about["pid"])
+    assert system.until("shop.a", phase="failed")["exit_code"] == 7
+    assert system.daemon()["keeper_pid"] == about["keeper_pid"]
+    system.ask("down")
+    system.gone()
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_keeper_that_is_a_copy_is_replaced_when_it_is_killed(system: RealSystem) -> None:
+    system.up(python("a", SLEEPS))
+    about = system.daemon()
+    assert not is_keeper(about["keeper_pid"])
+    os.kill(about["keeper_pid"], signal.SIGKILL)
+    eventually(lambda: system.daemon()["keeper_pid"] != about["keeper_pid"])
+    assert system.daemon()["pid"] == about["pid"]
+    assert is_keeper(system.daemon()["keeper_pid"])
+    system.ask("down")
+    system.gone()
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_socket_to_be_held_makes_the_keeper_hurry(system: RealSystem) -> None:
+    """It is asked at once, and a daemon that dies then loses no socket."""
+    listen = Listen(f"unix://{system.root}/web.sock")
+    system.up(python("a", SLEEPS, sockets={"web": listen}))
+    about = system.daemon()
+    assert is_keeper(about["keeper_pid"])
+    before = (system.root / "web.sock").stat().st_ino
+    os.kill(about["pid"], signal.SIGKILL)
+    system.new_daemon(about["pid"])
+    system.until("shop.a", phase="running")
+    assert (system.root / "web.sock").stat().st_ino == before
+    system.ask("down")
+    system.gone()
+
+
+def test_a_keeper_without_an_interpreter_to_become_stays_a_copy(
+    system: RealSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(keeper, "CALM", 0.0)
+    system.up(Component("shop", "a", command=("/bin/sleep", "600"), settle=0.0))
+    about = system.daemon()
+    eventually(lambda: "staying what it was copied from" in system.log())
+    os.kill(about["pid"], signal.SIGKILL)
+    system.new_daemon(about["pid"])
+    assert system.daemon()["keeper_pid"] == about["keeper_pid"]
+    assert system.until("shop.a", phase="running")["generation"] == 1
+    system.ask("down")
+    system.gone()
+
+
+def test_whoever_starts_a_system_is_let_go_of(system: RealSystem) -> None:
+    """Its standard streams are nobody's any more when it has ended, or its reader would wait."""
+    code = (
+        "import pathlib, sys; from orchestrator import keeper, keeping; keeper.CALM = 600.0; "
+        "root = pathlib.Path(sys.argv[1]); "
+        "keeping.start_keeper(runtime_dir=root / sys.argv[2], base_dir=root / 'base', "
+        "name='shop', topology=root / 'topology.yaml')"
+    )
+    argv = [sys.executable, "-c", code, str(system.root), system.key]
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     system.ask("down")
     system.gone()
 

@@ -18,11 +18,13 @@ import pytest
 from orchestrator import process as processes
 from orchestrator.daemon import api as apis
 from orchestrator.daemon import main
+from orchestrator.daemon.admission import STARTS_A_TURN
 from orchestrator.daemon.api import Api, Session
 from orchestrator.errors import RequestFailed
 from orchestrator.model import plain
 from orchestrator.model.topology import Component, Dependency, Lock, Ready
 from orchestrator.process import starting
+from orchestrator.supervision import lifecycle
 from orchestrator.wire import control
 from tests import fakes
 from tests.unit.daemon.system import KEY, System
@@ -409,6 +411,59 @@ def test_watch_begins_with_all_rows_and_goes_on_with_changes(
     assert [event["row"]["phase"] for event in events][-1] == "stopped"
     numbers = [first["seq"], *(event["seq"] for event in events)]
     assert numbers == sorted(set(numbers)), "each number is greater than the one before"
+
+
+MANY = [fakes.component(f"shop.c{number}", settle=0.0) for number in range(STARTS_A_TURN + 1)]
+
+
+async def answers(client: Client) -> list[dict[str, Any]]:
+    """Return what a client has got once everybody has had a turn."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return client.messages()
+
+
+async def test_a_watch_amid_many_starts_begins_with_the_news_of_all(
+    api: Api, client: Client, system: System
+) -> None:
+    apply(client, system, *MANY)
+    watcher = Client(api)
+    watcher.send(control.request(1, "watch", {}))
+    assert await answers(watcher) == []
+    assert watcher.session.has_unsent, "an upgrade would lose the answer"
+    system.host.turn()
+    (reply,) = await answers(watcher)
+    assert [row["phase"] for row in reply["result"]["instances"]] == ["running"] * len(MANY)
+    system.crash(MANY[0].slot)
+    assert {event["row"]["name"] for event in watcher.events()} == {"shop.c0"}
+
+
+async def test_a_watch_amid_many_starts_waits_for_them_no_longer_than_the_news(
+    api: Api, client: Client, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apis, "TELL_WITHIN", 0.0)
+    apply(client, system, *MANY)
+    watcher = Client(api)
+    watcher.send(control.request(1, "watch", {}))
+    (reply,) = await answers(watcher)
+    phases = [row["phase"] for row in reply["result"]["instances"]]
+    assert phases.count("waiting") == 1
+    system.host.turn()
+    assert {event["row"]["phase"] for event in watcher.events()} == {"running"}
+
+
+async def test_a_watch_of_nobody_is_refused_amid_many_starts_too(
+    api: Api, client: Client, system: System
+) -> None:
+    apply(client, system, *MANY)
+    watcher = Client(api)
+    watcher.send(control.request(1, "watch", {"names": ["nobody"]}))
+    system.host.turn()
+    await asyncio.sleep(0)
+    system.supervisor.post(MANY[0].slot, lifecycle.Stop())
+    system.host.turn()
+    (reply,) = await answers(watcher)
+    assert reply["error"]["code"] == "unknown-name"
 
 
 def test_a_watch_of_names_hears_of_no_other(api: Api, client: Client, system: System) -> None:
