@@ -599,7 +599,10 @@ def become_interpreter(
 
 def await_calm(daemon: int, store: int) -> None:
     """Wait until everything has started, or the daemon has died or wants something stored."""
-    pidfd = os.pidfd_open(daemon)
+    try:
+        pidfd = os.pidfd_open(daemon)
+    except OSError:
+        return  # Out of descriptors; it is seen otherwise.
     poll = select.poll()
     for fd in (pidfd, store):
         poll.register(fd, select.POLLIN)
