@@ -41,8 +41,8 @@ class Verdict(Struct, frozen=True):
 
 def violations(value: Any) -> Iterator[Violation]:
     """Yield each violation of the topology schema by `value`."""
-    root = schema.topology()
     for error in _validator().iter_errors(value):
+        root = schema.topology()
         path, where = tuple(error.instance_path), list(error.schema_path)
         keyword = str(where[-1]) if where else ""
         holder = _follow(root, where[:-1])
@@ -100,7 +100,10 @@ def prune(value: Any, paths: Iterable[Path]) -> None:
 def _validator() -> Any:
     import jsonschema_rs  # noqa: PLC0415  # 20 ms, which a build of nothing need not pay
 
-    return jsonschema_rs.Draft202012Validator(schema.topology())
+    # Its text, which whoever makes no mistake need not read; and patterns that look neither
+    # ahead nor behind, as ours, in the engine that has them ready in half the time.
+    options = jsonschema_rs.RegexOptions()
+    return jsonschema_rs.Draft202012Validator(schema.text("topology"), pattern_options=options)
 
 
 def _follow(root: Any, steps: Iterable[Any]) -> Any:
