@@ -10,6 +10,7 @@ from msgspec import Struct, field, structs
 
 from orchestrator.config import (
     addresses,
+    agreement,
     bus,
     checks,
     configurations,
@@ -92,10 +93,7 @@ def _lock(draft: Draft, models: Mapping[str, Model] | None) -> Locked:
         by_models = Report(whole=not found.has_errors())
         wiring.check_models(draft.lowered, models, by_models)
         wired = wiring.connect(draft.ends, models, draft.table, draft.mentioned, by_models)
-        if models:
-            from orchestrator.config import agreement  # noqa: PLC0415 - loads as long as ten others
-
-            agreement.check(wired, models, by_models)
+        agreement.check(wired, models, by_models)
         surroundings.check(draft.document, models, by_models)
         found.add(by_models)
     configured = configurations.resolve(

@@ -11,8 +11,7 @@ Knows nothing of topologies.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Plain = Any
 """A type as plain data."""
@@ -31,8 +30,7 @@ _CLASSES = {
 """Which containers a class says nothing more of; a tuple is a list on the wire."""
 
 
-@dataclass(frozen=True, slots=True)
-class Disagreement:
+class Disagreement(NamedTuple):
     """What does not fit, and where: the argument's name, the path from it, what each end says.
 
     `sent` is empty for what the sender lacks, `received` for what the receiver does not know.

@@ -32,6 +32,10 @@ def test_it_is_put_right_after_a_failure() -> None:
     [
         ("orchestrator.daemon.__main__", "ssl gzip shutil difflib typer typing_extensions"),
         ("orchestrator.cli.early", "msgspec orchestrator.client.connection inspect"),
+        (
+            "orchestrator.cli.up",
+            "orchestrator.client.rows shutil difflib jsonschema_rs dataclasses",
+        ),
         ("orchestrator.client", "orchestrator.client.rows socket json"),
     ],
 )
