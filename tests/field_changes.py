@@ -79,6 +79,7 @@ CHANGES: dict[str, tuple[Fields, Fields]] = {
     "shell": ({"command": "sleep 1000"}, {"command": "sleep 1000", "shell": True}),
     "replicas": _on("replicas", None, 2),
     "enabled": _on("enabled", None, False),
+    "profiles": _on("profiles", None, ["debug"]),
     "depends_on": _on("depends_on", None, ["other"]),
     "connections": _on("connections", {"out": {"a": "one"}}, {"out": {"a": "two"}}),
     "states": _on("states", {"out": {"a": "one"}}, {"out": {"a": "two"}}),

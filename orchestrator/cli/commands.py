@@ -181,6 +181,7 @@ COMMANDS: tuple[Command, ...] = (
                 "NAME",
             ),
             _flag("abort_on_failure", "--abort-on-failure", "Stop all when one has failed."),
+            _flag("abort_on_exit", "--abort-on-exit", "Stop all when one has ended, well or not."),
             _flag("plan", "--plan", "Print what would be done, and do nothing."),
             _flag("no_deps", "--no-deps", "Leave out what the names depend on."),
             _option(
@@ -189,6 +190,13 @@ COMMANDS: tuple[Command, ...] = (
                 "Run so many instances.",
                 "NAME=COUNT",
                 Kind.COUNT,
+                multiple=True,
+            ),
+            _option(
+                "profiles",
+                "--profile",
+                "Start what has this profile too; ORCH_PROFILES names some with commas.",
+                "NAME",
                 multiple=True,
             ),
             _flag("remove_orphans", "--remove-orphans", "Stop what the file no longer has."),

@@ -1,8 +1,8 @@
 """The foreground of `orch up`: logs, transitions and signals in one loop, until the end.
 
 The loop sleeps in one select over the daemon's watch stream, the kernel's notices of grown
-log files, and the signals. What ends it: the system stopped, every instance ended, a
-component that `--exit-code-from` or `--abort-on-failure` speaks of, or the user.
+log files, and the signals. What ends it: the system stopped, every instance ended, one that
+`--exit-code-from`, `--abort-on-failure` or `--abort-on-exit` speaks of, or the user.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ _ALIVE = frozenset({"starting", "running", "stopping"})
 class Policy(Struct, frozen=True):
     """Whom to stay with (all when empty), and whose end ends everything.
 
-    With both, the code is that of `exit_code_from`, also when the failure of another ended it.
+    With both, the code is that of `exit_code_from`, also when the end of another ended it. A
+    system whose jobs it `awaits_runs` of waits for submits, and for its clock.
     """
 
     names: tuple[str, ...] = ()
     exit_code_from: tuple[str, ...] = ()
     abort_on_failure: bool = False
+    abort_on_exit: bool = False
+    awaits_runs: bool = False
 
 
 class Foreground:
@@ -59,8 +62,7 @@ class Foreground:
         self._live: dict[str, None] = {}
         self._failed: dict[str, Row] = {}
         self._owns_all = True
-        # A system with jobs waits for submits, and for its clock.
-        self._awaits_runs = bool(lock.jobs) and not policy.names
+        self._awaits_runs = policy.awaits_runs
         self._runs = bars.Lines(session.screen)
         self._code: int | None = None
         self._ends_by_itself = False
@@ -191,10 +193,17 @@ class Foreground:
             return
         if row["name"] in self._policy.exit_code_from:
             self._code = change.exit_code(row)
-        elif self._policy.abort_on_failure and row["phase"] == "failed" and not self._asked:
+        elif self._aborts_with(row) and not self._asked:
             self._aborts = True
             if not self._policy.exit_code_from:
-                self._code = change.exit_code(row) or ExitCode.FAILED
+                failed = ExitCode.FAILED if row["phase"] == "failed" else ExitCode.DONE
+                self._code = change.exit_code(row) or failed
+
+    def _aborts_with(self, row: Row) -> bool:
+        """Tell whether the end of an instance is that of all; what never ran has not ended."""
+        if self._policy.abort_on_failure and row["phase"] == "failed":
+            return True
+        return self._policy.abort_on_exit and row["phase"] in ("failed", "exited")
 
     def _consider(self, daemon: Client) -> None:
         """End what has come to its end."""

@@ -32,6 +32,7 @@ from orchestrator.errors import (
 )
 from orchestrator.model import names as naming
 from orchestrator.model import plain, units
+from orchestrator.model.topology import Lock
 from orchestrator.model.units import Seconds
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def up(
     wait_timeout: Seconds | None,
     exit_code_from: str | None,
     abort_on_failure: bool,
+    abort_on_exit: bool,
     plan: bool,
     no_deps: bool,
     scale: Mapping[str, int],
@@ -84,6 +86,7 @@ def up(
     settings: Mapping[str, str],
     settings_files: tuple[str, ...],
     no_import: bool,
+    profiles: tuple[str, ...] = (),
     mock: tuple[str, ...] = (),
     init: bool = False,
     early: keeping.KeeperStart | None = None,
@@ -97,8 +100,10 @@ def up(
             f"cannot bring the system up here: it runs since this folder was that of "
             f"{moved_from!r}; stop it first: {session.starter.removesuffix('up -d')}down"
         )
-    if (detach or wait) and (exit_code_from or abort_on_failure):
-        raise UsageError("--exit-code-from and --abort-on-failure need the foreground")
+    if (detach or wait) and (exit_code_from or abort_on_failure or abort_on_exit):
+        raise UsageError(
+            "--exit-code-from, --abort-on-failure and --abort-on-exit need the foreground"
+        )
     wanted = topology.read(
         session,
         settings=settings,
@@ -112,7 +117,8 @@ def up(
     naming.select(words, known)
     watched = naming.select((exit_code_from,), known) if exit_code_from else ()
     topology.warn(session, wanted.locked.warnings)
-    request = _Request(wanted, words, no_deps, remove_orphans, early, init=init)
+    names = words or _with_profiles(session, lock, profiles)
+    request = _Request(wanted, names, no_deps, remove_orphans, early, init=init)
     if plan:
         return _plan(session, request)
     default = commands.WAIT_TIMEOUT if wait else commands.UP_TIMEOUT
@@ -122,10 +128,41 @@ def up(
         return _behind_a_down(session, request, timeout, way)
     from orchestrator.cli import foreground  # noqa: PLC0415 - `up -d` starts sooner without
 
-    policy = foreground.Policy(words, watched, abort_on_failure)
+    policy = foreground.Policy(
+        names,
+        watched,
+        abort_on_failure=abort_on_failure,
+        abort_on_exit=abort_on_exit,
+        awaits_runs=bool(lock.jobs) and not words,
+    )
     with foreground.Foreground(session, lock, policy) as attached:
         way = functools.partial(_attached, session, attached=attached)
         return _behind_a_down(session, request, timeout, way, attached)
+
+
+def _with_profiles(session: Session, lock: Lock, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return whom to start when nobody is named; nobody means all: there are no profiles.
+
+    Raises:
+        UsageError: A profile is asked for that nothing has, or everything has one and none is.
+    """
+    known = {profile for one in lock.components.values() for profile in one.profiles}
+    text = session.environment.get("ORCH_PROFILES", "")
+    active = {*asked, *(word.strip() for word in text.split(",") if word.strip())}
+    for profile in sorted(active - known):
+        near = naming.did_you_mean(profile, known) or "nothing in the topology has it"
+        raise UsageError(f"unknown profile {profile!r}; {near}")
+    if not known:
+        return ()
+    chosen = [
+        name
+        for name, one in lock.components.items()
+        if not one.profiles or not active.isdisjoint(one.profiles)
+    ]
+    if not chosen:
+        there = ", ".join(sorted(known))
+        raise UsageError(f"nothing is to be started without a profile: --profile ({there})")
+    return tuple(chosen)
 
 
 def scale(

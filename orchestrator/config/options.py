@@ -304,6 +304,7 @@ def _named_signal(declared: Declared, value: str, found: Report) -> str:
 
 
 _CONVERTED: dict[str, Callable[[Any], Any]] = {
+    "profiles": tuple,
     "user": str,
     "group": str,
     "rlimits": _rlimits,

@@ -233,7 +233,7 @@ class Api:
     def start(self, params: Params) -> dict[str, Any]:
         """Run the named instances and what they depend on."""
         self.refuse_when_stopping()
-        slots = self._slots(params)
+        slots = self._to_start(params)
         disabled = [s for s in slots if not self.supervisor.slots[s].instance.component.enabled]
         if disabled and params.get("names"):
             name = self._name(disabled[0])
@@ -257,7 +257,7 @@ class Api:
     def restart(self, params: Params) -> dict[str, Any]:
         """Stop and run the named instances."""
         self.refuse_when_stopping()
-        slots = self._slots(params)
+        slots = self._to_start(params)
         self.reloads.resume(slots)
         self.supervisor.restart(slots)
         return self._affected(slots, [])
@@ -309,6 +309,14 @@ class Api:
             return tuple(slots)
         by_name = {there.instance.component.name: slot for slot, there in slots.items()}
         return tuple(by_name[name] for name in names.select(words, by_name))
+
+    def _to_start(self, params: Params) -> tuple[str, ...]:
+        """Return the named slots; of all, those that wait for no profile."""
+        slots = self._slots(params)
+        if params.get("names"):
+            return slots
+        there = self.supervisor.slots
+        return tuple(s for s in slots if there[s].up or not there[s].instance.component.profiles)
 
     def _name(self, slot: str) -> str:
         return self.supervisor.slots[slot].instance.component.name
@@ -404,7 +412,7 @@ class Session(asyncio.Protocol):
     def __init__(self, api: Api) -> None:
         self.api = api
         self.stream: int | None = None
-        self.only: tuple[str, ...] = ()
+        self.only: frozenset[str] = frozenset()
         self.runs: tuple[str, ...] | None = None
         """The runs that its stream is about, all when empty; None when it is about none."""
         self._answering = 0
@@ -513,7 +521,7 @@ class Session(asyncio.Protocol):
             self.only = _NOBODY
         else:
             slots = self.api._slots(params)  # noqa: SLF001 - a session is a part of the API
-            self.only = slots if params.get("names") else ()
+            self.only = frozenset(slots if params.get("names") else ())
         if wanted:
             ids = wanted if isinstance(wanted, list) else ()
             self.runs = tuple(str(word).rpartition("/")[2] for word in ids)
@@ -563,11 +571,11 @@ class Session(asyncio.Protocol):
             return None
         fd = self._transport.get_extra_info("socket").fileno()
         received = self._decoder.rest.decode("latin-1")
-        return Handed(fd, self.stream, self.only, received, asked, self.runs)
+        return Handed(fd, self.stream, tuple(self.only), received, asked, self.runs)
 
     def go_on(self, handed: Handed) -> None:
         """Go on with a connection, once it is made; a stream gets every row as it is now."""
-        self.stream, self.only, self.runs = handed.stream, handed.only, handed.runs
+        self.stream, self.only, self.runs = handed.stream, frozenset(handed.only), handed.runs
         if handed.stream is not None:
             self.api.catch_up(self)
         self.data_received(handed.received.encode("latin-1"))
@@ -619,7 +627,7 @@ def _read(line: bytes) -> dict[str, Any]:
     return control.message(line)
 
 
-_NOBODY = ("",)
+_NOBODY = frozenset({""})
 """The slots of a stream that is about no instance."""
 
 

@@ -58,7 +58,11 @@ def _link(supervisor: Supervisor, slot: str) -> dict[str, str]:
         return {"name": row["name"], "says": "was stopped with its group, which gave up"}
     if row["phase"] == "running" and not there.up:
         return {"name": row["name"], "says": _lingering(supervisor, slot)}
-    return {"name": row["name"], "says": _says(row, wanted=there.up)}
+    says = _says(row, wanted=there.up)
+    profiles = there.instance.component.profiles
+    if profiles and not there.up and row["phase"] == "stopped":
+        says = f"{says}: it is started by name, or with its profile ({', '.join(profiles)})"
+    return {"name": row["name"], "says": says}
 
 
 def _lingering(supervisor: Supervisor, slot: str) -> str:

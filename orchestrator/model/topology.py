@@ -327,6 +327,7 @@ class Component(Struct, frozen=True, omit_defaults=True):
     mode: AtStart[Mode] = Mode.SERVICE
     concurrency: AtStart[int] = 1
     enabled: Live[bool] = True
+    profiles: Live[tuple[str, ...]] = ()
     depends_on: Live[Mapping[str, Dependency]] = {}
     connections: AtStart[Wiring] = UNWIRED
     states: AtStart[Wiring] = UNWIRED

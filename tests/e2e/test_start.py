@@ -224,6 +224,48 @@ def test_the_first_failure_can_end_all(scenario: Scenario) -> None:
     )
 
 
+def test_the_first_end_can_end_all(scenario: Scenario) -> None:
+    work = {"command": bad("--exit-after", 0.2), "restart": "never"}
+    scenario.services({"work": work, "web": {"command": ["sleep", "1000"]}})
+    scenario.step("it ended well", orch("up", "--abort-on-exit"), exits(0), nothing_runs)
+    scenario.step(
+        "killed by the abort",
+        orch("up", "--abort-on-exit", "--exit-code-from", "web"),
+        exits(143),
+        nothing_runs,
+    )
+
+
+def test_a_profile_is_started_by_name_with_what_it_needs_alone(scenario: Scenario) -> None:
+    scenario.services(
+        {
+            "web": {"command": bad()},
+            "db": {"command": bad(), "profiles": ["tools"]},
+            "console": {"command": bad(), "profiles": ["tools"], "depends_on": ["db"]},
+            "load": {"command": bad(), "profiles": ["load"]},
+        }
+    )
+    scenario.step("by name", orch("up", "-d", "--wait", "console"), exits(0))
+    assert {name: row["phase"] for name, row in scenario.ps().items()} == {
+        "web.web": "stopped",
+        "db.db": "running",
+        "console.console": "running",
+        "load.load": "stopped",
+    }
+    scenario.step("down", orch("down"), exits(0), nothing_runs)
+    scenario.step("by profile", orch("up", "-d", "--wait", "--profile", "load"), exits(0))
+    assert {name: row["phase"] for name, row in scenario.ps().items()} == {
+        "web.web": "running",
+        "db.db": "stopped",
+        "console.console": "stopped",
+        "load.load": "running",
+    }
+    before = scenario.row("load.load")["pid"]
+    scenario.step("another up leaves it", orch("up", "-d", "--wait"), exits(0))
+    assert scenario.row("load.load")["pid"] == before
+    scenario.step("why not", orch("explain", "console"), says(r"with its profile \(tools\)"))
+
+
 def test_what_ends_well_is_as_good_as_ready(scenario: Scenario) -> None:
     """A wait is over when one has done its work and the others are ready."""
     scenario.services(

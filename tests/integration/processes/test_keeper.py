@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -16,7 +17,7 @@ from orchestrator import keeper, keeping
 from orchestrator import process as processes
 from orchestrator.errors import DaemonRunning, OrchestratorError
 from orchestrator.model.phase import Process
-from orchestrator.model.topology import Component, Dependency, Listen, Restart, Rung, Stop
+from orchestrator.model.topology import Backoff, Component, Dependency, Listen, Restart, Rung, Stop
 from tests.integration.processes.system import RealSystem, eventually, python
 
 SLEEPS = "import time; time.sleep(600)"
@@ -413,6 +414,26 @@ def test_a_damaged_journal_stops_nothing(system: RealSystem) -> None:
     system.until("shop.a", phase="running")
     assert "journal" in system.log()
     assert (system.base_dir / "journal.damaged").exists()
+    system.ask("down")
+    system.gone()
+
+
+def test_without_room_for_another_process_a_start_is_tried_again(system: RealSystem) -> None:
+    """The daemon stays, and so does what runs; root is not limited."""
+    if os.geteuid() == 0:
+        pytest.skip("the kernel limits root in nothing")
+    system.up(python("a", SLEEPS), python("b", SLEEPS, backoff=Backoff(0.1, 1.0, 0.1)))
+    about, kept = system.daemon(), system.row("shop.a")["pid"]
+    began = resource.prlimit(about["pid"], resource.RLIMIT_NPROC)
+    resource.prlimit(about["pid"], resource.RLIMIT_NPROC, (1, began[1]))
+    os.kill(system.row("shop.b")["pid"], signal.SIGKILL)
+    row = system.until("shop.b", phase="backoff")
+    eventually(lambda: "Resource temporarily unavailable" in (system.row("shop.b")["why"] or ""))
+    resource.prlimit(about["pid"], resource.RLIMIT_NPROC, began)
+    row = system.until("shop.b", phase="running")
+    assert row["generation"] > 1
+    assert system.daemon()["pid"] == about["pid"]
+    assert system.row("shop.a")["pid"] == kept
     system.ask("down")
     system.gone()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator import cli
 from orchestrator.config import paths
 from tests.unit.cli import fake
 from tests.unit.cli.conftest import Orch
@@ -131,6 +132,62 @@ def test_a_file_may_come_before_the_names(orch: Orch, world: Path) -> None:
         asked = daemon.until_asked("apply")
     assert asked["lock"]["topology"] == str(other)
     assert asked["names"] == ["web"]
+
+
+PROFILED = (
+    "version: 1\nname: world\nservices:\n"
+    "  web: {command: sleep 1000}\n"
+    "  debug: {command: sleep 1000, profiles: [debug]}\n"
+    "  load: {command: sleep 1000, profiles: [debug, load-test]}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("", "web.web"),
+        ("--profile load-test", "web.web load.load"),
+        ("--profile load-test --profile debug", "web.web debug.debug load.load"),
+        ("ORCH_PROFILES=load-test", "web.web load.load"),
+        ("ORCH_PROFILES=debug,load-test,", "web.web debug.debug load.load"),
+        ("ORCH_PROFILES=load-test debug", "debug"),
+    ],
+)
+def test_what_has_profiles_is_started_with_one_of_them_or_by_its_name(
+    daemon: FakeDaemon, world: Path, monkeypatch: pytest.MonkeyPatch, words: str, asked: str
+) -> None:
+    (world / "topology.yaml").write_text(PROFILED)
+    for name in ("web.web", "debug.debug", "load.load"):
+        daemon.add(name)
+    variables = [word for word in words.split() if "=" in word]
+    for variable in variables:
+        monkeypatch.setenv(*variable.split("="))
+    assert cli.main(["up", "-d", *(w for w in words.split() if w not in variables)]) == 0
+    params = daemon.until_asked("apply")
+    assert params["names"] == asked.split()
+    assert list(params["lock"]["components"]) == ["web.web", "debug.debug", "load.load"]
+
+
+def test_a_profile_that_nothing_has_is_refused(
+    orch: Orch, daemon: FakeDaemon, world: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert orch("up", "-d", "--profile", "debug") == 2
+    assert "unknown profile 'debug'; nothing in the topology has it" in capsys.readouterr().err
+    (world / "topology.yaml").write_text(PROFILED)
+    monkeypatch.setenv("ORCH_PROFILES", "debugg")
+    assert orch("up", "-d") == 2
+    assert "unknown profile 'debugg'; did you mean 'debug'?" in capsys.readouterr().err
+    assert daemon.requests == []
+
+
+def test_a_topology_of_profiles_alone_needs_one(
+    orch: Orch, daemon: FakeDaemon, world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (world / "topology.yaml").write_text(PROFILED.replace("  web: {command: sleep 1000}\n", ""))
+    assert orch("up", "-d") == 2
+    assert "without a profile: --profile (debug, load-test)" in capsys.readouterr().err
+    assert daemon.requests == []
 
 
 def test_names_no_deps_and_orphans_reach_the_daemon(orch: Orch, daemon: FakeDaemon) -> None:
@@ -312,6 +369,7 @@ def test_orphans_are_not_waited_for(orch: Orch, daemon: FakeDaemon) -> None:
 def test_what_cannot_go_together_is_a_usage_error(orch: Orch, daemon: FakeDaemon) -> None:
     assert orch("up", "-d", "--exit-code-from", "web") == 2
     assert orch("up", "--wait", "--abort-on-failure") == 2
+    assert orch("up", "-d", "--abort-on-exit") == 2
     assert daemon.requests == []
 
 
@@ -454,6 +512,22 @@ def test_a_failure_can_stop_everything(daemon: FakeDaemon, world: Path, up: Star
     running.until("ready")
     daemon.change("web.web", **FAILED | {"exit_code": None, "signal": 9})
     assert running.wait() == 137
+    assert daemon.rows["work.work"]["phase"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(EXITED, 0), (FAILED | {"exit_code": 3}, 3), (FAILED | {"exit_code": None}, 1)],
+)
+def test_an_end_can_stop_everything(
+    daemon: FakeDaemon, world: Path, up: Start, end: dict[str, object], code: int
+) -> None:
+    logged(daemon, world)
+    daemon.add("work.work")
+    running = up("--abort-on-exit")
+    running.until("work.work  ready")
+    daemon.change("web.web", **end)
+    assert running.wait() == code
     assert daemon.rows["work.work"]["phase"] == "stopped"
 
 

@@ -413,6 +413,26 @@ def test_watch_begins_with_all_rows_and_goes_on_with_changes(
     assert numbers == sorted(set(numbers)), "each number is greater than the one before"
 
 
+def test_what_waits_for_a_profile_is_not_among_all(client: Client, system: System) -> None:
+    debug = fakes.component("shop.debug", settle=0.0, profiles=("debug",))
+    apply(client, system, WEB, debug, names=["shop.web"])
+
+    def phases() -> dict[str, str]:
+        return {row["name"]: row["phase"] for row in client.result("ps")["instances"]}
+
+    assert phases() == {"shop.web": "running", "shop.debug": "stopped"}
+    (said,) = client.result("explain", names=["shop.debug"])["explanations"]
+    assert "it is started by name, or with its profile (debug)" in str(said)
+    client.result("stop")
+    assert client.result("start")["names"] == ["shop.web"]
+    assert client.result("restart")["names"] == ["shop.web"]
+    assert phases()["shop.debug"] == "stopped"
+    assert client.result("start", names=["shop.debug"])["names"] == ["shop.debug"]
+    system.host.advance(1)
+    assert phases()["shop.debug"] == "running"
+    assert client.result("restart")["names"] == ["shop.web", "shop.debug"]
+
+
 MANY = [fakes.component(f"shop.c{number}", settle=0.0) for number in range(STARTS_A_TURN + 1)]
 
 
