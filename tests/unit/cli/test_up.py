@@ -175,9 +175,9 @@ def test_a_profile_that_nothing_has_is_refused(
     assert orch("up", "-d", "--profile", "debug") == 2
     assert "unknown profile 'debug'; nothing in the topology has it" in capsys.readouterr().err
     (world / "topology.yaml").write_text(PROFILED)
-    monkeypatch.setenv("ORCH_PROFILES", "debugg")
+    monkeypatch.setenv("ORCH_PROFILES", "debugs")
     assert orch("up", "-d") == 2
-    assert "unknown profile 'debugg'; did you mean 'debug'?" in capsys.readouterr().err
+    assert "unknown profile 'debugs'; did you mean 'debug'?" in capsys.readouterr().err
     assert daemon.requests == []
 
 
