@@ -194,6 +194,9 @@ class Reader:
         """Carry until the directory of the pipes is gone and what they hold is carried."""
         with contextlib.suppress(FileNotFoundError):
             self._notices.watch_directory(str(self._directory))
+            # A directory does not always tell its own end: not if it is removed in the moment
+            # after it was read (Linux 6.18). The one above it does.
+            self._notices.watch_directory(str(self._directory.parent))
         self._epoll.register(self._notices.fileno(), select.EPOLLIN)
         is_there = self._look_around()
         give_up = math.inf

@@ -154,6 +154,25 @@ def test_pipes_come_and_go_and_the_reader_ends_with_their_directory(fifo: Path, 
     assert log.read_bytes() == b"first\nlast\n"
 
 
+@pytest.mark.parametrize("attempt", range(40))
+def test_a_directory_that_goes_right_after_it_was_read_is_missed_by_nobody(
+    fifo: Path, log: Path, attempt: int
+) -> None:
+    del attempt  # About one in twenty had told nobody of its end.
+    made = Reader(fifo.parent, log.parent)
+    reader = threading.Thread(target=made.serve, daemon=True)
+    reader.start()
+    deadline = time.monotonic() + 30
+    while not made._by_name:
+        assert time.monotonic() < deadline
+    fifo.unlink()
+    while made._by_name:
+        assert time.monotonic() < deadline
+    fifo.parent.rmdir()
+    reader.join(30)
+    assert not reader.is_alive()
+
+
 def test_there_is_one_reader(tmp_path: Path) -> None:
     lock = tmp_path / logreader.LOCK
     assert logreader._lock(lock)
