@@ -35,7 +35,7 @@ def test_the_change_of_each_field_does_what_the_schema_says(scenario: Scenario) 
     scenario.write(json.dumps(field_changes.topology(1, without=NOT_GRANTED), indent=1))
     outcome = scenario.step(
         "a plan tells what would be done",
-        orch("up", "--plan", "--json", "--no-import"),
+        orch("up", "--plan", "--json", "--no-import", "--profile", "debug"),
         exits(0),
         no_traceback,
     )
@@ -51,7 +51,8 @@ def test_the_change_of_each_field_does_what_the_schema_says(scenario: Scenario) 
     assert actions["other"]["action"] == "keep"
     assert pids(scenario) == before
 
-    scenario.step("the apply does the same", up, exits(0))
+    again = orch("up", "-d", "--wait", "--no-import", "--profile", "debug").within(60)
+    scenario.step("the apply does the same", again, exits(0))
     after = pids(scenario)
     for field, apply in field_changes.APPLY.items():
         name = field.replace("_", "-")
