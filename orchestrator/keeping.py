@@ -218,7 +218,7 @@ def _read_answer(reading: int) -> dict[str, str]:
 def _beside(channel: int, runtime_dir: str) -> int:
     """Start a keeper for a daemon that lives; return the pid of the process to wait for."""
     os.set_inheritable(channel, True)
-    argv = _argv(channel, 0, 0, runtime_dir)
+    argv = (sys.executable, "-I", "-S", _KEEPER, str(channel), "0", "0", runtime_dir, *_DAEMON)
     nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
     streams = (nothing, (os.POSIX_SPAWN_DUP2, 2, 1))
     return os.posix_spawn(
@@ -227,10 +227,10 @@ def _beside(channel: int, runtime_dir: str) -> int:
 
 
 def _before(channel: int, runtime_dir: str) -> int:
-    """Start a daemon, then its keeper; return the pid of the process to wait for.
+    """Start a daemon, and its keeper; return the pid of the process to wait for.
 
     Everybody waits for the daemon, so its interpreter comes first; but the keeper must be its
-    parent. So a copy of ours starts it and becomes the keeper.
+    parent. So a copy of ours starts it, keeps the system, and has an interpreter of its own later.
     """
     child = os.fork()
     if child:
@@ -238,14 +238,14 @@ def _before(channel: int, runtime_dir: str) -> int:
     try:
         os.setsid()
         if not os.fork():
-            _become_keeper(channel, runtime_dir)
+            _begin_keeper(channel, runtime_dir)
     except BaseException as error:  # noqa: BLE001 - another process goes on with what is above
         os.write(2, f"orch: cannot start the keeper: {error!r}\n".encode())
     finally:
         os._exit(0)
 
 
-def _become_keeper(channel: int, runtime_dir: str) -> NoReturn:
+def _begin_keeper(channel: int, runtime_dir: str) -> NoReturn:
     ours, theirs = (end.detach() for end in socket.socketpair())
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         if int(name) not in {0, 1, 2, channel, ours, theirs}:
@@ -262,9 +262,3 @@ def _become_keeper(channel: int, runtime_dir: str) -> NoReturn:
     from orchestrator import keeper  # noqa: PLC0415 - nobody else needs it
 
     os._exit(keeper.begin(socket.socket(fileno=channel), (pid, ours), list(_DAEMON)))
-
-
-def _argv(channel: int, pid: int, link: int, runtime_dir: str) -> tuple[str, ...]:
-    """Return the command line of a keeper, see there."""
-    numbers = (str(channel), str(pid), str(link))
-    return (sys.executable, "-I", "-S", _KEEPER, *numbers, runtime_dir, *_DAEMON)
