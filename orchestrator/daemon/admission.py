@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from orchestrator.daemon.host import Host
 from orchestrator.daemon.turnstile import Turnstile
 
-STARTS_A_TURN = 200
+STARTS_A_TURN = 250
 """After so many starts clients get their turn: about a tenth of a second of them."""
 
 
