@@ -9,11 +9,11 @@ daemon, and once that is at rest, or somebody needs us, it becomes what is run a
 
 PID is our child, the daemon's process, which loads while whoever started us still reads the
 topology, and LINK our end of a socket pair with it; both are 0 to replace a dead keeper of a
-living daemon. DAEMON is the command line for the next daemon, but for its own end of such a
-pair and RUNTIME_DIR, which are appended. One JSON object comes over CHANNEL, a socket, with
-descriptors: the system's log, and what `begin` has made or the dead keeper held. The answer is one
-JSON object too. When the channel of `begin` ends before, nothing has been touched, and both
-processes end.
+living daemon. RUNTIME_DIR is for whoever lists processes. DAEMON is the command line for the next
+daemon, but for its own end of such a pair and RUNTIME_DIR, which are appended. One JSON object
+comes over CHANNEL, a socket, with descriptors: the system's log, and what `begin` has made or the
+dead keeper held. The answer is one JSON object too. When the channel of `begin` ends before,
+nothing has been touched, and both processes end.
 
 What it holds for the daemon, so that the daemon's death loses nothing:
 - the lock of the base directory (one daemon per system),

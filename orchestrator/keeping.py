@@ -25,7 +25,7 @@ _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What the interpreter ignores, and those that it starts must not."""
 
 KEEPER_TIMEOUT: Seconds = 10.0
-"""How long a keeper may take to take the lock and open its sockets; it takes 30 ms."""
+"""How long a keeper may take to take the lock and open its sockets; it takes 2 ms."""
 
 
 HELD = ("control", "notify", "lock", "link")
